@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0335-existential-any.md
+  .enableUpcomingFeature("ExistentialAny"),
+  // https://github.com/swiftlang/swift-evolution/blob/main/proposals/0444-member-import-visibility.md
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// A module of the house: `Sources/<name>` and, beside it, `Tests/<name>Tests`.
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func suite(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies, path: "Tests/\(name)", swiftSettings: settings)
+}
+
+let package = Package(
+  name: "nearside",
+  products: [.executable(name: "nearside", targets: ["nearside"])],
+  dependencies: [
+    // The command line: sub-commands, help texts and sysexits codes, as every Swift tool has them.
+    .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
+    // The log: the ecosystem's one interface, so that a handler for any format can be put behind it.
+    .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+  ],
+  targets: [
+    // Layer 0: what C has, under names that Swift can import.
+    .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    // No pkgConfig for hiredis: its flags repeat the default include path, and SwiftPM warns at each build.
+    .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
+    .target(name: "CLinux"),
+    room("Configuration"),
+
+    // Layer 1: pure. Bytes in, decisions out; no socket, no clock, no thread.
+    room("Invalidation", ["Configuration"]),
+    room("NearCache", ["CLinux", "Configuration", "Invalidation"]),
+
+    // Layer 2: one outside system each; they never import each other.
+    room("Postgres", ["CLibPQ", "Configuration", "Invalidation"]),
+    room("Redis", ["CHiredis", "Configuration", "Invalidation"]),
+    room("Server", ["CLinux", "Configuration", "Invalidation", "NearCache"]),
+
+    // Layer 3: wires, configures, stops.
+    .executableTarget(
+      name: "nearside",
+      dependencies: [
+        "CLinux", "Configuration", "Invalidation", "NearCache", "Postgres", "Redis", "Server",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings),
+
+    // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
+    .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
+    suite("ConfigurationTests", ["Configuration"]),
+    suite("InvalidationTests", ["Configuration", "Invalidation"]),
+    suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),
+    suite("PostgresTests", ["Configuration", "Invalidation", "Postgres", "TestSupport"]),
+    suite("RedisTests", ["Configuration", "Invalidation", "Redis", "TestSupport"]),
+    suite("ServerTests", ["Configuration", "Invalidation", "NearCache", "Server"]),
+    suite("EndToEnd", ["Configuration", "Invalidation", "Server", "TestSupport", "nearside"]),
+  ]
+)

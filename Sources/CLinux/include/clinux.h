@@ -1,0 +1,48 @@
+// What Glibc's Swift module does not show: epoll, eventfd, accept4, peer credentials, prefetch.
+// Swift imports this header, so it must not define _GNU_SOURCE (it clashes with Glibc's fd_set there);
+// whatever needs it lives in clinux.c.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+// One readiness report of epoll: `token` is what was registered with the descriptor.
+typedef struct {
+  uint32_t events;
+  uint64_t token;
+} clinux_event;
+
+enum {
+  CLINUX_READABLE = 0x001,  // EPOLLIN
+  CLINUX_WRITABLE = 0x004,  // EPOLLOUT
+  CLINUX_ERROR = 0x008,     // EPOLLERR
+  CLINUX_HANGUP = 0x010,    // EPOLLHUP
+  CLINUX_PEER_SHUT = 0x2000 // EPOLLRDHUP
+};
+
+// All return -1 and set errno on failure, like the calls they stand for.
+int clinux_epoll_create(void);
+int clinux_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
+int clinux_epoll_modify(int epoll, int fd, uint32_t events, uint64_t token);
+int clinux_epoll_remove(int epoll, int fd);
+// Waits at most `timeout_ms` (-1: for ever); fills `out` with up to `capacity` (<= 512) events.
+int clinux_epoll_wait(int epoll, clinux_event *out, int capacity, int timeout_ms);
+
+// A counter that wakes a poll: non-blocking, close-on-exec. notify adds one, drain takes all.
+int clinux_eventfd(void);
+void clinux_eventfd_notify(int fd);
+void clinux_eventfd_drain(int fd);
+
+// Accepts one connection, non-blocking and close-on-exec.
+int clinux_accept(int fd);
+
+// The process at the other end of a Unix socket (SO_PEERCRED).
+int clinux_peer(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
+
+// Nanoseconds since boot, time in suspend included (CLOCK_BOOTTIME).
+uint64_t clinux_boot_nanoseconds(void);
+
+static inline void clinux_prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
+
+#endif

@@ -1,0 +1,271 @@
+/// Everything a sidecar is told: the file, the environment and the defaults, already checked.
+///
+/// Durations are nanoseconds, sizes are bytes. The values of secrets are never printed: see `Secret`.
+public struct Settings: Sendable {
+  /// Put before every template with a colon; nil only without Redis. `^[a-z0-9_]{1,40}$`, not `nearside`.
+  public var namespace: String?
+  public var postgres: PostgresSettings
+  /// nil is the embedded mode: values live in the near cache only.
+  public var redis: RedisSettings?
+  public var listen: ListenSettings
+  public var near: NearSettings
+  public var staleness: StalenessSettings
+  /// What a SET without a token is worth; each cache may differ.
+  public var plainSet: PlainSetSettings
+  public var journal: JournalSettings
+  public var log: LogSettings
+  /// In the order of the file.
+  public var tables: [TableRule]
+  public var caches: [CacheRule]
+  /// Sixteen lower-case hexadecimal digits over everything that decides which keys a change clears: the
+  /// namespace, the tables' rules and the number of fence buckets. Sidecars that differ here never trust
+  /// each other's state.
+  public var mappingHash: String
+
+  public init(
+    namespace: String?, postgres: PostgresSettings, redis: RedisSettings?, listen: ListenSettings,
+    near: NearSettings, staleness: StalenessSettings, plainSet: PlainSetSettings, journal: JournalSettings,
+    log: LogSettings, tables: [TableRule], caches: [CacheRule], mappingHash: String
+  ) {
+    self.namespace = namespace
+    self.postgres = postgres
+    self.redis = redis
+    self.listen = listen
+    self.near = near
+    self.staleness = staleness
+    self.plainSet = plainSet
+    self.journal = journal
+    self.log = log
+    self.tables = tables
+    self.caches = caches
+    self.mappingHash = mappingHash
+  }
+
+  /// `shop:`, or nothing without a namespace.
+  public var keyPrefix: String { namespace.map { $0 + ":" } ?? "" }
+}
+
+/// A value that must not reach a log, an error or a dump: printing it shows `***`.
+public struct Secret: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
+  public let exposed: String
+  public init(_ exposed: String) { self.exposed = exposed }
+  public var description: String { "***" }
+  public var debugDescription: String { "***" }
+}
+
+public struct PostgresSettings: Sendable {
+  /// A libpq connection string or URL. Empty: libpq's own PG* variables decide. May hold a password, so it
+  /// is a secret.
+  public var url: Secret
+  public var password: Secret?
+  public var publication: String
+  public var slot: SlotSettings
+
+  public init(url: Secret, password: Secret?, publication: String, slot: SlotSettings) {
+    self.url = url
+    self.password = password
+    self.publication = publication
+    self.slot = slot
+  }
+}
+
+public struct SlotSettings: Sendable, Hashable {
+  public enum Mode: String, Sendable, CaseIterable {
+    /// One slot a fleet; whoever holds it is the tailer.
+    case durable
+    /// A slot of this process's own, gone with its connection. The embedded mode's default and only mode.
+    case temporary
+  }
+
+  /// Lower-case letters, digits and underscores, at most 63 bytes (for a temporary slot at most 54, since
+  /// eight random digits are appended).
+  public var name: String
+  public var mode: Mode
+
+  public init(name: String, mode: Mode) {
+    self.name = name
+    self.mode = mode
+  }
+}
+
+public struct RedisSettings: Sendable {
+  public enum Endpoint: Sendable, Hashable {
+    case unix(path: String)
+    case tcp(host: String, port: UInt16)
+  }
+
+  public var endpoint: Endpoint
+  public var user: String?
+  public var password: Secret?
+  public var database: Int
+  /// How long one command may take before the connection is given up, in nanoseconds.
+  public var timeout: UInt64
+
+  public init(endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64) {
+    self.endpoint = endpoint
+    self.user = user
+    self.password = password
+    self.database = database
+    self.timeout = timeout
+  }
+}
+
+public struct ListenSettings: Sendable, Hashable {
+  /// At most 107 bytes, the size of sun_path less its final zero (unix(7)).
+  public var path: String
+  /// File mode of the socket, for example 0o660.
+  public var mode: UInt16
+  /// Name of the group that owns the socket; nil leaves the process's own.
+  public var group: String?
+
+  public init(path: String, mode: UInt16, group: String?) {
+    self.path = path
+    self.mode = mode
+    self.group = group
+  }
+}
+
+public struct NearSettings: Sendable, Hashable {
+  /// The hard bound of the near cache's memory, in bytes.
+  public var size: Int
+  /// A reply larger than this is not kept near, in bytes.
+  public var maxEntry: Int
+  /// How long an entry is kept at most, in nanoseconds; nil: as long as Redis keeps it.
+  public var ttl: UInt64?
+
+  public init(size: Int, maxEntry: Int, ttl: UInt64?) {
+    self.size = size
+    self.maxEntry = maxEntry
+    self.ttl = ttl
+  }
+}
+
+public struct StalenessSettings: Sendable, Hashable {
+  /// What a read is answered when the evidence is older than the bound.
+  public enum Beyond: String, Sendable, CaseIterable {
+    /// A miss without the right to fill: the application goes to the database.
+    case bypass
+    /// The stale value, counted.
+    case serve
+    /// An error that says how old the evidence is.
+    case fail
+  }
+
+  /// In nanoseconds.
+  public var bound: UInt64
+  public var beyond: Beyond
+
+  public init(bound: UInt64, beyond: Beyond) {
+    self.bound = bound
+    self.beyond = beyond
+  }
+}
+
+public struct PlainSetSettings: Sendable, Hashable {
+  public enum Mode: String, Sendable, CaseIterable {
+    /// A SET counts as filling the oldest miss of its key within the window.
+    case window
+    /// A SET counts as filling a miss that lies a whole window back.
+    case aged
+    /// A SET of a governed key is never stored.
+    case off
+  }
+
+  public var mode: Mode
+  /// In nanoseconds.
+  public var window: UInt64
+
+  public init(mode: Mode, window: UInt64) {
+    self.mode = mode
+    self.window = window
+  }
+}
+
+public struct JournalSettings: Sendable, Hashable {
+  /// How long entries are kept, in nanoseconds.
+  public var keep: UInt64
+  /// How large the journal may grow, in bytes.
+  public var size: Int
+
+  public init(keep: UInt64, size: Int) {
+    self.keep = keep
+    self.size = size
+  }
+}
+
+public struct LogSettings: Sendable, Hashable {
+  public enum Level: String, Sendable, CaseIterable { case trace, debug, info, notice, warning, error }
+  public enum Format: String, Sendable, CaseIterable { case auto, text, json }
+
+  public var level: Level
+  /// `auto`: text on a terminal, JSON otherwise.
+  public var format: Format
+
+  public init(level: Level, format: Format) {
+    self.level = level
+    self.format = format
+  }
+}
+
+public enum RowOperation: String, Sendable, CaseIterable { case insert, update, delete, truncate }
+
+/// Which keys a change of one table's row clears.
+public struct TableRule: Sendable {
+  /// `public` when the file gives none.
+  public var schema: String
+  public var name: String
+  public var keys: [KeyTemplate]
+  /// An UPDATE that changes none of these is ignored; nil: every UPDATE counts.
+  public var columns: [String]?
+  public var operations: Set<RowOperation>
+  /// Where the rule stands in the file.
+  public var place: SourcePlace
+
+  public init(
+    schema: String, name: String, keys: [KeyTemplate], columns: [String]?, operations: Set<RowOperation>,
+    place: SourcePlace
+  ) {
+    self.schema = schema
+    self.name = name
+    self.keys = keys
+    self.columns = columns
+    self.operations = operations
+    self.place = place
+  }
+
+  public var qualifiedName: String { schema + "." + name }
+}
+
+/// What is special about the keys of one template.
+public struct CacheRule: Sendable {
+  public var template: KeyTemplate
+  /// nil: these keys are never kept near.
+  public var near: NearRule?
+  public var plainSet: PlainSetSettings
+
+  public struct NearRule: Sendable, Hashable {
+    /// In nanoseconds; nil: as long as Redis keeps it.
+    public var ttl: UInt64?
+    public init(ttl: UInt64?) { self.ttl = ttl }
+  }
+
+  public init(template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings) {
+    self.template = template
+    self.near = near
+    self.plainSet = plainSet
+  }
+}
+
+/// A place in the configuration file; line and column count from 1, the column in characters.
+public struct SourcePlace: Sendable, Hashable {
+  public var line: Int
+  public var column: Int
+  /// How many characters the caret line underlines, at least 1.
+  public var length: Int
+
+  public init(line: Int, column: Int, length: Int) {
+    self.line = line
+    self.column = column
+    self.length = length
+  }
+}

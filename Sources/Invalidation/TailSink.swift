@@ -1,0 +1,135 @@
+/// Where the tailer writes what it has learnt: the fleet's state in Redis, or this process's own memory when
+/// there is no Redis. One request is under way at a time; its reply comes from `receive`.
+///
+/// Every request is a compare-and-set on the tailer's token, the generation and the counter n of the writes
+/// before it, so that a failover of Redis, a restore, a second tailer or one that slept is always noticed.
+public protocol TailSink: ~Copyable {
+  /// The descriptor to poll.
+  var descriptor: Int32 { get }
+  /// Whether bytes wait for the descriptor to become writable.
+  var wantsToWrite: Bool { get }
+  /// Sends a request other than `apply`.
+  mutating func send(_ request: StateRequest) throws(SinkError)
+  /// Sends one step of clearing: the keys `chunk` of `keys` (at most 1000), which may be empty (a beat).
+  mutating func apply(_ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>) throws(SinkError)
+  /// Moves bytes in both directions without blocking; the reply of the request under way, once it is there.
+  mutating func receive() throws(SinkError) -> StateReply?
+}
+
+/// The connection is of no further use; the sentence says why.
+public struct SinkError: Error, Sendable, CustomStringConvertible {
+  public var description: String
+  public init(_ description: String) { self.description = description }
+}
+
+/// What every write of a tailer is compared with.
+public struct WriteCheck: Hashable, Sendable {
+  public var token: String
+  public var generation: Generation
+  /// n: how many counted writes this generation has seen.
+  public var count: UInt64
+
+  public init(token: String, generation: Generation, count: UInt64) {
+    self.token = token
+    self.generation = generation
+    self.count = count
+  }
+}
+
+/// One step of clearing. A batch of more than 1000 keys takes several; only the last one moves W.
+public struct ApplyRequest: Hashable, Sendable {
+  public var check: WriteCheck
+  /// W and V after this step.
+  public var applied: LSN
+  public var visible: LSN
+  /// X, the position that the fences of this step's keys are raised to: the end of the batch.
+  public var fence: LSN
+  /// Whether this step also counts as a beat.
+  public var beat: Bool
+  /// This step's place in its batch, from 1, and how many there are.
+  public var part: Int
+  public var parts: Int
+
+  public init(
+    check: WriteCheck, applied: LSN, visible: LSN, fence: LSN, beat: Bool, part: Int, parts: Int
+  ) {
+    self.check = check
+    self.applied = applied
+    self.visible = visible
+    self.fence = fence
+    self.beat = beat
+    self.part = part
+    self.parts = parts
+  }
+}
+
+/// Which PostgreSQL the state belongs to, as IDENTIFY_SYSTEM answers it.
+public struct ServerIdentity: Hashable, Sendable {
+  public var systemID: String
+  public var timeline: UInt32
+
+  public init(systemID: String, timeline: UInt32) {
+    self.systemID = systemID
+    self.timeline = timeline
+  }
+}
+
+public enum StateRequest: Hashable, Sendable {
+  /// Become the writer of the state.
+  case takeover(token: String, server: ServerIdentity, mapping: String)
+  /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `position`.
+  case newGeneration(
+    token: String, old: Generation?, new: Generation, server: ServerIdentity, mapping: String, position: LSN)
+  /// One step of clearing the namespace of values of older generations; `cursor` is SCAN's.
+  case purge(check: WriteCheck, cursor: String)
+  /// The step that returned cursor 0 has been answered: values found in Redis count from now on.
+  case purged(check: WriteCheck)
+}
+
+/// The answers of the scripts, by the words they answer with.
+public enum StateReply: Hashable, Sendable {
+  /// OK of `apply`: W and V now stored, and whether somebody asked for a new generation.
+  case applied(W: LSN, V: LSN, generationAsked: Bool)
+  /// OK of `takeover`.
+  case takenOver(Takeover)
+  /// OK of `newGeneration`.
+  case began
+  /// OK of `purge`, with the cursor of the next step ("0": that was the last) and how many keys went.
+  case purgeStep(cursor: String, removed: Int)
+  /// OK of `purged`.
+  case cleared
+  /// There is no state: first start, or Redis lost it.
+  case noState
+  /// Another tailer writes now.
+  case fenced
+  /// The state has gone back in time: Redis lost writes.
+  case regressed
+  /// The state belongs to another PostgreSQL system.
+  case otherSystem(String)
+  /// The state belongs to a later timeline: this connection is to an abandoned primary.
+  case olderTimeline(String)
+  /// The timeline or the mapping has changed: a new generation is due.
+  case needsGeneration(Generation)
+  /// Another sidecar began a generation at the same moment.
+  case raced
+
+  public struct Takeover: Hashable, Sendable {
+    public var generation: Generation
+    public var applied: LSN
+    public var visible: LSN
+    public var count: UInt64
+    public var watching: Bool
+    public var cleared: Bool
+
+    public init(
+      generation: Generation, applied: LSN, visible: LSN, count: UInt64, watching: Bool, cleared: Bool
+    ) {
+      self.generation = generation
+      self.applied = applied
+      self.visible = visible
+      self.count = count
+      self.watching = watching
+      self.cleared = cleared
+    }
+  }
+}

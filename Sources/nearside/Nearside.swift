@@ -1,0 +1,1 @@
+@main struct Nearside { static func main() {} }
