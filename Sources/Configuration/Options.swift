@@ -131,7 +131,7 @@ extension ConfigurationOption {
     .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
     .init("journal.size", .size, default: "16MiB", "How large it may grow."),
 
-    .init("log", .section, "The log, on standard error."),
+    .init("log", .section, "The log."),
     .init("log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
     .init(
       "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
@@ -191,7 +191,9 @@ extension ConfigurationOption {
     var path = ""
     for key in keys {
       let parent = path
-      path = (parent.isEmpty ? "" : parent + ".") + (at(parent)?.kind == .map ? "*" : key)
+      let step = at(parent)?.kind == .map ? "*" : key
+      if step.contains(".") { return nil }
+      path = parent.isEmpty ? step : parent + "." + step
       if at(path) == nil { return nil }
     }
     return path
