@@ -48,8 +48,10 @@ struct JSONParser {
     space()
     let node = failed ? JSONNode(value: .null, place: token) : value(depth: 0)
     space()
-    token = here
-    if !failed, at < bytes.count { fail("something follows the end of the JSON value") }
+    if !failed, at < bytes.count {
+      token = here
+      fail("something follows the end of the JSON value")
+    }
     guard failed else { return JSONReading(node: node, diagnostics: diagnostics) }
     return JSONReading(
       node: nil, diagnostics: diagnostics, partial: node,
@@ -156,13 +158,14 @@ struct JSONParser {
       }
       let (key, escapes) = string()
       let keyPlace = span(from: keyStart)
-      path.append(.key(key))
       if failed { break }
       space()
       guard !failed, peek == UInt8(ascii: ":") else {
+        // Without its colon it may be no key at all, so it does not enter the path.
         if !failed { fail("a colon is missing between the key and its value") }
         break
       }
+      path.append(.key(key))
       step()
       space()
       if let first = seen[Array(key.utf8)] {

@@ -23,7 +23,8 @@ extension KeyTemplate {
       TemplateError(place: source.place(range), message: message, suggestion: suggestion)
     }
     guard !scalars.isEmpty else {
-      throw TemplateError(place: source.place, message: "a key template is empty; write it like \"user:{id}\"")
+      throw TemplateError(
+        place: source.place, message: "a key template is empty; write it like \"user:{id}\"")
     }
     while at < scalars.count {
       switch scalars[at] {
@@ -126,7 +127,9 @@ extension KeyTemplate {
     func literal(_ text: String) {
       for scalar in text.unicodeScalars {
         // Bytes beyond ASCII mean themselves in a pattern, and a % between them would tear a character.
-        if scalar.value < 0x80, !isWord(UInt8(truncatingIfNeeded: scalar.value)) || scalar == "_" { out += "%" }
+        if scalar.value < 0x80, !isWord(UInt8(truncatingIfNeeded: scalar.value)) || scalar == "_" {
+          out += "%"
+        }
         out.unicodeScalars.append(scalar)
       }
     }

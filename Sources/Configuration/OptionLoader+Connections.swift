@@ -108,6 +108,7 @@ extension OptionLoader {
     if url.utf8.contains(0) { return "a connection string has no zero bytes" }
     if url.isEmpty || url.hasPrefix("postgresql://") || url.hasPrefix("postgres://") { return nil }
     if url.firstRange(of: "://") == nil, url.contains("=") { return nil }
-    return "a PostgreSQL URL begins with postgresql://; libpq's other form is \"host=db.internal dbname=shop\""
+    return
+      "a PostgreSQL URL begins with postgresql://; libpq's other form is \"host=db.internal dbname=shop\""
   }
 }

@@ -125,14 +125,16 @@ extension ConfigurationOption {
         + "aged: it fills a miss that lies a whole window back, for values that are written through. off: it "
         + "is answered and not stored."),
     .init(
-      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."),
+      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."
+    ),
 
     .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
     .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
     .init("journal.size", .size, default: "16MiB", "How large it may grow."),
 
     .init("log", .section, "The log."),
-    .init("log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
+    .init(
+      "log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
     .init(
       "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
       "auto is text on a terminal and JSON otherwise."),
