@@ -81,7 +81,8 @@ extension OptionLoader {
     guard (1...2).contains(parts.count), areNames else {
       error(
         text.place, .badValue, steps,
-        "\(text.shown) is not a table's name; write it as the catalogue has it, like \"users\" or \"shop.users\""
+        "\(text.shown) is not a table's name; write it as the catalogue has it, like \"users\" or "
+          + "\"shop.users\""
       )
       return nil
     }

@@ -157,7 +157,8 @@ struct OptionLoader {
     guard letters, (1...longest).contains(text.text.utf8.count) else {
       error(
         text.place, .badValue, steps,
-        "\(text.shown) cannot be this name, which has 1 to \(longest) lower-case letters, digits and underscores"
+        "\(text.shown) cannot be this name, which has 1 to \(longest) lower-case letters, digits and "
+          + "underscores"
       )
       return nil
     }

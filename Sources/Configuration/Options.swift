@@ -63,8 +63,8 @@ extension ConfigurationOption {
 
     .init(
       "postgres", .sectionOr(.secret),
-      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else libpq's "
-        + "own PG* variables."),
+      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else "
+        + "libpq's own PG* variables."),
     .init(
       "postgres.url", .secret,
       "A libpq connection string or URL. Default: the environment variable DATABASE_URL, else libpq's own "
@@ -85,8 +85,8 @@ extension ConfigurationOption {
 
     .init(
       "redis", .sectionOr(.secret),
-      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, else "
-        + "no Redis, and values live in this host's near cache only."),
+      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, "
+        + "else no Redis, and values live in this host's near cache only."),
     .init(
       "redis.url", .secret,
       "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
