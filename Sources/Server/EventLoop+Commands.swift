@@ -1,4 +1,7 @@
+import Configuration
 import Invalidation
+import Logging
+import NearCache
 
 /// What happens to a command that is no plain near hit.
 extension EventLoop {

@@ -1,6 +1,7 @@
 import CLinux
 import Configuration
 import Invalidation
+import Logging
 import NearCache
 
 /// When this host may answer from what it remembers.

@@ -1,4 +1,6 @@
+import Configuration
 import Invalidation
+import Logging
 import NearCache
 
 /// The commands of one read, kept between reads so that their memory is made once.
@@ -120,8 +122,10 @@ extension EventLoop {
           }
         }
         execute(Self.request(work.commands[index], base, arguments), slot)
-        index += 1
         if client.pointee.isClosing { return count }
+        // A command that waits for its client to be answered first is executed again then.
+        if client.pointee.pause == .drain { return index }
+        index += 1
         if client.pointee.pause != .none { return index }
       }
       return count

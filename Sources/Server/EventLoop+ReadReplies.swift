@@ -1,4 +1,6 @@
+import Configuration
 import Invalidation
+import Logging
 import NearCache
 
 /// Redis has answered a governed read: the state first, then the values, then how long they live.

@@ -1,4 +1,6 @@
+import Configuration
 import Invalidation
+import Logging
 import NearCache
 
 /// Reads that the near cache could not answer at once.

@@ -1,7 +1,10 @@
 import CLinux
+import Configuration
 import DequeModule
 import Glibc
 import Invalidation
+import Logging
+import NearCache
 
 /// The connections to Redis: made, fed, read, and given up.
 extension EventLoop {
@@ -31,29 +34,36 @@ extension EventLoop {
 
   mutating func flushUpstreams() {
     for isResp3 in [false, true] {
-      let failure = isResp3 ? Self.flush(&resp3, self) : Self.flush(&resp2, self)
-      if let failure { upstreamFailed(isResp3, failure) }
+      switch isResp3 ? Self.flush(&resp3) : Self.flush(&resp2) {
+      case .unchanged: break
+      case .watch(let descriptor, let wantsWrite):
+        watchUpstream(descriptor, resp3: isResp3, wantsWrite: wantsWrite, added: false)
+      case .failed(let reason): upstreamFailed(isResp3, reason)
+      }
     }
   }
 
-  /// Writes what waits; the reason if the connection broke.
-  private static func flush(_ upstream: inout Upstream, _ loop: borrowing EventLoop) -> String? {
-    guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return nil }
+  private enum Flushed {
+    case unchanged
+    case watch(Int32, wantsWrite: Bool)
+    case failed(String)
+  }
+
+  /// Writes what waits.
+  private static func flush(_ upstream: inout Upstream) -> Flushed {
+    guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return .unchanged }
     if case .failed(let code) = upstream.output.write(to: upstream.descriptor) {
-      return String(cString: strerror(code))
+      return .failed(String(cString: strerror(code)))
     }
     let wantsWrite = !upstream.output.isEmpty
-    if wantsWrite != upstream.wantsWrite {
-      upstream.wantsWrite = wantsWrite
-      loop.watchUpstream(
-        upstream.descriptor, resp3: upstream.resp3, wantsWrite: wantsWrite, added: false)
-    }
-    return nil
+    guard wantsWrite != upstream.wantsWrite else { return .unchanged }
+    upstream.wantsWrite = wantsWrite
+    return .watch(upstream.descriptor, wantsWrite: wantsWrite)
   }
 
   mutating func upstreamEvent(_ events: UInt32, resp3 isResp3: Bool) {
     guard isResp3 ? resp3.descriptor >= 0 : resp2.descriptor >= 0 else { return }
-    if events & ~UInt32(CLINUX_WRITABLE.rawValue) != 0 {
+    if events & ~UInt32(CLINUX_WRITABLE) != 0 {
       var drained = false
       let transfer =
         isResp3
@@ -106,11 +116,7 @@ extension EventLoop {
     case .fillMany(let keys): finishMany(keys, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
-    case .askedForGeneration(let known):
-      guard let slot else { return }
-      // The answer waits for the generation itself, so it is still owed: the client pauses until then.
-      clients[slot].settle { _ in }
-      pause(slot, .generation(after: known, deadline: Instant(nanoseconds: now.nanoseconds + 5_000_000_000)))
+    case .askForGeneration: break
     case .info: finishInfo(replies, slot)
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
     case .greeting: try greeted(replies, isResp3)

@@ -1,4 +1,7 @@
+import Configuration
 import Invalidation
+import Logging
+import NearCache
 
 /// Redis has answered a governed write.
 extension EventLoop {
@@ -50,15 +53,11 @@ extension EventLoop {
 
   /// Whether g, h and jl of a fill's reply are not behind what this host follows.
   private func acceptsFill(_ cursor: inout ReplyCursor) -> Bool {
-    guard let state = follower.state, let g = cursor.text().flatMap({ Generation(hex: $0) }),
+    guard let g = cursor.text().flatMap({ Generation(hex: $0) }),
       let h = cursor.text().flatMap({ UInt64($0) }), cursor.text() != nil,
       let jl = cursor.text().flatMap({ JournalID($0) })
     else { return false }
-    var seen = state
-    seen.generation = g
-    seen.beats = h
-    seen.journal = jl
-    return follower.accepts(seen)
+    return follower.accepts(generation: g, beats: h, journal: jl)
   }
 
   mutating func finishMany(_ keys: [GovernedKey], _ replies: UnsafeRawBufferPointer, client slot: Int?) {

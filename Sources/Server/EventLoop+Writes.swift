@@ -1,5 +1,6 @@
 import Configuration
 import Invalidation
+import Logging
 import NearCache
 
 /// Writes of governed keys. Each is carried out by a script that first asks whether the lease still counts

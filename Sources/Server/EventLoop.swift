@@ -33,7 +33,7 @@ public struct EventLoop: ~Copyable {
   var near: NearCache
   var follower: Follower
   var ledger: FillLedger
-  var ledgerFile: LedgerFile
+  private let ledgerStore: LedgerStore
   var resp2 = Upstream(resp3: false)
   var resp3 = Upstream(resp3: true)
   var standalone: LocalState?
@@ -66,6 +66,10 @@ public struct EventLoop: ~Copyable {
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String
   ) throws(ListenError) {
+    let cache = try Self.nearCache(settings.near)
+    epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
+    self.listener = listener
+    near = cache
     self.settings = settings
     self.mailbox = mailbox
     self.log = log
@@ -75,24 +79,35 @@ public struct EventLoop: ~Copyable {
     now = Instant(nanoseconds: clinux_boot_nanoseconds())
     started = now
     previousPoll = now
-    near = NearCache(
-      bytes: settings.near.size, maxEntry: settings.near.maxEntry, seed: UInt64.random(in: .min ... .max))
     follower = Follower(mapping: settings.mappingHash)
     let windows = settings.caches.map(\.plainSet.window) + [settings.plainSet.window]
-    ledger = FillLedger(capacity: 262_144, started: now, keep: windows.max() ?? settings.plainSet.window)
-    ledgerFile = LedgerFile(socketPath: settings.listen.path)
+    ledger = FillLedger(
+      capacity: 262_144, seed: UInt64.random(in: .min ... .max), started: now,
+      keep: windows.max() ?? settings.plainSet.window)
+    ledgerStore = LedgerStore(socketPath: settings.listen.path)
     standalone = settings.redis == nil ? LocalState() : nil
     clients = .allocate(capacity: Self.mostClients)
     inUse = [Bool](repeating: false, count: Self.mostClients)
     freeSlots = (0..<Int32(Self.mostClients)).reversed()
-    epoll = clinux_epoll_create()
-    self.listener = listener
     stateRequest = Self.stateRequest(keys.meta)
-    guard epoll >= 0,
-      clinux_epoll_add(epoll, self.listener.descriptor, UInt32(CLINUX_READABLE.rawValue), Token.listener) == 0,
-      clinux_epoll_add(epoll, mailbox.descriptor, UInt32(CLINUX_READABLE.rawValue), Token.mailbox) == 0
-    else { throw ListenError(description: "epoll: \(String(cString: strerror(errno)))") }
-    ledgerFile.load(into: &ledger, now: now)
+    ledgerStore.load(into: &ledger)
+  }
+
+  private static func makeEpoll(_ listener: Int32, _ mailbox: Int32) throws(ListenError) -> Int32 {
+    let epoll = clinux_epoll_create()
+    guard epoll >= 0, clinux_epoll_add(epoll, listener, UInt32(CLINUX_READABLE), Token.listener) == 0,
+      clinux_epoll_add(epoll, mailbox, UInt32(CLINUX_READABLE), Token.mailbox) == 0
+    else { throw ListenError(description: "Cannot watch descriptors: \(String(cString: strerror(errno))).") }
+    return epoll
+  }
+
+  private static func nearCache(_ settings: NearSettings) throws(ListenError) -> NearCache {
+    do throws(NearCacheError) {
+      return try NearCache(
+        bytes: settings.size, maxEntry: settings.maxEntry, seed: UInt64.random(in: .min ... .max))
+    } catch {
+      throw ListenError(description: "Cannot make the near cache: \(error)")
+    }
   }
 
   deinit {
@@ -136,7 +151,7 @@ public struct EventLoop: ~Copyable {
         if let stopBy, owesNothing || now >= stopBy { break }
       }
     }
-    ledgerFile.save(ledger, now: now)
+    ledgerStore.save(ledger, now: now)
   }
 
   private var owesNothing: Bool {
@@ -184,7 +199,7 @@ public struct EventLoop: ~Copyable {
       nextID += 1
       counters.connections += 1
       counters.clients += 1
-      if clinux_epoll_add(epoll, descriptor, UInt32(CLINUX_READABLE.rawValue), Self.pack(token)) != 0 {
+      if clinux_epoll_add(epoll, descriptor, UInt32(CLINUX_READABLE), Self.pack(token)) != 0 {
         drop(Int(slot))
       }
     }
@@ -196,7 +211,7 @@ public struct EventLoop: ~Copyable {
 
   private mutating func clientEvent(_ slot: Int, _ events: UInt32) {
     let client = clients + slot
-    if events & UInt32(CLINUX_READABLE.rawValue | CLINUX_HANGUP.rawValue | CLINUX_ERROR.rawValue) != 0 {
+    if events & UInt32(CLINUX_READABLE | CLINUX_HANGUP | CLINUX_ERROR) != 0 {
       // If the poll before this one did not name it, the socket was empty when that one returned.
       client.pointee.emptyAt =
         client.pointee.reportedIn + 1 == poll
@@ -246,8 +261,8 @@ public struct EventLoop: ~Copyable {
     client.pointee.wantsWrite = wantsWrite
     client.pointee.readsPaused = pauseReads
     var events: UInt32 = 0
-    if !pauseReads { events |= UInt32(CLINUX_READABLE.rawValue) }
-    if wantsWrite { events |= UInt32(CLINUX_WRITABLE.rawValue) }
+    if !pauseReads { events |= UInt32(CLINUX_READABLE) }
+    if wantsWrite { events |= UInt32(CLINUX_WRITABLE) }
     _ = clinux_epoll_modify(epoll, client.pointee.descriptor, events, Self.pack(client.pointee.token))
   }
 
@@ -278,7 +293,7 @@ public struct EventLoop: ~Copyable {
     connectUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
-      ledgerFile.touch(now: now)
+      ledgerStore.touch(now: now)
     }
     releaseWaiters()
   }
@@ -356,7 +371,7 @@ public struct EventLoop: ~Copyable {
 
   /// A descriptor of Redis changed what it waits for.
   func watchUpstream(_ descriptor: Int32, resp3: Bool, wantsWrite: Bool, added: Bool) {
-    let events = UInt32(CLINUX_READABLE.rawValue) | (wantsWrite ? UInt32(CLINUX_WRITABLE.rawValue) : 0)
+    let events = UInt32(CLINUX_READABLE) | (wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
     let token = resp3 ? Token.resp3 : Token.resp2
     if added {
       _ = clinux_epoll_add(epoll, descriptor, events, token)

@@ -18,10 +18,14 @@ public final class LoopMailbox: Sendable {
   }
 
   let descriptor: Int32
+  /// The loop's answers to the tail in the embedded mode.
+  let localReplies: LocalReplies
   private let queue = Mutex<[Message]>([])
 
   /// Nil if the system has no descriptor to give.
   public init?() {
+    guard let replies = LocalReplies() else { return nil }
+    localReplies = replies
     descriptor = clinux_eventfd()
     guard descriptor >= 0 else { return nil }
   }

@@ -15,7 +15,8 @@ final class UpstreamTask {
     case fillMany(keys: [GovernedKey])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
-    case askedForGeneration(known: Generation?)
+    /// Whoever asked waits for the generation itself, not for this reply.
+    case askForGeneration
     /// INFO of the server, to which ours is appended.
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.

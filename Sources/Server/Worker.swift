@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A thread with a name, for `top -H` and for debuggers.
@@ -19,7 +20,7 @@ public enum Worker {
     public func join() { pthread_join(thread, nil) }
   }
 
-  /// Starts a thread; nil if the system refuses one. At most 15 bytes of the name are kept (pthread_setname_np).
+  /// Starts a thread; nil if the system refuses one. At most 15 bytes of the name are kept (prctl(2), PR_SET_NAME).
   public static func start(_ name: String, _ run: @escaping @Sendable () -> Void) -> Handle? {
     let body = Unmanaged.passRetained(Body(name: name, run: run))
     var thread = pthread_t()
@@ -28,7 +29,7 @@ public enum Worker {
       { raw in
         guard let raw else { return nil }
         let body = Unmanaged<Body>.fromOpaque(raw).takeRetainedValue()
-        pthread_setname_np(pthread_self(), String(body.name.prefix(15)))
+        clinux_name_thread(body.name)
         body.run()
         return nil
       }, body.toOpaque())
