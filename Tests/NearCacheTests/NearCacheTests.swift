@@ -306,24 +306,26 @@ struct NearCacheTests {
     for step in 0..<25_000 {
       let key = Array("k:\(Int.random(in: 0..<keys, using: &random))".utf8)
       let expected = model[key].flatMap { $0.expires.map { $0 > at(clock) } ?? true ? $0 : nil }
-      switch UInt32.random(in: 0..<1000, using: &random) {
+      switch UInt32.random(in: 0..<10_000, using: &random) {
       case 0:
         near.removeAll()
         model = [:]
-      case 1..<450:
+      case 1..<5000:
         var count = Int.random(in: 0...longest, using: &random)
         if Int.random(in: 0..<50, using: &random) == 0 { count += 2000 }
         let value = (0..<count).map { UInt8(truncatingIfNeeded: $0 &+ step) }
-        let expires = Bool.random(using: &random) ? at(clock + Int.random(in: 0...400, using: &random)) : nil
+        let expires =
+          Int.random(in: 0..<4, using: &random) == 0
+          ? at(clock + Int.random(in: 0...2000, using: &random)) : nil
         let stored = near.put(key, value, expires: expires, tag: UInt32(step))
         model[key] = stored ? Copy(value: value, expires: expires, tag: UInt32(step)) : nil
         check(stored == ("$\(count)".utf8.count + count + 4 <= 9000), "insert", step)
-      case 450..<550:
+      case 5000..<5500:
         let removed = near.forget(key)
         if model[key] == nil { check(!removed, "a removal of nothing", step) }
         model[key] = nil
-      case 550..<600:
-        let expires = at(clock + Int.random(in: 0...400, using: &random))
+      case 5500..<6000:
+        let expires = at(clock + Int.random(in: 0...2000, using: &random))
         if near.end(key, expires) {
           check(model[key] != nil, "an end for nothing", step)
           model[key]?.expires = expires
