@@ -20,11 +20,14 @@ struct Arena: ~Copyable {
   private(set) var used: UInt32 = 0
 
   static let unit = 16
-  /// The first block's offset: 29 powers with 16 lists of four bytes, then 29 bit maps of four bytes.
-  static let firstBlock: UInt32 = 124
+  /// The first block's offset: 28 powers with 16 lists of four bytes, and 28 bit maps of four bytes.
+  static let firstBlock: UInt32 = 120
   /// A rest smaller than an entry's header stays with the block it was cut from.
   private static let smallestRest: UInt32 = 3
-  private static let powerCount = 29
+  private static let powerCount = 28
+  /// The end mark is a header that says used, so that no block joins it; whole, for a header may be read
+  /// whole.
+  private static let endMark: UInt32 = 3
   /// Sizes have 31 bits, so 32 GiB is the most that can be used.
   static let largest = Int(EntryHeader.freeFlag) * unit - Mapping.pageSize
 
@@ -36,7 +39,7 @@ struct Arena: ~Copyable {
   }
 
   /// The most units that one block can have.
-  var capacity: UInt32 { units - Self.firstBlock - 1 }
+  var capacity: UInt32 { units - Self.firstBlock - Self.endMark }
 
   @inlinable func at(_ offset: UInt32) -> UnsafeMutablePointer<EntryHeader> {
     (mapping.base + Int(truncatingIfNeeded: offset) &* 16).assumingMemoryBound(to: EntryHeader.self)
@@ -48,7 +51,7 @@ struct Arena: ~Copyable {
     powers = 0
     used = 0
     let end = Self.firstBlock + capacity
-    at(end).pointee.sizeAndFlag = 1
+    at(end).pointee.sizeAndFlag = Self.endMark
     at(Self.firstBlock).pointee.previousSize = 0
     at(Self.firstBlock).pointee.sizeAndFlag = capacity
     setFree(Self.firstBlock)
@@ -221,8 +224,12 @@ struct Arena: ~Copyable {
     for index in 0..<Self.powerCount * 16 {
       var block = heads[index]
       let (power, part) = (index / 16, index % 16)
-      if (block != 0) != (parts[power] >> UInt32(part) & 1 == 1) { return "the bit of list \(index) is wrong" }
-      if (parts[power] != 0) != (powers >> UInt32(power) & 1 == 1) { return "the bit of power \(power) is wrong" }
+      if (block != 0) != (parts[power] >> UInt32(part) & 1 == 1) {
+        return "the bit of list \(index) is wrong"
+      }
+      if (parts[power] != 0) != (powers >> UInt32(power) & 1 == 1) {
+        return "the bit of power \(power) is wrong"
+      }
       var previous: UInt32 = 0
       while block != 0 {
         let header = at(block).pointee
