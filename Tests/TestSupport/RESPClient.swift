@@ -102,8 +102,8 @@ public final class RESPClient {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     let room = MemoryLayout.size(ofValue: address.sun_path)
+    // From here on deinit closes the socket, also when this initialiser throws.
     guard path.utf8.count < room else {
-      close(fd)
       throw HarnessError("the socket path \(path) is longer than \(room - 1) bytes")
     }
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
@@ -112,11 +112,7 @@ public final class RESPClient {
         connect(fd, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
       }
     }
-    guard result == 0 else {
-      let why = reason()
-      close(fd)
-      throw HarnessError("connect \(path): \(why)")
-    }
+    guard result == 0 else { throw HarnessError("connect \(path): \(reason())") }
   }
 
   deinit { close(fd) }
