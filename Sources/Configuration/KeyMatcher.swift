@@ -1,0 +1,122 @@
+/// Tells which template covers a key, on the path of every read: no allocation, and one comparison for a
+/// key outside the namespace.
+///
+/// A column stands for one or more bytes other than `:`, `{`, `}`, space and control bytes, since values are
+/// percent-encoded before they enter a key. Where several templates match, the one with the most literal
+/// characters wins, and of equals the first.
+///
+/// No backtracking is needed. Each literal between two columns is taken at its first possible place: if a
+/// later place led to a match, so does the first, because the bytes between the two places then lie in the
+/// column on the other side, and all columns take the same bytes.
+public struct KeyMatcher: Sendable {
+  /// One literal in `bytes`, with a column before it unless it is the first.
+  private struct Piece {
+    var start: Int32
+    var count: Int32
+  }
+
+  private struct Pattern {
+    /// Index in the array that the matcher was made from.
+    var index: Int32
+    /// Its pieces, the first literal (maybe empty) first and the last (maybe empty) last.
+    var firstPiece: Int32
+    var pieces: Int32
+    /// The shortest key that can match, without the prefix.
+    var shortest: Int32
+    var isPrefix: Bool
+  }
+
+  private let prefix: [UInt8]
+  private let bytes: [UInt8]
+  private let pieces: [Piece]
+  private let patterns: [Pattern]
+
+  /// `prefix` stands before every template: `Settings.keyPrefix`.
+  public init(templates: [KeyTemplate], prefix: String) {
+    self.prefix = Array(prefix.utf8)
+    var bytes: [UInt8] = []
+    var pieces: [Piece] = []
+    var patterns: [(pattern: Pattern, literals: Int)] = []
+    for (index, template) in templates.enumerated() {
+      let firstPiece = pieces.count
+      let firstByte = bytes.count
+      var columns = 0
+      var literals = 0
+      var open = Piece(start: Int32(bytes.count), count: 0)
+      for part in template.parts {
+        switch part {
+        case .literal(let text):
+          bytes += Array(text.utf8)
+          open.count += Int32(text.utf8.count)
+          literals += text.unicodeScalars.count
+        case .column:
+          pieces.append(open)
+          open = Piece(start: Int32(bytes.count), count: 0)
+          columns += 1
+        }
+      }
+      pieces.append(open)
+      let pattern = Pattern(
+        index: Int32(index), firstPiece: Int32(firstPiece), pieces: Int32(pieces.count - firstPiece),
+        shortest: Int32(bytes.count - firstByte + columns), isPrefix: template.isPrefix)
+      patterns.append((pattern, literals))
+    }
+    patterns.sort { ($0.literals, $1.pattern.index) > ($1.literals, $0.pattern.index) }
+    self.bytes = bytes
+    self.pieces = pieces
+    self.patterns = patterns.map(\.pattern)
+  }
+
+  /// The index of the template that covers the whole key, namespace included; nil: none does.
+  public func match(_ key: UnsafeRawBufferPointer) -> Int? {
+    guard key.count >= prefix.count else { return nil }
+    for index in prefix.indices where key[index] != prefix[index] { return nil }
+    for pattern in patterns where key.count - prefix.count >= Int(pattern.shortest) {
+      if matches(pattern, key) { return Int(pattern.index) }
+    }
+    return nil
+  }
+
+  private func matches(_ pattern: Pattern, _ key: UnsafeRawBufferPointer) -> Bool {
+    let first = pieces[Int(pattern.firstPiece)]
+    var at = prefix.count
+    guard holds(first, key, at) else { return false }
+    at += Int(first.count)
+    guard pattern.pieces > 1 else { return pattern.isPrefix || at == key.count }
+
+    let last = Int(pattern.firstPiece + pattern.pieces) - 1
+    let anchored = pattern.isPrefix ? last + 1 : last
+    for index in Int(pattern.firstPiece) + 1..<anchored {
+      let piece = pieces[index]
+      // The column takes a byte, then more of them until the literal fits.
+      repeat {
+        guard at < key.count, Self.mayStandInValue(key[at]) else { return false }
+        at += 1
+      } while !holds(piece, key, at)
+      at += Int(piece.count)
+    }
+    if pattern.isPrefix { return true }
+
+    let piece = pieces[last]
+    let tail = key.count - Int(piece.count)
+    guard tail > at, holds(piece, key, tail) else { return false }
+    while at < tail {
+      guard Self.mayStandInValue(key[at]) else { return false }
+      at += 1
+    }
+    return true
+  }
+
+  private func holds(_ piece: Piece, _ key: UnsafeRawBufferPointer, _ at: Int) -> Bool {
+    let count = Int(piece.count)
+    guard at + count <= key.count else { return false }
+    let start = Int(piece.start)
+    for offset in 0..<count where key[at + offset] != bytes[start + offset] { return false }
+    return true
+  }
+
+  private static func mayStandInValue(_ byte: UInt8) -> Bool {
+    byte > 0x20 && byte != 0x7f && byte != UInt8(ascii: ":") && byte != UInt8(ascii: "{")
+      && byte != UInt8(ascii: "}")
+  }
+}

@@ -1,0 +1,41 @@
+/// `Settings.mappingHash`: equal if, and practically only if, two sidecars clear the same keys for the same
+/// changes. The order of tables, keys, columns and operations in the file does not matter.
+public enum MappingHash {
+  /// How many fence buckets a namespace has. `KeyHash.buckets` is the same number.
+  public static let fenceBuckets = 65_536
+
+  /// Sixteen lower-case hexadecimal digits: 64-bit FNV-1a over a canonical text, in which every part stands
+  /// after its length, so that no two mappings share one.
+  public static func of(namespace: String?, tables: [TableRule]) -> String {
+    var text = "nearside mapping 1;buckets \(fenceBuckets);"
+    text += namespace.map { "namespace " + counted($0) } ?? "no namespace;"
+    text += list(tables.map(canonical))
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    let digits = String(hash, radix: 16)
+    return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+  }
+
+  private static func canonical(_ rule: TableRule) -> String {
+    counted(rule.schema) + counted(rule.name) + "keys" + list(rule.keys.map(canonical)) + "columns"
+      + (rule.columns.map(list) ?? "all;") + "on" + list(rule.operations.map(\.rawValue))
+  }
+
+  private static func canonical(_ template: KeyTemplate) -> String {
+    var text = ""
+    for part in template.parts {
+      switch part {
+      case .literal(let literal): text += "literal" + counted(literal)
+      case .column(let name, let filters, _):
+        text += "column" + counted(name) + filters.map { "|" + $0.rawValue }.joined() + ";"
+      }
+    }
+    return template.isPrefix ? text + "*" : text
+  }
+
+  private static func list(_ parts: [String]) -> String {
+    "(" + Set(parts).sorted().map(counted).joined() + ")"
+  }
+
+  private static func counted(_ text: String) -> String { "\(text.utf8.count):\(text);" }
+}

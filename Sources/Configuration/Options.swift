@@ -1,0 +1,205 @@
+/// One key of the configuration file. The table `all` drives the reader, and the JSON Schema in `deploy`
+/// says the same, which a test proves.
+public struct ConfigurationOption: Sendable {
+  public indirect enum Kind: Sendable, Equatable {
+    case text
+    /// Text that no diagnostic repeats.
+    case secret
+    /// Lower-case letters, digits and underscores, at most so many.
+    case name(longest: Int)
+    /// In the file `"250ms"`, in `Settings` nanoseconds; never zero.
+    case duration
+    /// In the file `"256MiB"`, in `Settings` bytes; never zero.
+    case size
+    /// In the file `"0660"`.
+    case fileMode
+    case choice([String])
+    /// A list of some of these words.
+    case choices([String])
+    /// A list of texts.
+    case texts
+    /// One key template or a list of them.
+    case templates
+    /// An object with the options below this one.
+    case section
+    /// A section, or this in its place.
+    case sectionOr(Kind)
+    /// A section, or `false`.
+    case sectionOrFalse
+    /// An object whose keys are chosen by its author; each value is what `path.*` says.
+    case map
+  }
+
+  /// The keys that lead to it, with dots between them; `*` stands for any key of a map.
+  public var path: String
+  public var kind: Kind
+  /// As the file would say it; nil: none, or worked out from other values, as the summary says.
+  public var defaultValue: String?
+  /// One or two sentences.
+  public var summary: String
+
+  init(_ path: String, _ kind: Kind, default defaultValue: String? = nil, _ summary: String) {
+    self.path = path
+    self.kind = kind
+    self.defaultValue = defaultValue
+    self.summary = summary
+  }
+
+  /// The last step of the path.
+  public var name: String { path.split(separator: ".").last.map(String.init) ?? path }
+
+  /// The path without its last step; empty for a top-level key.
+  public var parent: String { path.split(separator: ".").dropLast().joined(separator: ".") }
+}
+
+extension ConfigurationOption {
+  /// Every key there is, each section before what it holds.
+  public static let all: [ConfigurationOption] = [
+    .init("$schema", .text, "Where an editor finds the JSON Schema of this file. Nearside does not read it."),
+    .init(
+      "namespace", .name(longest: 40),
+      "Put before every key with a colon, and part of the names of slot and publication. Bounds what a purge "
+        + "may touch. Required with Redis; not \"nearside\"."),
+
+    .init(
+      "postgres", .sectionOr(.secret),
+      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else libpq's "
+        + "own PG* variables."),
+    .init(
+      "postgres.url", .secret,
+      "A libpq connection string or URL. Default: the environment variable DATABASE_URL, else libpq's own "
+        + "PG* variables."),
+    .init("postgres.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
+    .init(
+      "postgres.publication", .name(longest: 63),
+      "The publication to follow. Default: nearside_<namespace>, without a namespace nearside."),
+    .init("postgres.slot", .section, "The replication slot."),
+    .init(
+      "postgres.slot.name", .name(longest: 63),
+      "The slot's name; a temporary slot has at most 54 letters here, and eight random digits are appended. "
+        + "Default: nearside_<namespace>, without a namespace nearside."),
+    .init(
+      "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
+      "durable: one slot for all sidecars of the namespace. temporary: one for each sidecar, gone with its "
+        + "connection. Default: durable with Redis, temporary without (the only mode there)."),
+
+    .init(
+      "redis", .sectionOr(.secret),
+      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, else "
+        + "no Redis, and values live in this host's near cache only."),
+    .init(
+      "redis.url", .secret,
+      "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
+        + "environment variable REDIS_URL."),
+    .init("redis.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
+    .init(
+      "redis.timeout", .duration, default: "5s",
+      "How long one command may take before the connection is given up."),
+
+    .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
+    .init(
+      "listen.socket", .text,
+      "Path of the socket, at most 107 bytes. Default: redis.sock in $RUNTIME_DIRECTORY, else "
+        + "/run/nearside/redis.sock."),
+    .init("listen.mode", .fileMode, default: "0660", "File mode of the socket, in octal digits."),
+    .init("listen.group", .text, "Group that owns the socket. Default: the process's own."),
+
+    .init("near", .section, "The near cache in this host's memory."),
+    .init("near.size", .size, default: "256MiB", "The most memory it takes."),
+    .init("near.maxEntry", .size, default: "512KiB", "A reply larger than this is not kept near."),
+    .init(
+      "near.ttl", .duration,
+      "How long an entry is kept near at most. Default: as long as Redis keeps it."),
+
+    .init("staleness", .section, "How old the evidence behind a near answer may be."),
+    .init(
+      "staleness.bound", .duration, default: "2s",
+      "Beyond this age of the evidence a read is answered as \"beyond\" says."),
+    .init(
+      "staleness.beyond", .choice(words(StalenessSettings.Beyond.self)), default: "bypass",
+      "bypass: a miss without the right to fill. serve: the stale value, counted. fail: an error."),
+
+    .init(
+      "plainSet", .choice(words(PlainSetSettings.Mode.self)), default: "window",
+      "What a SET without a token is worth. window: it fills the oldest miss of its key within the window. "
+        + "aged: it fills a miss that lies a whole window back, for values that are written through. off: it "
+        + "is answered and not stored."),
+    .init(
+      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."),
+
+    .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
+    .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
+    .init("journal.size", .size, default: "16MiB", "How large it may grow."),
+
+    .init("log", .section, "The log."),
+    .init("log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
+    .init(
+      "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
+      "auto is text on a terminal and JSON otherwise."),
+
+    .init(
+      "tables", .map,
+      "Which keys a change of a table's row clears, by the table's name (with its schema, if that is not "
+        + "public). A key is cached only if a template here covers it."),
+    .init(
+      "tables.*", .sectionOr(.templates),
+      "A template such as \"user:{id}\", a list of templates, or an object."),
+    .init("tables.*.keys", .templates, "The templates of the keys that a change clears."),
+    .init(
+      "tables.*.columns", .texts,
+      "An UPDATE that changes none of these columns is ignored. Default: every UPDATE counts."),
+    .init(
+      "tables.*.on", .choices(words(RowOperation.self)),
+      "Which operations count. Default: all of them."),
+
+    .init("caches", .map, "What is special about the keys of a template, by the template."),
+    .init("caches.*", .section, "The rules for the keys of this template."),
+    .init("caches.*.near", .sectionOrFalse, "false: these keys are never kept near."),
+    .init(
+      "caches.*.near.ttl", .duration,
+      "How long these keys are kept near at most. Default: near.ttl."),
+    .init(
+      "caches.*.plainSet", .choice(words(PlainSetSettings.Mode.self)),
+      "plainSet for these keys. Default: the global one."),
+    .init(
+      "caches.*.plainSetWindow", .duration, "plainSetWindow for these keys. Default: the global one."),
+  ]
+
+  /// Keys that the design names and this version does not have, by their section.
+  static let notYet: [String: [String]] = [
+    "": [
+      "admin", "clients", "commands", "leaseWait", "loader", "publish", "subscribe", "threads",
+    ],
+    "postgres": ["loader"],
+    "redis": ["connections", "tls"],
+    "listen": ["busyPoll"],
+    "tables.*": ["lookup", "tags", "when"],
+    "caches.*": ["jitter", "load", "negative", "staleness", "stampede", "tags", "ttl", "write"],
+  ]
+
+  private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })
+
+  static func at(_ path: String) -> ConfigurationOption? { byPath[path] }
+
+  /// The names of the keys of one section, in the order of the table.
+  static func names(in section: String) -> [String] {
+    all.filter { $0.parent == section && $0.name != "*" }.map(\.name)
+  }
+
+  /// The path in this table of the value under these keys of a file; nil: there is no such option.
+  static func path(of keys: [String]) -> String? {
+    var path = ""
+    for key in keys {
+      let parent = path
+      let step = at(parent)?.kind == .map ? "*" : key
+      if step.contains(".") { return nil }
+      path = parent.isEmpty ? step : parent + "." + step
+      if at(path) == nil { return nil }
+    }
+    return path
+  }
+
+  private static func words<T: CaseIterable & RawRepresentable<String>>(_ type: T.Type) -> [String] {
+    type.allCases.map(\.rawValue)
+  }
+}
