@@ -57,7 +57,8 @@ struct ApplicationScriptTests {
     #expect(try redis.field(lab, "n") == "1")
   }
 
-  @Test("While values do not count, a whole-value write finds nothing: NX stores, GET is nil, KEEPTTL keeps none")
+  @Test(
+    "While values do not count, a whole-value write finds nothing: NX stores, GET is nil, KEEPTTL keeps none")
   func untrustedReplace() throws {
     var redis = try lab.connect()
     _ = try redis.begin(lab)
@@ -113,7 +114,8 @@ struct ApplicationScriptTests {
     var redis = try lab.connect()
     try redis.beginCleared(lab)
     let most = ["RPUSH", key] + [String](repeating: "x", count: StateScripts.mostArguments - 2)
-    #expect(try redis.fill(lab, "merge", stamp: stamp(0x100), key, most)[1] == .integer(Int64(most.count - 2)))
+    #expect(
+      try redis.fill(lab, "merge", stamp: stamp(0x100), key, most)[1] == .integer(Int64(most.count - 2)))
     let over = try redis.fill(lab, "merge", stamp: stamp(0x100), key, most + ["x"])
     #expect(over[1].errorText?.contains("7900") == true)
     #expect(try redis.call("LLEN", key) == .integer(Int64(most.count - 2)))
@@ -308,8 +310,13 @@ struct ApplicationScriptTests {
     let key: [UInt8] = Array("shop:".utf8) + [0xff, 0xc3, 0x28]
     _ = try redis.command([Array("SET".utf8), key, [1]])
     let reply = try redis.command(
-      [Array("EVAL".utf8), Array(StateScripts.expire.utf8), [UInt8(ascii: "2")], Array(lab.keys.meta.utf8), key]
-        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "EXPIRE"].map { Array($0.utf8) } + [key, Array("0".utf8)])
+      [
+        Array("EVAL".utf8), Array(StateScripts.expire.utf8), [UInt8(ascii: "2")], Array(lab.keys.meta.utf8),
+        key,
+      ]
+        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "EXPIRE"].map { Array($0.utf8) } + [
+          key, Array("0".utf8),
+        ])
     #expect(reply[1] == 1)
     _ = try subscriber.next()
     #expect(try subscriber.next()["keys"] as? [String] == ["shop:\u{ff}\u{c3}("])
@@ -326,7 +333,9 @@ struct ApplicationScriptTests {
     _ = try redis.begin(lab)
     let before = try redis.everything()
     #expect(
-      try redis.expire(lab, key, ["EXPIRE", key, "5"]) == ["UNTRUSTED", nil, .init(stringLiteral: g1.hex), "0-0"])
+      try redis.expire(lab, key, ["EXPIRE", key, "5"]) == [
+        "UNTRUSTED", nil, .init(stringLiteral: g1.hex), "0-0",
+      ])
     try redis.call("HSET", lab.keys.meta, "c", g1.hex)
     #expect(try redis.expire(lab, "shop:none", ["EXPIRE", "shop:none", "5"])[1] == 0)
     #expect(try redis.expire(lab, key, ["EXPIRE", key, "soon"])[1].errorText?.hasPrefix("ERR") == true)

@@ -167,15 +167,20 @@ extension RedisConnection {
   }
 
   mutating func state(_ lab: Lab) throws -> FleetState? {
-    FleetState(fields: try command(["HMGET", lab.keys.meta] + FleetState.fieldNames).elements?.map(\.text) ?? [])
+    FleetState(
+      fields: try command(["HMGET", lab.keys.meta] + FleetState.fieldNames).elements?.map(\.text) ?? [])
   }
 
   /// The journal of `g`: id, p, l and keys of each entry.
-  mutating func journal(_ lab: Lab, _ g: Generation = g1) throws -> [(id: String, p: String, l: String, keys: [String])] {
+  mutating func journal(_ lab: Lab, _ g: Generation = g1) throws -> [(
+    id: String, p: String, l: String, keys: [String]
+  )] {
     (try call("XRANGE", lab.keys.journal(g), "-", "+").elements ?? []).map { entry in
       var fields: [String: RedisReply] = [:]
       let pairs = entry[1].elements ?? []
-      for index in stride(from: 0, to: pairs.count, by: 2) { fields[pairs[index].text ?? ""] = pairs[index + 1] }
+      for index in stride(from: 0, to: pairs.count, by: 2) {
+        fields[pairs[index].text ?? ""] = pairs[index + 1]
+      }
       var keys: [String] = []
       if case .bulk(let bytes)? = fields["k"], let all = PackedKeys(bytes: bytes) { keys = unpacked(all) }
       return (entry[0].text ?? "", fields["p"]?.text ?? "", fields["l"]?.text ?? "", keys)

@@ -12,7 +12,8 @@ struct TailerScriptTests {
 
   // MARK: newGeneration
 
-  @Test("A new generation writes every field afresh, trusts nothing, and tells subscribers to drop everything")
+  @Test(
+    "A new generation writes every field afresh, trusts nothing, and tells subscribers to drop everything")
   func newGeneration() throws {
     var redis = try lab.connect()
     let subscriber = try Subscriber(lab)
@@ -89,7 +90,9 @@ struct TailerScriptTests {
   @Test("A hash of another type, or one that lacks a field, is no state, and can be replaced")
   func malformed() throws {
     var redis = try lab.connect()
-    for damage in [["SET", lab.keys.meta, "x"], ["HDEL", lab.keys.meta, "wt"], ["HDEL", lab.keys.meta, "W"]] {
+    for damage in [
+      ["SET", lab.keys.meta, "x"], ["HDEL", lab.keys.meta, "wt"], ["HDEL", lab.keys.meta, "W"],
+    ] {
       try redis.call("UNLINK", lab.keys.meta)
       _ = try redis.begin(lab)
       _ = try redis.command(damage)
@@ -120,7 +123,9 @@ struct TailerScriptTests {
     #expect(try redis.field(lab, "ep") == "3")
   }
 
-  @Test("Another system or an older timeline takes nothing over; a newer timeline or another mapping needs a generation")
+  @Test(
+    "Another system or an older timeline takes nothing over; a newer timeline or another mapping needs a generation"
+  )
   func takeoverRefusals() throws {
     var redis = try lab.connect()
     _ = try redis.begin(lab, timeline: "0000000a")
@@ -178,7 +183,9 @@ struct TailerScriptTests {
       try redis.apply(lab, Apply(token: "t2", n: 1, W: 0x300, keys: keys))
         == ["FENCED", .init(stringLiteral: g1.hex)])
     #expect(
-      try redis.apply(lab, Apply(g: g2, n: 1, W: 0x300, keys: keys)) == ["FENCED", .init(stringLiteral: g1.hex)])
+      try redis.apply(lab, Apply(g: g2, n: 1, W: 0x300, keys: keys)) == [
+        "FENCED", .init(stringLiteral: g1.hex),
+      ])
     for n: UInt64 in [0, 2] {
       #expect(
         try redis.apply(lab, Apply(n: n, W: 0x300, keys: keys))
@@ -208,7 +215,9 @@ struct TailerScriptTests {
     #expect(first[1].text == lsn(0x100))
     #expect(try redis.field(lab, "b" + bucket("shop:user:1")) == stamp(0x300))
     // A fill of a lease given before the batch is already refused, though W has not moved.
-    #expect(try redis.fill(lab, "replace", stamp: stamp(0x100), "shop:user:1", ["SET", "shop:user:1", "x"])[0] == "FENCE")
+    #expect(
+      try redis.fill(lab, "replace", stamp: stamp(0x100), "shop:user:1", ["SET", "shop:user:1", "x"])[0]
+        == "FENCE")
     let second = try redis.apply(lab, Apply(n: 1, W: 0x300, V: 0x300, X: 0x300, keys: ["shop:user:2"]))
     #expect(second[1].text == lsn(0x300))
     #expect(try redis.field(lab, "b" + bucket("shop:user:2")) == stamp(0x300))
@@ -269,7 +278,9 @@ struct TailerScriptTests {
     var redis = try lab.connect()
     _ = try redis.begin(lab)
     // Streams lose whole nodes of 100 entries at once, so it takes more than that to see one go.
-    for n in 0..<250 as Range<UInt64> { _ = try redis.apply(lab, Apply(n: n, keep: 0, keys: ["shop:user:\(n)"])) }
+    for n in 0..<250 as Range<UInt64> {
+      _ = try redis.apply(lab, Apply(n: n, keep: 0, keys: ["shop:user:\(n)"]))
+    }
     let length = try redis.call("XLEN", lab.keys.journal(g1)).number ?? 0
     #expect(length > 0 && length <= 200)
     let last = try redis.journal(lab).last
@@ -377,11 +388,13 @@ struct TailerScriptTests {
     try redis.call("MSET", "shop:user:1", "a", "shop:user:2", "b")
     try redis.call("CONFIG", "SET", "maxmemory", "1")
     #expect(try redis.call("SET", "shop:x", "y").errorText?.hasPrefix("OOM") == true)
-    let fill = try redis.fill(lab, "replace", stamp: stamp(0x100), "shop:user:3", ["SET", "shop:user:3", "x"])
+    let fill = try redis.fill(
+      lab, "replace", stamp: stamp(0x100), "shop:user:3", ["SET", "shop:user:3", "x"])
     #expect(fill[0] == "OK")
     #expect(fill[1].errorText?.hasPrefix("OOM") == true)
     let many = try redis.eval(
-      StateScripts.fillMany, [lab.keys.meta, "shop:user:3"], [g1.hex, bucket("shop:user:3"), stamp(0x100), "x"])
+      StateScripts.fillMany, [lab.keys.meta, "shop:user:3"],
+      [g1.hex, bucket("shop:user:3"), stamp(0x100), "x"])
     #expect(many.errorText?.hasPrefix("OOM") == true)
     let step = try redis.apply(lab, Apply(W: 0x200, keys: ["shop:user:1"]))
     #expect(step[0] == "OK")
@@ -391,7 +404,8 @@ struct TailerScriptTests {
     let taken = try redis.eval(StateScripts.takeover, [lab.keys.meta], ["t1", "7", "00000001", "cfg"])
     #expect(taken[0] == "OK")
     #expect(try redis.begin(lab, g2, old: g1) == ["OK"])
-    let purge = try redis.eval(StateScripts.purge, [lab.keys.meta], ["t1", g2.hex, "0", "0", "shop:*", "100"])
+    let purge = try redis.eval(
+      StateScripts.purge, [lab.keys.meta], ["t1", g2.hex, "0", "0", "shop:*", "100"])
     #expect(purge[0] == "OK")
     #expect(try redis.eval(StateScripts.purged, [lab.keys.meta], ["t1", g2.hex, "1"]) == ["OK"])
   }
