@@ -29,7 +29,13 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
   }
 
   /// An error reply, explained.
-  init(answer text: String, place: String) {
+  init(answer: String, place: String) {
+    let text = Self.withoutScript(answer)
+    // What Redis 7.0 says of a permission that only a command inside a script lacks.
+    if text.hasPrefix("ERR The user executing the script") {
+      self = Self.denied(String(text.dropFirst(4)), place)
+      return
+    }
     switch text.prefix(while: { $0 != " " }) {
     case "NOAUTH":
       self.init(
@@ -41,11 +47,7 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
         .refused,
         "Redis at \(place) runs in protected mode and accepts only clients of its own host; set a password "
           + "there, or \"protected-mode no\".")
-    case "NOPERM":
-      self.init(
-        .denied,
-        "Redis at \(place) does not permit this: \(text). The ACL user needs all commands, or at least the "
-          + "ones named here, on the keys and the channel of nearside and on the namespace.")
+    case "NOPERM": self = Self.denied(String(text.dropFirst(7)), place)
     case "OOM":
       self.init(
         .answered,
@@ -62,6 +64,26 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
     default:
       self.init(.answered, "Redis at \(place) answered with an error: \(text).")
     }
+  }
+
+  private static func denied(_ text: String, _ place: String) -> RedisError {
+    RedisError(
+      .denied,
+      "Redis at \(place) refuses for lack of a permission: \(text). \"nearside check\" lists what the ACL "
+        + "user lacks.")
+  }
+
+  /// The text without the script's digest and line, which Redis puts behind an error that ended a script.
+  private static func withoutScript(_ text: String) -> String {
+    let mark = Array(" script: ".utf8)
+    let bytes = Array(text.utf8)
+    var end = bytes.count
+    for start in bytes.indices where bytes[start...].starts(with: mark) {
+      end = start
+      break
+    }
+    while end > 0, bytes[end - 1] == UInt8(ascii: ".") { end -= 1 }
+    return String(decoding: bytes[..<end], as: UTF8.self)
   }
 
   /// An answer that Redis does not give to what was asked.
