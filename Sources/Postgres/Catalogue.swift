@@ -102,7 +102,9 @@ public enum Catalogue {
       """
     var tables: [CatalogueTable] = []
     for row in try session.query(sql, parameters) {
-      guard let id = row.integer("id").flatMap({ UInt32(exactly: $0) }) else { throw unreadable(session.place) }
+      guard let id = row.integer("id").flatMap({ UInt32(exactly: $0) }) else {
+        throw unreadable(session.place)
+      }
       if tables.last?.id != id {
         guard let table = table(id, row) else { throw unreadable(session.place) }
         tables.append(table)

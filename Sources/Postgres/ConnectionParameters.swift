@@ -30,7 +30,8 @@ struct ConnectionParameters {
     var given = try Self.parse(settings.url.exposed)
     if let password = settings.password { given["password"] = password.exposed }
 
-    let own = (Self.pinned + (purpose == .replication ? ["wal_sender_timeout=5s"] : ["search_path=pg_catalog"]))
+    let own =
+      (Self.pinned + (purpose == .replication ? ["wal_sender_timeout=5s"] : ["search_path=pg_catalog"]))
       .map { "-c " + $0 }.joined(separator: " ")
     // The user's options come first, so that ours have the last word.
     let others = given["options"] ?? environment("PGOPTIONS") ?? ""

@@ -115,7 +115,8 @@ extension PostgresError {
     default:
       // Data exceptions, violated constraints and what functions raise may repeat a row's values.
       if ["22", "23", "P0"].contains(String(sqlState.prefix(2))) {
-        return error(.server, "PostgreSQL reported error \(sqlState); its text may hold data and is not shown")
+        return error(
+          .server, "PostgreSQL reported error \(sqlState); its text may hold data and is not shown")
       }
       return error(.server, "PostgreSQL reported: \(message) (\(sqlState))")
     }
@@ -135,7 +136,9 @@ extension PostgresError {
   /// `connection to server at "db" (10.0.0.1), port 5432 failed: FATAL:  …` without what `place` says anyway.
   private static func connectReason(_ text: String) -> String {
     let line = firstLine(text)
-    guard line.hasPrefix("connection to server"), let end = line.firstRange(of: " failed: ") else { return line }
+    guard line.hasPrefix("connection to server"), let end = line.firstRange(of: " failed: ") else {
+      return line
+    }
     return String(line[end.upperBound...])
   }
 

@@ -125,7 +125,8 @@ struct PostgresConnection: ~Copyable {
     case PGRES_FATAL_ERROR: throw Self.reported(result, operation, place, handle)
     default:
       throw PostgresError(
-        kind: .protocolViolation, what: "PostgreSQL answered in a way that was not expected here", place: place)
+        kind: .protocolViolation, what: "PostgreSQL answered in a way that was not expected here",
+        place: place)
     }
   }
 
@@ -236,7 +237,8 @@ struct PostgresConnection: ~Copyable {
   private func failure() -> PostgresError {
     let text = String(cString: PQerrorMessage(handle))
     if PQstatus(handle) == CONNECTION_OK {
-      return PostgresError(kind: .protocolViolation, what: "libpq reported: \(text.prefix { $0 != "\n" })", place: place)
+      return PostgresError(
+        kind: .protocolViolation, what: "libpq reported: \(text.prefix { $0 != "\n" })", place: place)
     }
     return .lost(text, place: place)
   }

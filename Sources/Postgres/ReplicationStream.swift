@@ -65,7 +65,8 @@ public struct ReplicationStream: ~Copyable {
       guard error.kind == .timedOut else { throw error }
       var error = error
       error.what = "PostgreSQL has not created replication slot \(name) in time"
-      error.fix = "It waits until every transaction that was writing has ended; see pg_stat_activity.xact_start."
+      error.fix =
+        "It waits until every transaction that was writing has ended; see pg_stat_activity.xact_start."
       throw error
     }
     guard let point = rows.first?["consistent_point"].flatMap({ LSN($0) }) else {
@@ -206,6 +207,7 @@ public struct ReplicationStream: ~Copyable {
 
   private func malformed(_ command: String) -> PostgresError {
     PostgresError(
-      kind: .protocolViolation, what: "PostgreSQL's answer to \(command) cannot be read", place: connection.place)
+      kind: .protocolViolation, what: "PostgreSQL's answer to \(command) cannot be read",
+      place: connection.place)
   }
 }

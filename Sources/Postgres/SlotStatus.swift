@@ -25,7 +25,9 @@ public struct SlotStatus: Hashable, Sendable {
   public var isLost: Bool { walStatus == "lost" }
 
   /// The slot called `name`; nil if there is none.
-  public static func read(_ name: String, _ session: borrowing SQLSession) throws(PostgresError) -> SlotStatus? {
+  public static func read(_ name: String, _ session: borrowing SQLSession) throws(PostgresError)
+    -> SlotStatus?
+  {
     let rows = try session.query(
       """
       SELECT plugin, database, temporary, active, active_pid, confirmed_flush_lsn, restart_lsn, wal_status,
