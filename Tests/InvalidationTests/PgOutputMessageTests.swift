@@ -14,7 +14,9 @@ struct PgOutputMessageTests {
   @Test("begin and commit name the transaction, its end and its time")
   func transactionEnds() throws {
     var stream = Stream([])
-    #expect(try stream.feed(PgOutput.begin(commit: 0x500, xid: 4_000_000_000)) == .began(transaction: 4_000_000_000))
+    #expect(
+      try stream.feed(PgOutput.begin(commit: 0x500, xid: 4_000_000_000)) == .began(transaction: 4_000_000_000)
+    )
     let commit = try stream.feed(PgOutput.commit(0x500, end: 0x530, at: -5))
     #expect(commit == .committed(Commit(transaction: 4_000_000_000, end: LSN(0x530), committedAt: -5)))
   }
