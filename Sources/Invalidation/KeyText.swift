@@ -106,7 +106,8 @@ enum ValueStyle: UInt8, Sendable {
 
   /// For people; the order of protocol and documentation.
   static let allowedTypes =
-    "smallint, integer, bigint, text, varchar, citext, uuid, boolean, date, enums, char(n), numeric, name, oid"
+    "smallint, integer, bigint, text, varchar, citext, uuid, boolean, date, enums, char(n), numeric, name, "
+    + "oid"
 }
 
 /// How one column of a template is written: the type's style and the template's filters.
