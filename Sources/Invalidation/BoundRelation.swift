@@ -33,6 +33,8 @@ struct BoundRelation: Sendable {
   }
 
   let relation: PgOutputRelation
+  /// Whether old rows come whole.
+  var isFull: Bool { relation.identity == .full }
   /// For each column the slot that its value is noted in; negative: nobody asks for it.
   private(set) var slots: [Int16]
   private(set) var slotCount = 0

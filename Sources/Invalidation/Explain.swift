@@ -61,7 +61,8 @@ extension KeyPlan {
     for template in rule.keys {
       var first: String?
       if operation != .delete {
-        let outcome = outcome(template, new ?? [:], fallback: operation == .update ? old : nil, rule, catalogue)
+        let outcome = outcome(
+          template, new ?? [:], fallback: operation == .update ? old : nil, rule, catalogue)
         explained.append(ExplainedKey(template: template, image: .new, outcome: outcome))
         first = explained.last?.key
       }

@@ -135,7 +135,7 @@ public struct KeyBatch: ~Copyable {
   private func equals(_ entry: Entry, _ key: UnsafeRawBufferPointer) -> Bool {
     guard Int(entry.length) == key.count else { return false }
     return bytes.withUnsafeBytes { all in
-      all[entry.offset..<entry.offset + key.count].elementsEqual(key)
+      sameBytes(UnsafeRawBufferPointer(rebasing: all[entry.offset..<entry.offset + key.count]), key)
     }
   }
 

@@ -106,7 +106,8 @@ enum ValueStyle: UInt8, Sendable {
 
   /// For people; the order of protocol and documentation.
   static let allowedTypes =
-    "smallint, integer, bigint, text, varchar, citext, uuid, boolean, date, enums, char(n), numeric, name, oid"
+    "smallint, integer, bigint, text, varchar, citext, uuid, boolean, date, enums, char(n), numeric, name, "
+    + "oid"
 }
 
 /// How one column of a template is written: the type's style and the template's filters.
@@ -154,11 +155,17 @@ struct ValueFormat: Sendable, Hashable {
 /// Bytes that are not UTF-8 (a SQL_ASCII database may send them) are lowered as far as they are ASCII.
 private func lowerCase(_ value: UnsafeRawBufferPointer, into lowered: inout [UInt8]) {
   lowered.removeAll(keepingCapacity: true)
-  if value.contains(where: { $0 >= 0x80 }), let text = String(validating: value, as: UTF8.self) {
-    lowered.append(contentsOf: text.lowercased().utf8)
-    return
+  lowered.append(contentsOf: value)
+  let union = lowered.withUnsafeMutableBufferPointer { bytes in
+    var union: UInt8 = 0
+    for index in bytes.indices {
+      let byte = bytes[index]
+      union |= byte
+      bytes[index] = byte &- UInt8(ascii: "A") < 26 ? byte | 0x20 : byte
+    }
+    return union
   }
-  for byte in value {
-    lowered.append(byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte | 0x20 : byte)
-  }
+  guard union >= 0x80, let text = String(validating: value, as: UTF8.self) else { return }
+  lowered.removeAll(keepingCapacity: true)
+  lowered.append(contentsOf: text.lowercased().utf8)
 }

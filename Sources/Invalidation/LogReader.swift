@@ -33,10 +33,7 @@ public struct LogReader: ~Copyable, Sendable {
   /// For each rule of the plan the serial of the last transaction in which it was doubted.
   private var doubted: [UInt64]
 
-  private var new: [TupleValue] = []
-  private var old: [TupleValue] = []
-  private var key: [UInt8] = []
-  private var scratch: [UInt8] = []
+  private var row = Row()
 
   private struct Transaction {
     var id: UInt32
@@ -170,8 +167,7 @@ public struct LogReader: ~Copyable, Sendable {
       indexOf[relation.id] = relations.count
       relations.append(bound)
     }
-    while new.count < bound.slotCount { new.append(TupleValue()) }
-    while old.count < bound.slotCount { old.append(TupleValue()) }
+    row.makeRoom(for: bound.slotCount)
   }
 
   /// The relation of a row, which only a transaction can hold.
@@ -207,7 +203,7 @@ public struct LogReader: ~Copyable, Sendable {
   ) throws(PgOutputError) -> LogEvent {
     let index = try rowRelation(&cursor)
     try expect(UInt8(ascii: "N"), &cursor)
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &new)
+    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.new)
     try cursor.finish()
     return collect(.insert, index, hasOld: false, cursor.bytes, &batch)
   }
@@ -220,12 +216,12 @@ public struct LogReader: ~Copyable, Sendable {
     let tag = try cursor.byte()
     let hasOld = tag == UInt8(ascii: "K") || tag == UInt8(ascii: "O")
     if hasOld {
-      try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &old)
+      try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.old)
       try expect(UInt8(ascii: "N"), &cursor)
     } else if tag != UInt8(ascii: "N") {
       throw .unknownTag(tag, at: at)
     }
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &new)
+    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.new)
     try cursor.finish()
     return collect(.update, index, hasOld: hasOld, cursor.bytes, &batch)
   }
@@ -237,7 +233,7 @@ public struct LogReader: ~Copyable, Sendable {
     let at = cursor.at
     let tag = try cursor.byte()
     guard tag == UInt8(ascii: "K") || tag == UInt8(ascii: "O") else { throw .unknownTag(tag, at: at) }
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &old)
+    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.old)
     try cursor.finish()
     return collect(.delete, index, hasOld: true, cursor.bytes, &batch)
   }
@@ -248,7 +244,7 @@ public struct LogReader: ~Copyable, Sendable {
     guard found == tag else { throw .unknownTag(found, at: at) }
   }
 
-  /// Applies every rule of the relation to the row whose values lie in `new` and `old`.
+  /// Applies every rule of the relation to the row that has been read.
   private mutating func collect(
     _ operation: RowOperation, _ index: Int, hasOld: Bool, _ message: UnsafeRawBufferPointer,
     _ batch: inout KeyBatch
@@ -259,18 +255,19 @@ public struct LogReader: ~Copyable, Sendable {
       let rule = relations[index].rules[number]
       switch operation {
       case .insert: guard rule.insert else { continue }
-      case .update: guard rule.update, changes(rule, index, hasOld, message) else { continue }
+      case .update:
+        guard rule.update, !hasOld || row.changes(rule, relations[index], message) else { continue }
       case .delete: guard rule.delete else { continue }
       case .truncate: continue
       }
       if event == .nothing { event = .rows }
+      let reason: String?
       if rule.isBroken {
-        let reason = relations[index].brokenReasons[number]
-        if let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
-        continue
+        reason = relations[index].brokenReasons[number]
+      } else {
+        reason = row.appendKeys(operation, rule, relations[index], hasOld: hasOld, message, &batch).reason
       }
-      let outcome = appendKeys(operation, rule, index, hasOld, message, &batch)
-      if let reason = outcome.reason, let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
+      if let reason, let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
     }
     if batch.count - batch.completeCount > maximumKeys {
       transaction?.overflowed = true
@@ -284,95 +281,6 @@ public struct LogReader: ~Copyable, Sendable {
     guard doubted[table] != serial else { return nil }
     doubted[table] = serial
     return .brokenRule(table: plan.tableNames[table], reason: reason)
-  }
-
-  /// Whether an UPDATE concerns a rule: whether one of the columns it watches has changed.
-  private func changes(
-    _ rule: BoundRelation.Rule, _ index: Int, _ hasOld: Bool, _ message: UnsafeRawBufferPointer
-  ) -> Bool {
-    guard rule.hasFilter, hasOld else { return true }
-    for position in rule.filter {
-      let slot = relations[index].filterSlots[position]
-      if !new[slot].isUnchanged(from: old[slot], in: message) { return true }
-    }
-    return false
-  }
-
-  private enum Outcome {
-    case told, valueMissing, oldRowMissing, tooLong
-
-    var reason: String? {
-      switch self {
-      case .told: nil
-      case .valueMissing: "a row came without the value of a large column that has not changed"
-      case .oldRowMissing: "an UPDATE came without its old row"
-      case .tooLong: "a key is longer than \(PackedKeys.longestKey) bytes"
-      }
-    }
-  }
-
-  private mutating func appendKeys(
-    _ operation: RowOperation, _ rule: BoundRelation.Rule, _ index: Int, _ hasOld: Bool,
-    _ message: UnsafeRawBufferPointer, _ batch: inout KeyBatch
-  ) -> Outcome {
-    var outcome = Outcome.told
-    if operation == .update, !hasOld, relations[index].relation.identity == .full {
-      outcome = .oldRowMissing
-    }
-    for template in rule.templates {
-      let steps = relations[index].templates[template]
-      if operation != .delete {
-        let written = write(steps, index, .new, hasOld: hasOld, message)
-        written.hand(key, rule.table, &batch, &outcome)
-      }
-      if hasOld {
-        let written = write(steps, index, .old, hasOld: true, message)
-        written.hand(key, rule.table, &batch, &outcome)
-      }
-    }
-    return outcome
-  }
-
-  private enum Image { case new, old }
-
-  private enum Written {
-    case key, null, missing, tooLong
-
-    func hand(_ key: [UInt8], _ table: Int, _ batch: inout KeyBatch, _ outcome: inout Outcome) {
-      switch self {
-      case .key: key.withUnsafeBytes { batch.append($0, table: table) }
-      case .null: break
-      case .missing: outcome = .valueMissing
-      case .tooLong: outcome = .tooLong
-      }
-    }
-  }
-
-  /// Writes one template into `key`, with the values of the new row or of the old one.
-  private mutating func write(
-    _ steps: Range<Int>, _ index: Int, _ image: Image, hasOld: Bool, _ message: UnsafeRawBufferPointer
-  ) -> Written {
-    key.removeAll(keepingCapacity: true)
-    for position in steps {
-      let step = relations[index].steps[position]
-      if step.slot < 0 {
-        let start = Int(step.start)
-        key.append(contentsOf: relations[index].literals[start..<start + Int(step.count)])
-        continue
-      }
-      let slot = Int(step.slot)
-      var value = image == .new ? new[slot] : old[slot]
-      if value.kind == .unchanged, image == .new, hasOld { value = old[slot] }
-      switch value.kind {
-      case .null: return .null
-      case .unchanged: return .missing
-      case .text: break
-      }
-      guard step.format.append(value.bytes(in: message), to: &key, scratch: &scratch) else { return .tooLong }
-      // Checked at each step, so that many long values cannot make the buffer large.
-      if key.count > PackedKeys.longestKey { return .tooLong }
-    }
-    return key.count > PackedKeys.longestKey ? .tooLong : .key
   }
 }
 

@@ -20,7 +20,7 @@ struct TupleValue: Sendable {
   func isUnchanged(from old: TupleValue, in message: UnsafeRawBufferPointer) -> Bool {
     switch (kind, old.kind) {
     case (.unchanged, _), (.null, .null): true
-    case (.text, .text): count == old.count && bytes(in: message).elementsEqual(old.bytes(in: message))
+    case (.text, .text): sameBytes(bytes(in: message), old.bytes(in: message))
     default: false
     }
   }
