@@ -18,6 +18,14 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
     case answered
     /// What arrived is not Redis's protocol, or not the answer that was asked for.
     case malformed
+
+    /// Whether trying again later can succeed without anybody changing a setting.
+    var isTemporary: Bool {
+      switch self {
+      case .unreachable, .timedOut, .closed: true
+      case .refused, .denied, .answered, .malformed: false
+      }
+    }
   }
 
   public var kind: Kind

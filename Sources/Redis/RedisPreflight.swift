@@ -14,6 +14,8 @@ public enum RedisPreflight {
     public var severity: Severity
     /// One or two plain sentences: what is the case, and what to do.
     public var description: String
+    /// Whether waiting may mend it: Redis is down, restarting or slow.
+    public var isTemporary = false
   }
 
   /// Connects, looks, and changes nothing. Empty: all is well.
@@ -31,7 +33,9 @@ public enum RedisPreflight {
       }
       return preflight.findings
     } catch {
-      return [Finding(severity: .problem, description: error.description)]
+      return [
+        Finding(severity: .problem, description: error.description, isTemporary: error.kind.isTemporary)
+      ]
     }
   }
 }

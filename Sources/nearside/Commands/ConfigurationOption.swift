@@ -64,12 +64,12 @@ enum Environment {
   static func all() -> [String: String] {
     var values: [String: String] = [:]
     var entry = environ
-    while let text = entry?.pointee {
+    while let text = entry.pointee {
       let line = String(cString: text)
       if let equals = line.firstIndex(of: "=") {
         values[String(line[..<equals])] = String(line[line.index(after: equals)...])
       }
-      entry = entry?.advanced(by: 1)
+      entry += 1
     }
     return values
   }
@@ -81,6 +81,19 @@ enum Files {
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
     return read(descriptor: descriptor)
+  }
+
+  static func write(_ text: String, descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)
+      while !rest.isEmpty {
+        let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { return }
+        rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+      }
+    }
   }
 
   static func read(descriptor: Int32) -> [UInt8]? {
@@ -98,6 +111,6 @@ enum Output {
   /// A line for the person, on standard error.
   static func error(_ text: String) {
     let line = text.hasSuffix("\n") ? text : text + "\n"
-    _ = line.withCString { fputs($0, stderr) }
+    Files.write(line, descriptor: STDERR_FILENO)
   }
 }

@@ -42,9 +42,7 @@ struct LogLines: LogHandler {
       json
       ? jsonLine(event.level, event.message.description, fields)
       : textLine(event.level, event.message.description, fields)
-    Self.output.withLock { _ in
-      _ = line.withCString { fputs($0, stderr) }
-    }
+    Self.output.withLock { _ in Files.write(line, descriptor: STDERR_FILENO) }
   }
 
   private func textLine(_ level: Logger.Level, _ message: String, _ fields: Logger.Metadata) -> String {

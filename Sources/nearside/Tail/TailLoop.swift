@@ -138,10 +138,10 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     }
     reader.learn(table ?? .dropped(id: unlearnt.id, schema: unlearnt.schema, name: unlearnt.name))
     do throws(PgOutputError) {
-      let event = try unlearnt.message.withUnsafeBytes { (bytes) throws(PgOutputError) in
-        try reader.read(bytes, into: &session.pending)
-      }
-      session.heard(event)
+      let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: unlearnt.message.count, alignment: 8)
+      defer { copy.deallocate() }
+      copy.copyBytes(from: unlearnt.message)
+      session.heard(try reader.read(UnsafeRawBufferPointer(copy), into: &session.pending))
     } catch {
       throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
     }
