@@ -1,0 +1,131 @@
+/// Reads a configuration file: JSON, references, every option of the table, and what the options must agree
+/// on. It touches nothing: the environment and the files that `${file:…}` names are handed in.
+public enum ConfigurationReader {
+  public struct Reading: Sendable {
+    /// nil if there is any error.
+    public var settings: Settings?
+    /// Every error and warning, in the order of the file; those without a place come first.
+    public var diagnostics: [Diagnostic]
+    /// The file's lines for a `DiagnosticReport`, with secrets hidden.
+    public var source: SourceText
+
+    /// The diagnostics as a person or a program reads them.
+    public var report: DiagnosticReport { DiagnosticReport(diagnostics, in: source) }
+  }
+
+  /// Reads `text`, the bytes of `file`. A name that ends in `.jsonc` allows comments and trailing commas.
+  ///
+  /// `readFile` gives the bytes of the file with that absolute path, or nil if it cannot be read; it is
+  /// called for `${file:…}` and `${cred:…}` only.
+  public static func read(
+    _ text: [UInt8], file: String, environment: [String: String], readFile: (String) -> [UInt8]?
+  ) -> Reading {
+    let json = JSONReader.read(text, comments: file.hasSuffix(".jsonc"))
+    return withoutActuallyEscaping(readFile) { readFile in
+      var loader = OptionLoader(
+        expansion: Expansion(environment: environment, readFile: readFile), diagnostics: json.diagnostics)
+      var settings: Settings?
+      if let root = json.node { settings = loader.settings(root) }
+      let diagnostics = inFileOrder(loader.diagnostics)
+      return Reading(
+        settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
+        diagnostics: diagnostics, source: SourceText(file: file, text: text, reading: json))
+    }
+  }
+
+  private static func inFileOrder(_ diagnostics: [Diagnostic]) -> [Diagnostic] {
+    func rank(_ item: (offset: Int, element: Diagnostic)) -> (Int, Int, Int) {
+      (item.element.place?.line ?? 0, item.element.place?.column ?? 0, item.offset)
+    }
+    return diagnostics.enumerated().sorted { rank($0) < rank($1) }.map(\.element)
+  }
+}
+
+extension OptionLoader {
+  /// Reads the whole file. The result counts only if no error was found on the way.
+  mutating func settings(_ root: JSONNode) -> Settings? {
+    guard let top = open(root, option: "", steps: []) else { return nil }
+    if top["$schema"] != nil { _ = text("$schema", in: top, expanding: false) }
+    let namespace = namespace(top)
+    let redis = redis(top)
+    if redis.isUsed, top["namespace"] == nil {
+      error(
+        top.place, .missing, [.key("namespace")],
+        "\"namespace\" is required with Redis: it bounds which keys there may be cleared, and names the "
+          + "replication slot; add for example \"namespace\": \"shop\"")
+    }
+    let plainSet = PlainSetSettings(
+      mode: choice("plainSet", in: top) ?? .window, window: duration("plainSetWindow", in: top))
+    let near = near(top)
+    let tables = tables(top)
+    let journal = section("journal", in: top)
+    let log = section("log", in: top)
+    let staleness = section("staleness", in: top)
+    return Settings(
+      namespace: namespace, postgres: postgres(top, namespace: namespace, hasRedis: redis.isUsed),
+      redis: redis.settings, listen: listen(top), near: near,
+      staleness: StalenessSettings(
+        bound: duration("staleness.bound", in: staleness),
+        beyond: choice("staleness.beyond", in: staleness) ?? .bypass),
+      plainSet: plainSet,
+      journal: JournalSettings(
+        keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
+      log: LogSettings(
+        level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
+      tables: tables, caches: caches(top, tables: tables, near: near, plainSet: plainSet),
+      mappingHash: MappingHash.of(namespace: namespace, tables: tables))
+  }
+
+  private mutating func namespace(_ top: Section) -> String? {
+    guard let text = name("namespace", in: top) else { return nil }
+    if text.text == "nearside" {
+      error(
+        text.place, .badValue, [.key("namespace")],
+        "the namespace cannot be \"nearside\", under which Nearside keeps its own state in Redis")
+    }
+    return text.text
+  }
+
+  private mutating func listen(_ top: Section) -> ListenSettings {
+    let section = section("listen", in: top)
+    let mode = fileMode("listen.mode", in: section)
+    let group = nonEmpty("listen.group", in: section)?.text
+    let given =
+      if let node = top["listen"]?.node, node.string != nil {
+        nonEmpty(node, option: "listen", steps: [.key("listen")])
+      } else {
+        nonEmpty("listen.socket", in: section)
+      }
+    var path = "/run/nearside/redis.sock"
+    var origin = "the path of this socket"
+    if let given {
+      path = given.text
+    } else if let folder = expansion.environment["RUNTIME_DIRECTORY"]?.split(separator: ":").first {
+      // systemd gives several folders with colons between them: systemd.exec(5), RuntimeDirectory=.
+      path = folder + "/redis.sock"
+      origin = "the path of the socket in $RUNTIME_DIRECTORY"
+    }
+    // sun_path holds 108 bytes with the final zero: unix(7).
+    if path.utf8.count > 107 {
+      error(
+        given?.place, .badValue, [.key("listen")],
+        "\(origin) has \(path.utf8.count) bytes; a Unix socket's path has at most 107")
+    }
+    return ListenSettings(path: path, mode: mode, group: group)
+  }
+
+  private mutating func near(_ top: Section) -> NearSettings {
+    let section = section("near", in: top)
+    let faults = diagnostics.count
+    let near = NearSettings(
+      size: size("near.size", in: section), maxEntry: size("near.maxEntry", in: section),
+      ttl: durationIfAny("near.ttl", in: section))
+    if near.maxEntry > near.size, diagnostics.count == faults {
+      let member = section?["maxEntry"] ?? section?["size"]
+      error(
+        member?.node.place, .badValue, [.key("near"), .key(member?.key ?? "size")],
+        "near.maxEntry (\(near.maxEntry) bytes) is larger than near.size (\(near.size) bytes)")
+    }
+    return near
+  }
+}
