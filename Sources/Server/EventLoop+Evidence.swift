@@ -50,18 +50,20 @@ extension EventLoop {
     case stale(Lease)
     /// As if the key did not exist; with the right to fill it.
     case absent(Lease)
-    /// As if the key did not exist, and a fill would be refused.
-    case bypass
+    /// As if the key did not exist. The lease is for a key that really does not exist in Redis, and only
+    /// while evidence is still being gathered, after a start or a new generation; with evidence that has
+    /// become too old there is none.
+    case bypass(Lease?)
     case fail(String)
   }
 
   func judge(_ state: FleetState?) -> Judgement {
-    guard let state, follower.accepts(state) else { return .bypass }
+    guard let state, follower.accepts(state) else { return .bypass(nil) }
     guard state.trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
     if let evidence, now.since(evidence) <= settings.staleness.bound { return .trusted(state.lease) }
     switch settings.staleness.beyond {
-    case .bypass: return .bypass
+    case .bypass: return .bypass(evidence == nil ? state.lease : nil)
     case .serve: return .stale(state.lease)
     case .fail: return .fail(staleError(since: evidence))
     }

@@ -60,13 +60,17 @@ extension EventLoop {
       let trouble = resp2.trouble
       return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(trouble))") }
     }
-    resp2.begin(.ask, keys: 1, arguments: 0)
-    resp2.output.bulk(keys.meta)
-    resp2.await(.task(UpstreamTask(client: nil, work: .askForGeneration)))
+    sendAsk()
     pause(
       slot,
       .generation(
         after: follower.generation, deadline: Instant(nanoseconds: now.nanoseconds + 5_000_000_000)))
+  }
+
+  mutating func sendAsk() {
+    resp2.begin(.ask, keys: 1, arguments: 0)
+    resp2.output.bulk(keys.meta)
+    resp2.await(.task(UpstreamTask(client: nil, work: .askForGeneration)))
   }
 
   // MARK: Status

@@ -44,7 +44,7 @@ extension EventLoop {
     let reply = cursor.raw()
     if isError { return settle(slot) { output, _ in output.append(reply) } }
     if isNull || !judgement.counts {
-      missed(key, judgement)
+      missed(key, judgement, isNull: isNull)
       return settle(slot) { output, resp3 in output.null(resp3: resp3) }
     }
     settle(slot) { output, _ in output.append(reply) }
@@ -90,7 +90,7 @@ extension EventLoop {
       guard let governed else { continue }
       let key = read.keys[governed]
       if value.isNull || !judgement.counts {
-        missed(key, judgement)
+        missed(key, judgement, isNull: value.isNull)
         _ = cursor.raw()
       } else {
         hit(key, judgement)
@@ -137,7 +137,7 @@ extension EventLoop {
       var value = start
       return keep(key, value.string(), &cursor, asked: read.asked, judgement)
     }
-    let lease = missed(key, judgement)
+    let lease = missed(key, judgement, isNull: isNull)
     settle(slot) { output, resp3 in
       output.array(2)
       output.null(resp3: resp3)
@@ -163,11 +163,10 @@ extension EventLoop {
     if case .stale = judgement { counters.stale += 1 } else { counters.redisHits += 1 }
   }
 
-  /// Notes a miss in the ledger. There is a lease for a key that is absent in Redis and for one whose value
-  /// does not count because the namespace is being cleared; none while the evidence is too old.
+  /// Notes a miss in the ledger, with the lease that it gives.
   @discardableResult
-  private mutating func missed(_ key: GovernedKey, _ judgement: Judgement) -> Lease? {
-    let lease = judgement.lease
+  private mutating func missed(_ key: GovernedKey, _ judgement: Judgement, isNull: Bool) -> Lease? {
+    let lease = judgement.lease(isNull: isNull)
     if lease == nil { counters.bypassed += 1 } else { counters.redisMisses += 1 }
     noteMiss(key, lease: lease)
     return lease
@@ -204,11 +203,12 @@ extension EventLoop.Judgement {
     }
   }
 
-  /// The right to fill that a miss under this judgement gives.
-  var lease: Lease? {
+  /// The right to fill that a miss under this judgement gives; `isNull`: Redis itself has no such key.
+  func lease(isNull: Bool) -> Lease? {
     switch self {
     case .trusted(let lease), .stale(let lease), .absent(let lease): lease
-    case .bypass, .fail: nil
+    case .bypass(let lease): isNull ? lease : nil
+    case .fail: nil
     }
   }
 }

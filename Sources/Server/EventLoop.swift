@@ -51,6 +51,7 @@ public struct EventLoop: ~Copyable {
   private var poll: UInt64 = 1
   private var previousPoll: Instant
   private var lastTouch = Instant(nanoseconds: 0)
+  private var lastAsk = Instant(nanoseconds: 0)
   var isStopping = false
   /// Slots of clients that are paused.
   private var waiting: [Int32] = []
@@ -296,6 +297,15 @@ public struct EventLoop: ~Copyable {
       ledgerStore.touch(now: now)
     }
     releaseWaiters()
+    askForGeneration()
+  }
+
+  /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
+  /// seen it: so it asks for one, once a second.
+  private mutating func askForGeneration() {
+    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else { return }
+    lastAsk = now
+    sendAsk()
   }
 
   /// Holds a client until something has happened; `releaseWaiters` answers it.
