@@ -12,7 +12,7 @@ import Invalidation
 /// The server drops a connection that has been silent for 5 s (wal_sender_timeout), so call `confirm` once a
 /// second, also with a position that has not moved.
 public struct ReplicationStream: ~Copyable {
-  private let connection: PostgresConnection
+  let connection: PostgresConnection
   private var publication = ""
   /// What was last confirmed; an older position is never reported after it.
   public private(set) var confirmed = LSN.zero
