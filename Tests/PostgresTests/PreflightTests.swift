@@ -57,8 +57,8 @@ struct PreflightTests {
       CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child () INHERITS (parent);
       CREATE TABLE many (id int PRIMARY KEY) PARTITION BY RANGE (id);
       CREATE TABLE many_1 PARTITION OF many FOR VALUES FROM (0) TO (9);
-      CREATE PUBLICATION \(place.publication) FOR TABLE filtered WHERE (id > 1), listed (id), broken (v), keyless,
-        ONLY parent, many_1 WITH (publish = 'insert, update', publish_via_partition_root);
+      CREATE PUBLICATION \(place.publication) FOR TABLE filtered WHERE (id > 1), listed (id), broken (v),
+        keyless, ONLY parent, many_1 WITH (publish = 'insert, update', publish_via_partition_root);
       SELECT pg_create_logical_replication_slot('\(place.slot)', 'pgoutput');
       """)
     let tables = ["filtered", "listed", "broken", "absent", "keyless", "parent", "many"].map {

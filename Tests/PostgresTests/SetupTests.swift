@@ -48,7 +48,7 @@ struct SetupTests {
     var stream = try ReplicationStream(settings)
     try stream.start(slot: place.slot, publication: place.publication)
     try place.psql("INSERT INTO users VALUES (1)")
-    #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.tags == "BRIC")
+    #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.changes == "BIC")
 
     // A slot that is in use is not pulled from under the sidecars.
     let early = try SetupPlan.uninstall(request, session)
@@ -62,7 +62,8 @@ struct SetupTests {
     #expect(
       try place.psql(
         """
-        SELECT (SELECT count(*) FROM pg_publication) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'nearside')
+        SELECT (SELECT count(*) FROM pg_publication)
+          + (SELECT count(*) FROM pg_namespace WHERE nspname = 'nearside')
           + (SELECT count(*) FROM pg_roles WHERE rolname LIKE '%\(place.database)')
           + (SELECT count(*) FROM pg_replication_slots WHERE slot_name = '\(place.slot)')
         """) == "0")
@@ -76,7 +77,8 @@ struct SetupTests {
       """
       CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
       CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (x int) INHERITS (parent);
-      CREATE PUBLICATION \(place.publication) FOR TABLE a WITH (publish = 'insert', publish_via_partition_root);
+      CREATE PUBLICATION \(place.publication) FOR TABLE a
+        WITH (publish = 'insert', publish_via_partition_root);
       SELECT pg_create_logical_replication_slot('\(place.slot)', 'pgoutput');
       CREATE ROLE \(role) LOGIN;
       CREATE SCHEMA nearside; CREATE TABLE nearside.canary (ns text PRIMARY KEY, g text NOT NULL);
@@ -173,7 +175,7 @@ struct SetupTests {
     var stream = try place.stream()
     try stream.start(slot: place.slot, publication: place.publication)
     try place.psql("INSERT INTO t VALUES (2)")
-    #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.tags == "BRIC")
+    #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.changes == "BIC")
 
     // Not while a sidecar holds it.
     try place.psql("DROP PUBLICATION \(place.publication)")

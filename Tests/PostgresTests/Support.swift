@@ -104,6 +104,8 @@ func collect(
 
 struct Collected {
   var tags = ""
+  /// Without the descriptions of tables, which the server repeats whenever it likes.
+  var changes: String { tags.filter { $0 != "R" } }
   var bytes = 0
   var keepalives = 0
   var asked = 0
