@@ -15,9 +15,7 @@ extension EventLoop {
     guard let lease = leaseForPlainWrite(key, slot) else { return refuse(key, refused, slot) }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
-      let expires = options.milliseconds.map {
-        Instant(nanoseconds: now.nanoseconds + UInt64($0) * 1_000_000)
-      }
+      let expires = options.milliseconds.map { now.after(milliseconds: $0) }
       near = ([UInt8](value), expires)
     }
     fill(
