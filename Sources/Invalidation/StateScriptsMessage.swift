@@ -52,23 +52,26 @@ public struct PublishedMessage: Sendable {
     bytes.append(UInt8(ascii: "\""))
     var at = 0
     while at < text.count {
+      let plain = text[at...].prefix { $0 >= 0x20 && $0 < 0x80 && $0 != 0x22 && $0 != 0x5c }
+      if !plain.isEmpty {
+        bytes.append(contentsOf: plain)
+        at += plain.count
+        continue
+      }
       let byte = text[at]
-      switch byte {
-      case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+      let length = byte < 0x80 ? 0 : sequenceLength(UnsafeRawBufferPointer(rebasing: text[at...]))
+      if length > 0 {
+        bytes.append(contentsOf: text[at..<at + length])
+        at += length
+        continue
+      }
+      if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
         bytes.append(UInt8(ascii: "\\"))
         bytes.append(byte)
-      case 0x20..<0x80:
-        bytes.append(byte)
-      default:
-        let length = byte < 0x80 ? 0 : sequenceLength(UnsafeRawBufferPointer(rebasing: text[at...]))
-        if length > 0 {
-          bytes.append(contentsOf: text[at..<at + length])
-          at += length
-          continue
-        }
+      } else {
         bytes.append(contentsOf: #"\u00"#.utf8)
-        bytes.append(Self.digits[Int(byte >> 4)])
-        bytes.append(Self.digits[Int(byte & 15)])
+        bytes.append(digits[Int(byte >> 4)])
+        bytes.append(digits[Int(byte & 15)])
       }
       at += 1
     }
