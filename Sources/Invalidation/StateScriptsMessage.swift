@@ -52,10 +52,13 @@ public struct PublishedMessage: Sendable {
     bytes.append(UInt8(ascii: "\""))
     var at = 0
     while at < text.count {
-      let plain = text[at...].prefix { $0 >= 0x20 && $0 < 0x80 && $0 != 0x22 && $0 != 0x5c }
-      if !plain.isEmpty {
-        bytes.append(contentsOf: plain)
-        at += plain.count
+      var end = at
+      while end < text.count, text[end] >= 0x20, text[end] < 0x80, text[end] != 0x22, text[end] != 0x5c {
+        end += 1
+      }
+      if end > at {
+        bytes.append(contentsOf: UnsafeRawBufferPointer(rebasing: text[at..<end]))
+        at = end
         continue
       }
       let byte = text[at]

@@ -16,7 +16,8 @@ struct MessageTests {
   @Test("Any text comes back from a JSON parser as it was")
   func texts() throws {
     let texts = [
-      "", "shop:user:42", "a\"b\\c/d", "\u{0}\u{1}\u{1f}\u{7f}\n\r\t", "Zoë", "€ \u{ffff}", "😀\u{10ffff}",
+      "", "shop:user:42", "a\"b\\c/d", "\u{0}\u{1}\u{1f}\u{7f}\n\r\t", "Zoë",
+      "€ \u{ffff}", "😀\u{10ffff}",
       "\u{80}\u{7ff}\u{800}\u{d7ff}\u{e000}\u{10000}",
     ]
     for text in texts {
