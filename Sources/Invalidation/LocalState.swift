@@ -9,6 +9,8 @@ public struct LocalState: Sendable {
   public private(set) var deletions: UInt64 = 0
   /// The instant at which the tail last said that everything it had heard of is applied.
   public private(set) var certificate: Instant?
+  /// The generation under which the tail writes: the one that it began.
+  private var tailed: Generation?
   private var fences = [Stamp](repeating: .zero, count: KeyHash.buckets)
 
   public init() {}
@@ -23,6 +25,7 @@ public struct LocalState: Sendable {
   /// A new generation, knowing everything up to `position`. The owner drops what it remembers.
   public mutating func begin(_ generation: Generation, at position: LSN) {
     self.generation = generation
+    tailed = generation
     applied = position
     visible = position
     floor = Stamp(visible: position, deletions: 0)
@@ -31,11 +34,18 @@ public struct LocalState: Sendable {
     for index in fences.indices { fences[index] = .zero }
   }
 
+  /// A new name for what is known: every lease of before is void, and the owner drops what it remembers. The
+  /// watermarks, the fences and the evidence stay, for the tail has missed nothing and does not hear of it.
+  /// Without a generation there is nothing to be named.
+  public mutating func renew(_ generation: Generation) {
+    if self.generation != nil { self.generation = generation }
+  }
+
   /// One write of the tail: fences go up, then the owner evicts the keys, then the watermarks move.
   public mutating func apply(
     _ request: ApplyRequest, _ keys: PackedKeys, posted: Instant, evict: (UnsafeRawBufferPointer) -> Void
   ) -> StateReply {
-    guard request.check.generation == generation else { return .fenced }
+    guard let tailed, request.check.generation == tailed else { return .fenced }
     if request.fence > applied {
       let fence = Stamp(visible: request.fence, deletions: 0)
       keys.forEach { fences[KeyHash.bucket($0)] = max(fences[KeyHash.bucket($0)], fence) }

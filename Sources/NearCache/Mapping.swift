@@ -20,10 +20,9 @@ public enum NearCacheError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Anonymous memory straight from the system. A page costs nothing until it is first touched, and
 /// MAP_NORESERVE keeps strict overcommit from charging for it before. Source: mmap(2).
-@usableFromInline
 struct Mapping: ~Copyable {
-  @usableFromInline let base: UnsafeMutableRawPointer
-  @usableFromInline let count: Int
+  let base: UnsafeMutableRawPointer
+  let count: Int
 
   init(count: Int) throws(NearCacheError) {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE

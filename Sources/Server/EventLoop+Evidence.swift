@@ -105,3 +105,13 @@ extension EventLoop {
     }
   }
 }
+
+extension Instant {
+  /// So many milliseconds later. Redis takes times to live of 292 million years, and a clock in nanoseconds
+  /// reaches 584: what lies beyond it is its last instant but one, for the near cache's last means "never".
+  func after(milliseconds: Int) -> Instant {
+    let (more, overflow) = UInt64(max(0, milliseconds)).multipliedReportingOverflow(by: 1_000_000)
+    let (sum, carry) = nanoseconds.addingReportingOverflow(more)
+    return Instant(nanoseconds: overflow || carry ? .max - 1 : min(sum, .max - 1))
+  }
+}

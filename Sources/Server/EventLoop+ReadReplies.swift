@@ -179,9 +179,7 @@ extension EventLoop {
     let milliseconds = cursor.integer()
     guard case .trusted = judgement, let value, let milliseconds, milliseconds != -2 else { return }
     // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
-    let expires =
-      milliseconds < 0
-      ? nil : Instant(nanoseconds: asked.nanoseconds + UInt64(milliseconds) * 1_000_000)
+    let expires = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
     keepNear(key, value, expires: expires)
   }
 

@@ -15,9 +15,7 @@ extension EventLoop {
     guard let lease = leaseForPlainWrite(key, slot) else { return refuse(key, refused, slot) }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
-      let expires = options.milliseconds.map {
-        Instant(nanoseconds: now.nanoseconds + UInt64($0) * 1_000_000)
-      }
+      let expires = options.milliseconds.map { now.after(milliseconds: $0) }
       near = ([UInt8](value), expires)
     }
     fill(
@@ -44,26 +42,17 @@ extension EventLoop {
 
   /// NEARSIDE FILL key token value [PX ms].
   mutating func executeFill(_ request: Request, _ slot: Int) {
-    guard request.count == 5 || (request.count == 7 && request.isWord(5, "px")) else {
-      return reply(slot) { $0.error("ERR syntax error") }
-    }
-    guard let lease = Self.lease(token: request[3]) else {
-      return reply(slot) { $0.error("ERR Nearside: the token is none that NEARSIDE LEASE gave") }
-    }
-    var expires: Instant?
-    if request.count == 7 {
-      guard let milliseconds = request.integer(6), milliseconds > 0, milliseconds < 1 << 50 else {
-        return reply(slot) { $0.error("ERR invalid expire time in 'nearside' command") }
-      }
-      expires = Instant(nanoseconds: now.nanoseconds + UInt64(milliseconds) * 1_000_000)
+    let order: FillOrder
+    do throws(ErrorReply) { order = try FillOrder(request, now: now) } catch {
+      return reply(slot) { $0.error(error.text) }
     }
     guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
     let value = request[4]
     let near =
-      key.rule.keepsNear && value.count <= settings.near.maxEntry ? ([UInt8](value), expires) : nil
-    let px = request.count == 7
+      key.rule.keepsNear && value.count <= settings.near.maxEntry ? ([UInt8](value), order.expires) : nil
+    let px = order.expires != nil
     fill(
-      key, lease: lease, mode: "replace", answer: .stored, near: near, slot, argumentCount: px ? 5 : 3
+      key, lease: order.lease, mode: "replace", answer: .stored, near: near, slot, argumentCount: px ? 5 : 3
     ) { output in
       output.argument("SET")
       output.bulk(request[2])
@@ -212,7 +201,7 @@ extension EventLoop {
   }
 
   /// The lease that a write without a token counts under; nil: it is refused.
-  private mutating func leaseForPlainWrite(_ key: GovernedKey, _ slot: Int) -> Lease? {
+  func leaseForPlainWrite(_ key: GovernedKey, _ slot: Int) -> Lease? {
     let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
     switch ledger.verdict(
       forSetOf: hash, dated: clients[slot].emptyAt, now: now, rule: key.rule.plainSet)
@@ -221,6 +210,10 @@ extension EventLoop {
     case .refuse: return nil
     }
   }
+
+  static let tryAgain =
+    "TRYAGAIN Nearside: the key was invalidated a moment ago, and this write may build on a value of before; "
+    + "try again"
 
   mutating func noteRefused(_ key: GovernedKey) {
     counters.fillsRefused += 1
@@ -243,9 +236,7 @@ extension IOBuffer {
     case .null: null(resp3: resp3)
     case .one: integer(1)
     case .tryAgain:
-      error(
-        "TRYAGAIN Nearside: the key was invalidated a moment ago, and this write may build on a value of "
-          + "before; try again")
+      error(EventLoop.tryAgain)
     }
   }
 }
@@ -303,5 +294,25 @@ struct SetOptions {
 
   private static func milliseconds(seconds: Int) -> Int? {
     seconds > 0 && seconds < 1 << 40 ? seconds * 1000 : nil
+  }
+}
+
+/// NEARSIDE FILL key token value [PX ms], without its key and value.
+struct FillOrder {
+  var lease: Lease
+  var expires: Instant?
+
+  init(_ request: Request, now: Instant) throws(ErrorReply) {
+    guard request.count == 5 || (request.count == 7 && request.isWord(5, "px")) else { throw .syntax }
+    guard let lease = EventLoop.lease(token: request[3]) else {
+      throw ErrorReply("ERR Nearside: the token is none that NEARSIDE LEASE gave")
+    }
+    self.lease = lease
+    if request.count == 7 {
+      guard let milliseconds = request.integer(6), milliseconds > 0, milliseconds < 1 << 50 else {
+        throw ErrorReply("ERR invalid expire time in 'nearside' command")
+      }
+      expires = now.after(milliseconds: milliseconds)
+    }
   }
 }
