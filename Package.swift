@@ -26,6 +26,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
     // The log: the ecosystem's one interface, so that a handler for any format can be put behind it.
     .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+    // Queues of what is owed to clients and awaited from Redis: a ring buffer that others keep well.
+    .package(url: "https://github.com/apple/swift-collections.git", from: "1.1.0"),
   ],
   targets: [
     // Layer 0: what C has, under names that Swift can import.
@@ -42,7 +44,13 @@ let package = Package(
     // Layer 2: one outside system each; they never import each other.
     room("Postgres", ["CLibPQ", "Configuration", "Invalidation"]),
     room("Redis", ["CHiredis", "Configuration", "Invalidation"]),
-    room("Server", ["CLinux", "Configuration", "Invalidation", "NearCache"]),
+    room(
+      "Server",
+      [
+        "CLinux", "Configuration", "Invalidation", "NearCache",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+      ]),
 
     // Layer 3: wires, configures, stops.
     .executableTarget(

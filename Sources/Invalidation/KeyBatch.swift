@@ -8,6 +8,11 @@ public struct KeyBatch: ~Copyable {
   private var entries: [Entry] = []
   /// Open addressing over `entries`: 0 is free, otherwise an index plus one. Its size is a power of two.
   private var slots: [UInt32] = [UInt32](repeating: 0, count: 256)
+  /// Complete keys that the transaction in progress has named again. They are not appended once more, but
+  /// they go where it goes: its changes are not cleared by an earlier transaction's clearing.
+  private var repeats: [UInt32] = []
+  /// Random, so that nobody who writes rows can choose keys that collide.
+  private let seed = UInt64.random(in: .min ... .max)
 
   /// How many keys belong to transactions that have ended.
   public private(set) var completeCount = 0
@@ -22,6 +27,8 @@ public struct KeyBatch: ~Copyable {
     var length: Int32
     /// Which rule's table the key came from: an index into the plan's tables.
     var table: Int32
+    /// Whether `repeats` names it.
+    var isRepeated = false
   }
 
   public init() {}
@@ -31,13 +38,20 @@ public struct KeyBatch: ~Copyable {
 
   /// Adds a key unless the batch has it already.
   public mutating func append(_ key: UnsafeRawBufferPointer, table: Int) {
-    let hash = KeyHash.hash(key, seed: 0)
+    let hash = KeyHash.hash(key, seed: seed)
     if (entries.count + 1) * 2 > slots.count { grow() }
     let mask = slots.count - 1
     var at = Int(truncatingIfNeeded: hash) & mask
     while slots[at] != 0 {
-      let entry = entries[Int(slots[at]) - 1]
-      if entry.hash == hash, equals(entry, key) { return }
+      let index = Int(slots[at]) - 1
+      let entry = entries[index]
+      if entry.hash == hash, equals(entry, key) {
+        if index < completeCount, !entry.isRepeated {
+          entries[index].isRepeated = true
+          repeats.append(UInt32(index))
+        }
+        return
+      }
       at = (at + 1) & mask
     }
     slots[at] = UInt32(entries.count + 1)
@@ -49,6 +63,7 @@ public struct KeyBatch: ~Copyable {
   /// The open transaction has ended: its keys count as complete.
   public mutating func complete(through end: LSN) {
     precondition(end >= through, "commits are decoded in the order of their end positions")
+    forgetRepeats()
     completeCount = entries.count
     through = end
     transactions += 1
@@ -56,16 +71,28 @@ public struct KeyBatch: ~Copyable {
 
   /// Forgets the keys of the transaction in progress.
   public mutating func dropOpen() {
+    forgetRepeats()
     guard entries.count > completeCount else { return }
     bytes.removeSubrange(entries[completeCount].offset...)
     entries.removeSubrange(completeCount...)
     rehash(into: slots.count)
   }
 
+  /// Memory beyond this many slots (64 KiB) is given back, so that one large transaction does not make
+  /// every later batch pay for its size.
+  private static let mostSlotsKept = 16_384
+
   public mutating func removeAll() {
-    bytes.removeAll(keepingCapacity: true)
-    entries.removeAll(keepingCapacity: true)
-    rehash(into: slots.count)
+    if slots.count > Self.mostSlotsKept {
+      bytes = []
+      entries = []
+      slots = [UInt32](repeating: 0, count: 256)
+    } else if !entries.isEmpty {
+      bytes.removeAll(keepingCapacity: true)
+      entries.removeAll(keepingCapacity: true)
+      rehash(into: slots.count)
+    }
+    repeats.removeAll(keepingCapacity: true)
     completeCount = 0
     through = .zero
     transactions = 0
@@ -74,6 +101,9 @@ public struct KeyBatch: ~Copyable {
   /// Moves the keys of the transaction in progress into `other`, which must be empty.
   public mutating func moveOpen(to other: inout KeyBatch) {
     precondition(other.isEmpty)
+    for index in repeats {
+      withKey(Int(index)) { key, table in other.append(key, table: table) }
+    }
     for index in completeCount..<entries.count {
       withKey(index) { key, table in other.append(key, table: table) }
     }
@@ -97,17 +127,26 @@ public struct KeyBatch: ~Copyable {
     return keys
   }
 
+  private mutating func forgetRepeats() {
+    for index in repeats { entries[Int(index)].isRepeated = false }
+    repeats.removeAll(keepingCapacity: true)
+  }
+
   private func equals(_ entry: Entry, _ key: UnsafeRawBufferPointer) -> Bool {
     guard Int(entry.length) == key.count else { return false }
     return bytes.withUnsafeBytes { all in
-      all[entry.offset..<entry.offset + key.count].elementsEqual(key)
+      sameBytes(UnsafeRawBufferPointer(rebasing: all[entry.offset..<entry.offset + key.count]), key)
     }
   }
 
   private mutating func grow() { rehash(into: slots.count * 2) }
 
   private mutating func rehash(into size: Int) {
-    slots = [UInt32](repeating: 0, count: size)
+    if size == slots.count {
+      slots.withUnsafeMutableBytes { _ = $0.initializeMemory(as: UInt8.self, repeating: 0) }
+    } else {
+      slots = [UInt32](repeating: 0, count: size)
+    }
     let mask = size - 1
     for index in entries.indices {
       var at = Int(truncatingIfNeeded: entries[index].hash) & mask

@@ -115,7 +115,9 @@ public struct JournalID: Hashable, Comparable, Sendable, CustomStringConvertible
 
   public init?(_ text: some StringProtocol) {
     let halves = text.split(separator: "-", omittingEmptySubsequences: false)
-    guard halves.count == 2, let milliseconds = UInt64(halves[0]), let sequence = UInt64(halves[1])
+    // UInt64 alone would take a plus sign.
+    guard halves.count == 2, !text.utf8.contains(UInt8(ascii: "+")),
+      let milliseconds = UInt64(halves[0]), let sequence = UInt64(halves[1])
     else { return nil }
     self.init(milliseconds: milliseconds, sequence: sequence)
   }

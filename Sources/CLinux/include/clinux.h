@@ -43,6 +43,9 @@ int clinux_peer(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 // Nanoseconds since boot, time in suspend included (CLOCK_BOOTTIME).
 uint64_t clinux_boot_nanoseconds(void);
 
+// Names the calling thread, for top -H and debuggers; at most 15 bytes are kept (prctl(2), PR_SET_NAME).
+void clinux_name_thread(const char *name);
+
 static inline void clinux_prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 #endif

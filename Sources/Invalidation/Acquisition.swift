@@ -1,0 +1,50 @@
+/// What a sidecar does once it holds the slot: go on with the fleet's state, or begin a new generation because
+/// something may have happened that nobody saw.
+public enum Acquisition: Hashable, Sendable {
+  /// The state is what this slot has led to.
+  case resume(StateReply.Takeover)
+  /// A new generation in place of `old`; the reason is for the log.
+  case begin(old: Generation?, reason: String)
+  /// This sidecar must not write: a person has to decide. One or two sentences.
+  case refuse(String)
+
+  /// - Parameters:
+  ///   - reply: what the state answered to `takeover`.
+  ///   - slotCreated: whether this sidecar has just created the slot.
+  ///   - confirmed: the slot's own confirmed position, read while it is held.
+  ///   - regressed: whether this sidecar has seen the state go back in time before.
+  public static func decide(
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, regressed: Bool
+  ) -> Acquisition {
+    switch reply {
+    case .takenOver(let state):
+      if slotCreated { return .begin(old: state.generation, reason: "the replication slot is new") }
+      // The hole test. What lies between V and the slot's position will never be sent: somebody else has
+      // consumed or advanced the slot, or Redis has lost what was applied. V and not W, because what is
+      // applied but perhaps not yet visible may still be read by a loader in its old form.
+      if confirmed > state.visible {
+        return .begin(
+          old: state.generation,
+          reason: "the replication slot stands at \(confirmed), behind what is known to be visible (\(state.visible))")
+      }
+      if state.watching {
+        return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
+      }
+      if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
+      return .resume(state)
+    case .noState: return .begin(old: nil, reason: "Redis holds no state of this namespace")
+    case .needsGeneration(let old):
+      return .begin(old: old, reason: "PostgreSQL's timeline or the mapping has changed")
+    case .otherSystem(let system):
+      return .refuse(
+        "The state in Redis belongs to another PostgreSQL system (\(system)). Give this database a namespace "
+          + "of its own, or remove the old state: redis-cli DEL with the key named in NEARSIDE STATUS.")
+    case .olderTimeline(let timeline):
+      return .refuse(
+        "The state in Redis has followed PostgreSQL's timeline \(timeline), which is later than the one of the "
+          + "server connected to: that server is an abandoned primary. Point \"postgres\" at the present one.")
+    case .applied, .began, .purgeStep, .cleared, .fenced, .regressed, .raced:
+      return .refuse("Redis answered a takeover with something else. This is a bug; please report it.")
+    }
+  }
+}

@@ -1,0 +1,175 @@
+import Configuration
+
+/// A relation of the stream with the rules that speak of it, flattened so that a row needs no look-up by
+/// name and no allocation: columns are indices, templates are runs of plain steps.
+///
+/// It is made anew whenever a Relation message or the catalogue brings something new.
+struct BoundRelation: Sendable {
+  /// One step of a template.
+  struct Step: Sendable {
+    /// Which value slot is written; negative: literal bytes.
+    var slot: Int32
+    /// The literal's place in `literals`.
+    var start: Int32
+    var count: Int32
+    var format: ValueFormat
+  }
+
+  struct Rule: Sendable {
+    /// Index into the plan's tables.
+    var table: Int
+    var insert: Bool
+    var update: Bool
+    var delete: Bool
+    var truncate: Bool
+    /// Whether `brokenReasons` says why the rule yields no keys.
+    var isBroken = false
+    /// Whether an UPDATE counts only if it changes one of `filter`.
+    var hasFilter = false
+    /// The slots that are compared.
+    var filter: Range<Int> = 0..<0
+    /// Indices into `templates`.
+    var templates: Range<Int> = 0..<0
+  }
+
+  let relation: PgOutputRelation
+  /// Whether old rows come whole.
+  var isFull: Bool { relation.identity == .full }
+  /// For each column the slot that its value is noted in; negative: nobody asks for it.
+  private(set) var slots: [Int16]
+  private(set) var slotCount = 0
+  private(set) var rules: [Rule] = []
+  /// For each rule; empty where the rule holds.
+  private(set) var brokenReasons: [String] = []
+  /// Ranges of `steps`.
+  private(set) var templates: [Range<Int>] = []
+  private(set) var steps: [Step] = []
+  private(set) var literals: [UInt8] = []
+  private(set) var filterSlots: [Int] = []
+
+  init(_ relation: PgOutputRelation, catalogue: CatalogueTable, plan: KeyPlan) {
+    self.relation = relation
+    slots = [Int16](repeating: -1, count: relation.columns.count)
+    let indices = plan.ruleIndices(
+      schema: relation.schema, name: relation.name, rootSchema: catalogue.rootSchema,
+      rootName: catalogue.rootName)
+    for index in indices { bind(index, plan, catalogue) }
+  }
+
+  private mutating func bind(_ index: Int, _ plan: KeyPlan, _ catalogue: CatalogueTable) {
+    let table = plan.tables[index]
+    var rule = Rule(
+      table: index, insert: table.operations.contains(.insert),
+      update: table.operations.contains(.update), delete: table.operations.contains(.delete),
+      truncate: table.operations.contains(.truncate))
+    var broken = ""
+    let firstTemplate = templates.count
+    for template in table.keys {
+      let first = steps.count
+      appendLiteral(plan.keyPrefix)
+      for part in template.parts {
+        switch part {
+        case .literal(let text): appendLiteral(text)
+        case .column(let name, let filters, _):
+          do {
+            let (column, style) = try usable(name, filters, catalogue, table.needsOldRows)
+            steps.append(
+              Step(
+                slot: Int32(slot(of: column)), start: 0, count: 0,
+                format: ValueFormat(style: style, filters: filters)))
+          } catch {
+            if broken.isEmpty { broken = error.reason }
+          }
+        }
+      }
+      if template.isPrefix { appendLiteral("*") }
+      templates.append(first..<steps.count)
+    }
+    rule.templates = firstTemplate..<templates.count
+    rule.isBroken = !broken.isEmpty
+    bindFilter(table, &rule)
+    rules.append(rule)
+    brokenReasons.append(broken)
+  }
+
+  /// The comparison needs the whole old row and every listed column. Where the log does not give them (any
+  /// more), every UPDATE counts: that clears too much, never too little.
+  ///
+  /// Columns of the templates are compared whether listed or not: an UPDATE that moves a row to another key
+  /// changes what the old key stands for.
+  private mutating func bindFilter(_ table: TableRule, _ rule: inout Rule) {
+    guard let listed = table.columns, relation.identity == .full else { return }
+    let names = Set(listed).union(table.keys.flatMap { $0.columns.map(\.name) })
+    let indices = relation.columns.indices.filter { names.contains(relation.columns[$0].name) }
+    guard indices.count == names.count else { return }
+    let first = filterSlots.count
+    for index in indices { filterSlots.append(slot(of: index)) }
+    rule.hasFilter = true
+    rule.filter = first..<filterSlots.count
+  }
+
+  private struct Unusable: Error { var reason: String }
+
+  /// The column's index and how its text is read, if keys can be made of it.
+  private func usable(
+    _ name: String, _ filters: [KeyTemplate.Filter], _ catalogue: CatalogueTable, _ needsOldRows: Bool
+  ) throws(Unusable) -> (Int, ValueStyle) {
+    guard let index = relation.columns.firstIndex(where: { $0.name == name }) else {
+      throw Unusable(reason: "its rows no longer have the column \"\(name)\"")
+    }
+    let column = relation.columns[index]
+    if needsOldRows && !column.isKey {
+      throw Unusable(reason: "its replica identity does not hold the column \"\(name)\"")
+    }
+    if filters.contains(.raw) { return (index, .verbatim) }
+    if let style = ValueStyle(builtIn: column.type) { return (index, style) }
+    // What is not built in (a domain, an enum, citext) only the catalogue knows.
+    if column.type >= Self.firstTypeOfDatabase,
+      let known = catalogue.columns.first(where: { $0.name == name }),
+      let style = ValueStyle(type: known.type, name: known.typeName, kind: known.typeKind)
+    {
+      return (index, style)
+    }
+    throw Unusable(reason: "the text of the column \"\(name)\" is not fit for a key without |raw")
+  }
+
+  /// Types with a lower oid belong to PostgreSQL itself.
+  /// Source: PostgreSQL source, src/include/access/transam.h, FirstNormalObjectId.
+  static let firstTypeOfDatabase: UInt32 = 16_384
+
+  private mutating func slot(of column: Int) -> Int {
+    if slots[column] < 0 {
+      slots[column] = Int16(slotCount)
+      slotCount += 1
+    }
+    return Int(slots[column])
+  }
+
+  private mutating func appendLiteral(_ text: String) {
+    guard !text.isEmpty else { return }
+    let start = literals.count
+    literals.append(contentsOf: text.utf8)
+    steps.append(
+      Step(
+        slot: -1, start: Int32(start), count: Int32(literals.count - start),
+        format: ValueFormat(style: .verbatim, filters: [])))
+  }
+
+  /// Whether the catalogue speaks of another version of the table than the Relation message does, as far
+  /// as the rules can tell.
+  static func disagree(_ relation: PgOutputRelation, _ table: CatalogueTable, _ plan: KeyPlan) -> Bool {
+    let indices = plan.ruleIndices(
+      schema: relation.schema, name: relation.name, rootSchema: table.rootSchema, rootName: table.rootName)
+    guard !indices.isEmpty else { return false }
+    if table.schema != relation.schema || table.name != relation.name { return true }
+    for index in indices {
+      for (name, _, _) in plan.tables[index].keys.flatMap(\.columns) {
+        let sent = relation.columns.first { $0.name == name }
+        let known = table.columns.first { $0.name == name }
+        if (sent == nil) != (known == nil) { return true }
+        if let sent, let known, sent.type < firstTypeOfDatabase, sent.type != known.type { return true }
+      }
+    }
+    return false
+  }
+}

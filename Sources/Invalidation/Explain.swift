@@ -1,0 +1,144 @@
+import Configuration
+
+/// What one template gives for one image of a row.
+public struct ExplainedKey: Hashable, Sendable {
+  public enum Image: String, Sendable { case new, old }
+
+  public enum Outcome: Hashable, Sendable {
+    /// The whole key, prefix included; it ends in `*` if it stands for every key that begins so.
+    case key(String)
+    /// Why the template gives no key here, in one plain sentence without its full stop.
+    case none(reason: String)
+  }
+
+  public var template: KeyTemplate
+  public var image: Image
+  public var outcome: Outcome
+
+  public init(template: KeyTemplate, image: Image, outcome: Outcome) {
+    self.template = template
+    self.image = image
+    self.outcome = outcome
+  }
+
+  /// The key, if there is one.
+  public var key: String? {
+    if case .key(let key) = outcome { key } else { nil }
+  }
+}
+
+extension KeyPlan {
+  /// Which keys a change of a row would clear, and for each template that gives none the reason.
+  ///
+  /// - Parameters:
+  ///   - table: an index of `tableNames`, as `ruleIndex` finds it.
+  ///   - catalogue: what the database says of the table; nil: not known, so that neither columns nor types
+  ///     nor the replica identity are checked and values are taken as they stand.
+  ///   - new: the row after INSERT or UPDATE: names of columns with their values as PostgreSQL prints them
+  ///     (`true` and `false` also do), nil for NULL.
+  ///   - old: the row before UPDATE or DELETE.
+  public func explain(
+    table: Int, catalogue: CatalogueTable?, new: [String: String?]?, old: [String: String?]?,
+    operation: RowOperation
+  ) -> [ExplainedKey] {
+    let rule = tables[table]
+    let image: ExplainedKey.Image = operation == .delete ? .old : .new
+    func none(_ reason: String) -> [ExplainedKey] {
+      rule.keys.map { ExplainedKey(template: $0, image: image, outcome: .none(reason: reason)) }
+    }
+    guard rule.operations.contains(operation) else {
+      return none("the rule of \(rule.qualifiedName) leaves \(operation.rawValue.uppercased()) out")
+    }
+    switch operation {
+    case .truncate: return none("TRUNCATE names no rows, so it clears every key of the namespace at once")
+    case .update:
+      if let old, let new, isIgnored(rule, new, old) {
+        return none("the UPDATE changes no column that \"columns\" lists or a template names")
+      }
+    case .insert, .delete: break
+    }
+    var explained: [ExplainedKey] = []
+    for template in rule.keys {
+      var first: String?
+      if operation != .delete {
+        let outcome = outcome(
+          template, new ?? [:], fallback: operation == .update ? old : nil, rule, catalogue)
+        explained.append(ExplainedKey(template: template, image: .new, outcome: outcome))
+        first = explained.last?.key
+      }
+      if operation == .delete || (operation == .update && old != nil) {
+        let outcome = outcome(
+          template, old ?? [:], fallback: operation == .update ? new : nil, rule, catalogue)
+        let oldKey = ExplainedKey(template: template, image: .old, outcome: outcome)
+        if first == nil || oldKey.key != first { explained.append(oldKey) }
+      }
+    }
+    return explained
+  }
+
+  /// Columns that are given in only one of the rows count as unchanged: people write down what matters.
+  private func isIgnored(_ rule: TableRule, _ new: [String: String?], _ old: [String: String?]) -> Bool {
+    guard let listed = rule.columns else { return false }
+    return Set(listed).union(rule.keys.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
+      guard let before = old[name], let after = new[name] else { return true }
+      return before == after
+    }
+  }
+
+  private func outcome(
+    _ template: KeyTemplate, _ row: [String: String?], fallback: [String: String?]?, _ rule: TableRule,
+    _ catalogue: CatalogueTable?
+  ) -> ExplainedKey.Outcome {
+    var key = Array(keyPrefix.utf8)
+    var scratch: [UInt8] = []
+    for part in template.parts {
+      switch part {
+      case .literal(let text): key.append(contentsOf: text.utf8)
+      case .column(let name, let filters, _):
+        var style = ValueStyle.verbatim
+        if let catalogue {
+          guard let column = catalogue.columns.first(where: { $0.name == name }) else {
+            return .none(reason: "table \(catalogue.qualifiedName) has no column \"\(name)\"")
+          }
+          if let reason = unfit(column, filters, rule, catalogue) { return .none(reason: reason) }
+          style = ValueStyle(type: column.type, name: column.typeName, kind: column.typeKind) ?? .verbatim
+        }
+        guard let given = row[name] ?? fallback?[name] else {
+          return .none(reason: "the row gives no value for column \"\(name)\"")
+        }
+        guard let value = given else {
+          return .none(reason: "column \"\(name)\" is NULL, and a key needs a value for each column")
+        }
+        let format = ValueFormat(style: style, filters: filters)
+        let fits = Array(value.utf8).withUnsafeBytes { format.append($0, to: &key, scratch: &scratch) }
+        guard fits else { return .none(reason: tooLong) }
+      }
+    }
+    if template.isPrefix { key.append(UInt8(ascii: "*")) }
+    guard key.count <= PackedKeys.longestKey else { return .none(reason: tooLong) }
+    return .key(String(decoding: key, as: UTF8.self))
+  }
+
+  private var tooLong: String {
+    "the key would be longer than \(PackedKeys.longestKey) bytes; such a row begins a new generation"
+  }
+
+  /// The same judgement as `problems(with:)`, in a few words.
+  private func unfit(
+    _ column: CatalogueColumn, _ filters: [KeyTemplate.Filter], _ rule: TableRule, _ table: CatalogueTable
+  ) -> String? {
+    if column.isGenerated { return "column \"\(column.name)\" is generated, so the log does not hold it" }
+    if let published = table.publishedColumns, !published.contains(column.name) {
+      return "the publication does not send column \"\(column.name)\""
+    }
+    if !filters.contains(.raw),
+      ValueStyle(type: column.type, name: column.typeName, kind: column.typeKind) == nil
+    {
+      return "column \"\(column.name)\" is of type \(column.typeName), which needs |raw"
+    }
+    if rule.needsOldRows, table.kind != "p", table.identity != .full, !column.inIdentity {
+      return "the replica identity of \(table.qualifiedName) does not hold column \"\(column.name)\""
+    }
+    return nil
+  }
+}

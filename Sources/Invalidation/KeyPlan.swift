@@ -1,0 +1,46 @@
+import Configuration
+
+/// The rules of the configuration file, ready to be held against the catalogue and the log.
+public struct KeyPlan: Sendable {
+  /// In the order of the file.
+  public let tables: [TableRule]
+  /// Put before every key: `shop:`, or nothing.
+  public let keyPrefix: String
+  /// `public.users`, …; a table's index here is the index that `KeyBatch` keeps with each key.
+  public let tableNames: [String]
+
+  public init(tables: [TableRule], keyPrefix: String) {
+    self.tables = tables
+    self.keyPrefix = keyPrefix
+    tableNames = tables.map(\.qualifiedName)
+  }
+
+  /// The index of the rule that the file gives for a table; nil: no rule names it. For a partition ask with
+  /// the name of its root.
+  public func ruleIndex(schema: String, name: String) -> Int? {
+    tables.firstIndex { $0.schema == schema && $0.name == name }
+  }
+
+  /// Every rule that speaks of a relation: under its own name, and for a partition under its root's.
+  func ruleIndices(schema: String, name: String, rootSchema: String, rootName: String) -> [Int] {
+    tables.indices.filter {
+      (tables[$0].schema == schema && tables[$0].name == name)
+        || (tables[$0].schema == rootSchema && tables[$0].name == rootName)
+    }
+  }
+}
+
+extension TableRule {
+  /// Whether old rows are needed: only for them must the replica identity hold the templates' columns.
+  var needsOldRows: Bool { operations.contains(.update) || operations.contains(.delete) }
+}
+
+extension KeyTemplate {
+  /// Each column that the template names, in its order.
+  var columns: [(name: String, filters: [Filter], place: SourcePlace)] {
+    parts.compactMap { part in
+      guard case .column(let name, let filters, let place) = part else { return nil }
+      return (name, filters, place)
+    }
+  }
+}

@@ -1,0 +1,95 @@
+import Configuration
+
+/// The row that is being read: where its values lie in the message, and the buffers its keys are written in.
+/// One is kept for the whole stream, so that a row needs no memory of its own.
+struct Row: Sendable {
+  /// The new row and the old one, by slot; what is in them counts only until the next row.
+  var new: [TupleValue] = []
+  var old: [TupleValue] = []
+  private var key: [UInt8] = []
+  private var scratch: [UInt8] = []
+
+  mutating func makeRoom(for slots: Int) {
+    while new.count < slots { new.append(TupleValue()) }
+    while old.count < slots { old.append(TupleValue()) }
+  }
+
+  /// Whether an UPDATE that brought its old row concerns a rule: whether a column it watches has changed.
+  func changes(
+    _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation, _ message: UnsafeRawBufferPointer
+  ) -> Bool {
+    guard rule.hasFilter else { return true }
+    for position in rule.filter {
+      let slot = relation.filterSlots[position]
+      if !new[slot].isUnchanged(from: old[slot], in: message) { return true }
+    }
+    return false
+  }
+
+  /// How writing a rule's keys went; anything but `told` is a doubt.
+  enum Outcome {
+    case told, valueMissing, oldRowMissing, tooLong
+
+    var reason: String? {
+      switch self {
+      case .told: nil
+      case .valueMissing: "a row came without the value of a large column that has not changed"
+      case .oldRowMissing: "an UPDATE came without its old row"
+      case .tooLong: "a key is longer than \(PackedKeys.longestKey) bytes"
+      }
+    }
+  }
+
+  /// Adds the keys that one rule has for the row: of the new row, of the old one, or of both.
+  mutating func appendKeys(
+    _ operation: RowOperation, _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation,
+    hasOld: Bool, _ message: UnsafeRawBufferPointer, _ batch: inout KeyBatch
+  ) -> Outcome {
+    var outcome = Outcome.told
+    if operation == .update, !hasOld, relation.isFull { outcome = .oldRowMissing }
+    for number in rule.templates {
+      let steps = relation.templates[number]
+      for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
+        switch write(steps, relation, image, hasOld: hasOld, message) {
+        case .key: key.withUnsafeBytes { batch.append($0, table: rule.table) }
+        case .null: break
+        case .missing: outcome = .valueMissing
+        case .tooLong: outcome = .tooLong
+        }
+      }
+    }
+    return outcome
+  }
+
+  private enum Image { case new, old }
+  private enum Written { case key, null, missing, tooLong }
+
+  /// Writes one template into `key`, with the values of the new row or of the old one.
+  private mutating func write(
+    _ steps: Range<Int>, _ relation: borrowing BoundRelation, _ image: Image, hasOld: Bool,
+    _ message: UnsafeRawBufferPointer
+  ) -> Written {
+    key.removeAll(keepingCapacity: true)
+    for position in steps {
+      let step = relation.steps[position]
+      if step.slot < 0 {
+        let start = Int(step.start)
+        key.append(contentsOf: relation.literals[start..<start + Int(step.count)])
+        continue
+      }
+      let slot = Int(step.slot)
+      var value = image == .new ? new[slot] : old[slot]
+      // A large value that an UPDATE did not touch stands only in the old row, if anywhere.
+      if value.kind == .unchanged, image == .new, hasOld { value = old[slot] }
+      switch value.kind {
+      case .null: return .null
+      case .unchanged: return .missing
+      case .text: break
+      }
+      guard step.format.append(value.bytes(in: message), to: &key, scratch: &scratch) else { return .tooLong }
+      // Checked at each step, so that many long values cannot make the buffer large.
+      if key.count > PackedKeys.longestKey { return .tooLong }
+    }
+    return key.count > PackedKeys.longestKey ? .tooLong : .key
+  }
+}

@@ -1,0 +1,180 @@
+/// The scripts behind what applications ask of governed keys. They know no token: any sidecar may send them,
+/// and none of them is counted in n.
+extension StateScripts {
+  /// A write of a governed key under a lease: the client's own command, if nothing that the lease did not
+  /// know of has happened to the key's bucket.
+  ///
+  /// - KEYS: 1 M, 2 the key.
+  /// - ARGV: 1 mode, 2 g of the lease, 3 bucket, 4 stamp of the lease (thirty-two digits), then the client's
+  ///   command with all its arguments. Mode `replace` is for commands that leave nothing of what was there:
+  ///   an untrusted value is removed before them, so NX finds nothing, GET answers nil and KEEPTTL keeps
+  ///   nothing. Mode `merge` is for all others: they are refused while c differs from g.
+  /// - Replies: [`OK`, the command's own reply, g, h, W, jl], the reply being an error as it stands if Redis
+  ///   refused the command; refused: [`NOSTATE` | `GEN` | `FLOOR` | `FENCE` | `UNTRUSTED`, nil, g, h, W, jl],
+  ///   with four nils after NOSTATE.
+  ///
+  /// It has no flags on purpose: then Redis judges each command by itself when its memory is full, and a
+  /// SET gets Redis's own OOM error while an HDEL still works. An integer beyond 2^53 in the reply is
+  /// rounded, since Lua has no others.
+  public static let fill = """
+    local m=redis.pcall('HMGET',KEYS[1],'g','F','b'..ARGV[3],'c','h','W','jl')
+    if m.err or not (m[1] and m[2]) then return {'NOSTATE',false,false,false,false,false} end
+    local function answer(word,reply) return {word,reply,m[1],m[5],m[6],m[7]} end
+    if m[1]~=ARGV[2] then return answer('GEN',false) end
+    if ARGV[4]<m[2] then return answer('FLOOR',false) end
+    if m[3] and m[3]>ARGV[4] then return answer('FENCE',false) end
+    if #ARGV>\(mostArguments + 4) then
+      return answer('OK',{err='ERR a command on a key that nearside looks after may have at most \
+    \(mostArguments) arguments; split it'})
+    end
+    if m[4]~=m[1] then
+      if ARGV[1]~='replace' then return answer('UNTRUSTED',false) end
+      redis.call('UNLINK',KEYS[2])
+    end
+    return answer('OK',redis.pcall(unpack(ARGV,5)))
+    """
+
+  /// MSET: each key under its own lease, all in one step.
+  ///
+  /// - KEYS: 1 M, 2… the keys.
+  /// - ARGV: for each key four: g of its lease (empty: the key is not governed, and is simply set), bucket,
+  ///   stamp, value.
+  /// - Replies: [`OK`, number of keys refused, g, h, W, jl (nil without state), then `1` or `0` for each
+  ///   key]; or the error with which Redis refused the first SET, nothing having been set.
+  public static let fillMany = """
+    local m=redis.pcall('HMGET',KEYS[1],'g','F','h','W','jl')
+    if m.err or not (m[1] and m[2]) then m={false,false,false,false,false} end
+    local r={'OK',0,m[1],m[3],m[4],m[5]}
+    local refused=0
+    for i=2,#KEYS do
+      local a=4*(i-2)
+      local g,stamp=ARGV[a+1],ARGV[a+3]
+      local open=g==''
+      if not open and m[1]==g and stamp>=m[2] then
+        local b=redis.call('HGET',KEYS[1],'b'..ARGV[a+2])
+        open=not b or b<=stamp
+      end
+      if open then
+        local set=redis.pcall('SET',KEYS[i],ARGV[a+4])
+        if set.err then return set end
+        r[5+i]=1
+      else
+        refused=refused+1
+        r[5+i]=0
+      end
+    end
+    r[2]=refused
+    return r
+    """
+
+  /// Removing: always allowed, whatever the state. Outstanding leases of the governed keys' buckets become
+  /// void, near copies leave through the journal, and leases given afterwards are good at once.
+  ///
+  /// - KEYS: 1 M, 2… the keys (at most 1000; `GETDEL` takes one).
+  /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel, 3 how long journal entries are kept, in milliseconds,
+  ///   4 the message (`PublishedMessage.rest`; empty: none), 5 `DEL`, `UNLINK` or `GETDEL`, then a bucket
+  ///   for each key (empty: the key is not governed).
+  /// - Replies: [`OK`, the reply to the client, g, jl], or [`NOSTATE`, the reply, nil, nil]. Governed keys
+  ///   count in the reply, and GETDEL answers their value, only while c equals g.
+  public static let del =
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + """
+      local M=KEYS[1]
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','c')
+      local state=not m.err and m[1] and m[2] and m[3] and m[4] and true or false
+      local trusted=state and m[5]==m[1]
+      local governed,buckets,plain={},{},{}
+      for i=2,#KEYS do
+        local b=ARGV[4+i]
+        if b=='' then plain[#plain+1]=KEYS[i]
+        else governed[#governed+1]=KEYS[i] buckets[#buckets+1]=b end
+      end
+      local fenced=state and #governed>0
+      if fenced then fence(M,m[2],buckets) end
+      local reply
+      if ARGV[5]=='GETDEL' then
+        reply=false
+        if #governed>0 and not trusted then redis.call('UNLINK',KEYS[2])
+        else
+          reply=redis.pcall('GETDEL',KEYS[2])
+          if type(reply)=='table' and reply.err then
+            return {state and 'OK' or 'NOSTATE',reply,state and m[1],state and m[4]}
+          end
+        end
+      else
+        local function remove(command,keys)
+          local n=0
+          for i=1,#keys,1000 do n=n+redis.call(command,unpack(keys,i,math.min(i+999,#keys))) end
+          return n
+        end
+        reply=remove(ARGV[5],plain)
+        local n=remove(ARGV[5],governed)
+        if trusted then reply=reply+n end
+      end
+      if not state then return {'NOSTATE',reply,false,false} end
+      local jl=m[4]
+      if fenced then
+        for i=1,#governed,1000 do
+          local k,n={},0
+          for j=i,math.min(i+999,#governed) do
+            local length=#governed[j]
+            k[n+1]=string.char(math.floor(length/256),length%256)
+            k[n+2]=governed[j]
+            n=n+2
+          end
+          jl=journal(ARGV[1]..m[1],jl,ARGV[3],m[3],table.concat(k))
+        end
+        redis.call('HSET',M,'jl',jl)
+        if ARGV[4]~='' then publish(M,ARGV[2],m[1],m[3],ARGV[4]) end
+      end
+      return {'OK',reply,m[1],jl}
+      """
+
+  /// A change of a governed key's time to live (EXPIRE and its kin, PERSIST, GETEX): near copies leave, so
+  /// that none outlives the key. If the key is gone afterwards, it is a removal like any other.
+  ///
+  /// - KEYS: 1 M, 2 the key.
+  /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel (told only if the key went), 3 how long journal entries
+  ///   are kept, in milliseconds, 4 bucket, then the client's command with all its arguments.
+  /// - Replies: [`OK`, the command's own reply, g, jl]; [`UNTRUSTED`, nil, g, jl] without having done
+  ///   anything while c differs from g, with two nils if there is no state.
+  public static let expire =
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + """
+      local M,key=KEYS[1],KEYS[2]
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','c')
+      if m.err or not (m[1] and m[2] and m[3] and m[4]) then return {'UNTRUSTED',false,false,false} end
+      local g,jl=m[1],m[4]
+      if m[5]~=g then return {'UNTRUSTED',false,g,jl} end
+      local before=redis.call('EXISTS',key)
+      local reply=redis.pcall(unpack(ARGV,5))
+      if before==0 or type(reply)=='table' and reply.err then return {'OK',reply,g,jl} end
+      local gone=redis.call('EXISTS',key)==0
+      if gone then fence(M,m[2],{ARGV[4]}) end
+      local length=#key
+      jl=journal(ARGV[1]..g,jl,ARGV[3],m[3],string.char(math.floor(length/256),length%256)..key)
+      redis.call('HSET',M,'jl',jl)
+      if gone and ARGV[2]~='' then
+        local other=key
+        for _,sequence in ipairs({'[\\194-\\223]','\\224[\\160-\\191]','[\\225-\\236\\238\\239][\\128-\\191]',
+          '\\237[\\128-\\159]','\\240[\\144-\\191][\\128-\\191]','[\\241-\\243][\\128-\\191][\\128-\\191]',
+          '\\244[\\128-\\143][\\128-\\191]'}) do other=string.gsub(other,sequence..'[\\128-\\191]',' ') end
+        local text=cjson.encode(key)
+        if string.find(other,'[\\128-\\255]') then
+          text=string.gsub(text,'[\\128-\\255]',
+            function(c) return string.format('\\\\u%04x',string.byte(c)) end)
+        end
+        publish(M,ARGV[2],g,m[3],'"table":null,"keys":['..text..'],"part":1,"of":1}')
+      end
+      return {'OK',reply,g,jl}
+      """
+
+  /// Asks the tailer for a new generation, which forgets everything; its next `apply` hears of it.
+  ///
+  /// - KEYS: 1 M.  Replies: 1, or 0 if there is no state (then a new generation is due anyway).
+  public static let ask = """
+    #!lua flags=allow-oom
+    local g=redis.pcall('HGET',KEYS[1],'g')
+    if type(g)~='string' then return 0 end
+    redis.call('HSET',KEYS[1],'req','1')
+    return 1
+    """
+}

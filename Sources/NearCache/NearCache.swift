@@ -1,0 +1,318 @@
+import CLinux
+import Glibc
+import Invalidation
+
+/// What this host remembers: replies, ready to be sent, under whole keys, in a fixed amount of memory.
+///
+/// It knows nothing of freshness; whoever serves from it asks the `Follower` first. One thread uses it.
+/// Places are 32-bit offsets into one mapping, not pointers, so that later readers may map the same bytes
+/// elsewhere.
+///
+/// A read batch goes over its keys in passes, so that the memory of one key arrives while the next is looked
+/// at: `hash` and `prefetchSlot` for all, then `prefetchEntry` for all, then `find` for all. None of these
+/// allocates or counts references. They are plain calls, not `@inlinable`: Swift 6.3.1's optimiser stops with an
+/// assertion on the setters of non-copyable fields that inlinable code may reach.
+public struct NearCache: ~Copyable {
+  let seed: UInt64
+  var arena: Arena
+  var table: SlotTable
+  private var sieve = Sieve()
+  private let maxEntry: Int
+  private let limit: Int
+  var hits: UInt64 = 0
+  var misses: UInt64 = 0
+  private var evictions = NearStatistics.Evictions()
+
+  /// The least memory that a near cache works in, in bytes.
+  public static var leastBytes: Int { 16 * Mapping.pageSize }
+  /// One slot for so many bytes of the whole: with entries of 176 bytes (a value of 100) two of five slots
+  /// are taken, with entries of 100 bytes all that may be.
+  private static let bytesPerSlot = 80
+  /// How many entries go by SIEVE's choice before room is made by clearing one place of the arena.
+  private static let victimsBeforeClearing = 16
+
+  /// Takes the memory from the system; a page of it is resident only once it was used.
+  ///
+  /// - Parameters:
+  ///   - bytes: the bound of everything: slots, headers, keys and replies. At least `leastBytes`; of more
+  ///     than 32 GiB and the slots for it, the rest stays unused.
+  ///   - maxEntry: the longest reply kept, in bytes, its `$…` line and ends of lines included.
+  ///   - seed: random for each process, so that nobody can choose keys that collide.
+  public init(bytes: Int, maxEntry: Int, seed: UInt64) throws(NearCacheError) {
+    guard bytes >= Self.leastBytes else { throw .tooSmall(bytes: bytes, least: Self.leastBytes) }
+    let page = Mapping.pageSize
+    let slotBytes = (bytes / Self.bytesPerSlot * 8 + page - 1) / page * page
+    let table = try SlotTable(bytes: slotBytes)
+    let arena = try Arena(bytes: min((bytes - slotBytes) / page * page, Arena.largest / page * page))
+    self.table = table
+    self.arena = arena
+    self.maxEntry = maxEntry
+    self.limit = bytes
+    self.seed = seed
+  }
+
+  // MARK: Finding
+
+  /// The hash that the other calls want.
+  public func hash(_ key: UnsafeRawBufferPointer) -> UInt64 { KeyHash.hash(key, seed: seed) }
+
+  /// First pass: asks the memory for the slot.
+  public func prefetchSlot(_ hash: UInt64) { table.prefetch(hash) }
+
+  /// Second pass: reads the slot and asks the memory for the entry, its first two cache lines.
+  public func prefetchEntry(_ hash: UInt64) {
+    let tag = SlotTable.tag(hash)
+    var index = table.home(tag)
+    while true {
+      let slot = table.slots[index]
+      if slot == 0 { return }
+      if SlotTable.tagOf(slot) == tag {
+        let entry = UnsafeRawPointer(arena.at(SlotTable.offset(slot)))
+        clinux_prefetch(entry)
+        clinux_prefetch(entry + 64)
+        return
+      }
+      index = table.next(index)
+    }
+  }
+
+  /// Third pass: the entry under `key`, if there is one and it has not expired. An expired one is removed.
+  public mutating func find(
+    _ key: UnsafeRawBufferPointer, hash: UInt64, now: Instant
+  ) -> NearEntry? {
+    let offset = locate(key, SlotTable.tag(hash))
+    if offset == 0 {
+      misses &+= 1
+      return nil
+    }
+    let header = arena.at(offset)
+    if header.pointee.expires <= now.nanoseconds {
+      expire(offset)
+      misses &+= 1
+      return nil
+    }
+    // A hit on a hot entry finds the mark set and so leaves the cache line clean.
+    if header.pointee.visited == 0 { header.pointee.visited = 1 }
+    hits &+= 1
+    return NearEntry(base: UnsafeRawPointer(header))
+  }
+
+  /// The offset of the entry under `key`; 0 if there is none.
+  func locate(_ key: UnsafeRawBufferPointer, _ tag: UInt32) -> UInt32 {
+    var index = table.home(tag)
+    while true {
+      let slot = table.slots[index]
+      if slot == 0 { return 0 }
+      if SlotTable.tagOf(slot) == tag {
+        let offset = SlotTable.offset(slot)
+        let header = arena.at(offset)
+        if Int(header.pointee.keyCount) == key.count {
+          guard let bytes = key.baseAddress, key.count > 0 else { return offset }
+          if memcmp(UnsafeRawPointer(header) + EntryHeader.count, bytes, key.count) == 0 { return offset }
+        }
+      }
+      index = table.next(index)
+    }
+  }
+
+  // MARK: Changing
+
+  /// Keeps `value` under `key`, in place of what was there, and makes room by evicting others.
+  ///
+  /// False if it is not kept: its reply is longer than `maxEntry`, the key longer than a governed key can be,
+  /// or both do not fit into the whole arena. What was under `key` is gone in that case too, because it is
+  /// older than what could not be kept. Neither argument may point into this cache.
+  public mutating func insert(
+    _ key: UnsafeRawBufferPointer, hash: UInt64, value: UnsafeRawBufferPointer, expires: Instant?, tag: UInt32
+  ) -> Bool {
+    let hashTag = SlotTable.tag(hash)
+    let present = locate(key, hashTag)
+    if present != 0 { _ = drop(present) }
+
+    let valueStart = 1 + Self.digits(value.count) + 2
+    let replyCount = valueStart + value.count + 2
+    guard replyCount <= maxEntry, key.count <= PackedKeys.longestKey,
+      let size = UInt32(exactly: (EntryHeader.count + key.count + replyCount + Arena.unit - 1) / Arena.unit),
+      size <= arena.capacity
+    else { return false }
+
+    if table.isFull { _ = evictOne() }
+    let entry = allocate(size)
+    let header = arena.at(entry)
+    header.pointee.expires = expires?.nanoseconds ?? EntryHeader.never
+    header.pointee.owner = tag
+    header.pointee.replyCount = UInt32(replyCount)
+    header.pointee.hashTag = hashTag
+    header.pointee.keyCount = UInt16(key.count)
+    header.pointee.valueStart = UInt8(valueStart)
+    let keyStart = UnsafeMutableRawPointer(header) + EntryHeader.count
+    if let bytes = key.baseAddress { keyStart.copyMemory(from: bytes, byteCount: key.count) }
+    Self.write(value, reply: keyStart + key.count, valueStart: valueStart)
+    sieve.insert(entry, arena)
+    table.insert(hashTag, offset: entry)
+    return true
+  }
+
+  /// Gives the entry under `key` another end, or none; false if there is no entry.
+  public mutating func setExpiry(_ key: UnsafeRawBufferPointer, hash: UInt64, expires: Instant?) -> Bool {
+    let entry = locate(key, SlotTable.tag(hash))
+    guard entry != 0 else { return false }
+    arena.at(entry).pointee.expires = expires?.nanoseconds ?? EntryHeader.never
+    return true
+  }
+
+  /// Forgets `key` because it was invalidated or written; false if there was no entry.
+  @discardableResult
+  public mutating func remove(_ key: UnsafeRawBufferPointer, hash: UInt64) -> Bool {
+    let entry = locate(key, SlotTable.tag(hash))
+    guard entry != 0 else { return false }
+    _ = drop(entry)
+    evictions.invalidated += 1
+    return true
+  }
+
+  /// Forgets everything, without touching an entry: the slots' pages go back to the system, the arena becomes
+  /// one free block and keeps its pages, since they are within the bound and about to be used again.
+  public mutating func removeAll() {
+    evictions.flush += UInt64(table.taken)
+    table.removeAll()
+    arena.reset()
+    sieve.removeAll()
+  }
+
+  mutating func expire(_ entry: UInt32) {
+    _ = drop(entry)
+    evictions.expired += 1
+  }
+
+  /// Takes an entry out of everything; the free block that it became a part of.
+  private mutating func drop(_ entry: UInt32) -> UInt32 {
+    table.remove(arena.at(entry).pointee.hashTag, offset: entry)
+    sieve.remove(entry, arena)
+    return arena.free(entry)
+  }
+
+  private mutating func evictOne() -> UInt32 {
+    evictions.size += 1
+    return drop(sieve.victim(arena))
+  }
+
+  /// A block of `size` units, which the arena as a whole has. Evicts what it takes.
+  ///
+  /// Mostly the first victim's place is large enough. Where entries differ in size, free places may lie
+  /// scattered, and evicting in SIEVE's order until two meet could cost most of the cache for one large
+  /// entry. So after a few victims the last one's neighbours in memory go, until the place is large enough:
+  /// at most `size` units and one entry more.
+  private mutating func allocate(_ size: UInt32) -> UInt32 {
+    var block = arena.allocate(size)
+    guard block == 0 else { return block }
+    var place: UInt32 = 0
+    for _ in 0..<Self.victimsBeforeClearing where table.taken > 0 {
+      place = evictOne()
+      block = arena.allocate(size)
+      if block != 0 { return block }
+    }
+    precondition(place != 0, "an empty arena has room for every entry that is let in")
+    while arena.at(place).pointee.size < size {
+      guard let neighbour = arena.neighbour(of: place) else { preconditionFailure("no entry, and no room") }
+      evictions.size += 1
+      place = drop(neighbour)
+    }
+    arena.take(place, size)
+    return place
+  }
+
+  // MARK: Replies
+
+  private static func digits(_ number: Int) -> Int {
+    var (rest, count) = (number / 10, 1)
+    while rest > 0 {
+      rest /= 10
+      count += 1
+    }
+    return count
+  }
+
+  private static func write(
+    _ value: UnsafeRawBufferPointer, reply: UnsafeMutableRawPointer, valueStart: Int
+  ) {
+    let (carriageReturn, lineFeed) = (UInt8(ascii: "\r"), UInt8(ascii: "\n"))
+    reply.storeBytes(of: UInt8(ascii: "$"), as: UInt8.self)
+    var rest = value.count
+    for index in stride(from: valueStart - 3, through: 1, by: -1) {
+      reply.storeBytes(of: UInt8(ascii: "0") + UInt8(rest % 10), toByteOffset: index, as: UInt8.self)
+      rest /= 10
+    }
+    reply.storeBytes(of: carriageReturn, toByteOffset: valueStart - 2, as: UInt8.self)
+    reply.storeBytes(of: lineFeed, toByteOffset: valueStart - 1, as: UInt8.self)
+    if let bytes = value.baseAddress {
+      (reply + valueStart).copyMemory(from: bytes, byteCount: value.count)
+    }
+    reply.storeBytes(of: carriageReturn, toByteOffset: valueStart + value.count, as: UInt8.self)
+    reply.storeBytes(of: lineFeed, toByteOffset: valueStart + value.count + 1, as: UInt8.self)
+  }
+
+  // MARK: Looking at it
+
+  public var statistics: NearStatistics {
+    NearStatistics(
+      entries: table.taken, bytes: Int(arena.used) * Arena.unit, capacity: Int(arena.capacity) * Arena.unit,
+      limit: limit, hits: hits, misses: misses, evictions: evictions)
+  }
+
+  /// The memory taken from the system, in bytes: never more than what `init` was given.
+  var mapped: Int { arena.mapping.count + table.mapping.count }
+
+  /// Walks everything and says what is wrong; nil if nothing is.
+  func checkInvariants() -> String? {
+    if mapped > limit { return "\(mapped) bytes are mapped, \(limit) are allowed" }
+    var entries = 0
+    var wrong: String?
+    let blocks = arena.walk { offset, header in
+      entries += 1
+      let block = UnsafeRawPointer(arena.at(offset))
+      let key = UnsafeRawBufferPointer(start: block + EntryHeader.count, count: Int(header.keyCount))
+      if locate(key, header.hashTag) != offset { wrong = "the entry at \(offset) is not found" }
+      if SlotTable.tag(hash(key)) != header.hashTag { wrong = "the entry at \(offset) has a wrong tag" }
+      if EntryHeader.count + Int(header.keyCount) + Int(header.replyCount) > Int(header.size) * Arena.unit {
+        wrong = "the entry at \(offset) is longer than its block"
+      }
+    }
+    if let wrong = blocks ?? wrong { return wrong }
+    if entries != table.taken { return "\(entries) entries, \(table.taken) slots taken" }
+    let order = sieve.walk(arena)
+    if let wrong = order.wrong { return wrong }
+    if order.count != entries { return "\(entries) entries, \(order.count) in the order of eviction" }
+    let slots = (0..<table.count).count { table.slots[$0] != 0 }
+    return slots == entries ? nil : "\(entries) entries, \(slots) slots in use"
+  }
+}
+
+/// What a near cache holds, and what became of what it held. Counters run from the start of the process.
+public struct NearStatistics: Hashable, Sendable {
+  public var entries: Int
+  /// Bytes that entries take: headers, keys and replies.
+  public var bytes: Int
+  /// The most that `bytes` can be. What is missing to `limit` are the slots.
+  public var capacity: Int
+  /// The bound that the near cache was given.
+  public var limit: Int
+  /// Calls of `find` that found an entry, whether or not it was served then.
+  public var hits: UInt64
+  public var misses: UInt64
+  public var evictions: Evictions
+
+  /// Why entries left, by how many. An entry that was replaced did not leave.
+  public struct Evictions: Hashable, Sendable {
+    /// To make room.
+    public var size: UInt64 = 0
+    /// Found after their end.
+    public var expired: UInt64 = 0
+    /// Removed one by one: their rows changed, or a client wrote them.
+    public var invalidated: UInt64 = 0
+    /// With everything else.
+    public var flush: UInt64 = 0
+
+    public init() {}
+  }
+}

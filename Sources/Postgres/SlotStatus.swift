@@ -1,0 +1,49 @@
+import Invalidation
+
+/// What `pg_replication_slots` says of one slot.
+///
+/// Source: PostgreSQL documentation, 54.19 "pg_replication_slots".
+public struct SlotStatus: Hashable, Sendable {
+  /// The output plugin; nil for a physical slot.
+  public var plugin: String?
+  public var database: String?
+  public var isTemporary: Bool
+  public var isActive: Bool
+  /// The walsender that holds the slot.
+  public var activePID: Int32?
+  /// Everything up to here has been confirmed and will not be sent again.
+  public var confirmedFlush: LSN?
+  /// The oldest log that the slot keeps from being removed.
+  public var restart: LSN?
+  /// `reserved`, `extended`, `unreserved` or `lost`; nil before the slot reserves anything.
+  public var walStatus: String?
+  /// How many bytes of log can still be written before the slot may be lost; nil: no limit is set, or it is
+  /// lost.
+  public var safeWALSize: Int64?
+  /// How many bytes of log the slot keeps on the server's disk; nil on a standby.
+  public var retainedBytes: Int64?
+
+  public var isLost: Bool { walStatus == "lost" }
+
+  /// The slot called `name`; nil if there is none.
+  public static func read(_ name: String, _ session: borrowing SQLSession) throws(PostgresError)
+    -> SlotStatus?
+  {
+    let rows = try session.query(
+      """
+      SELECT plugin, database, temporary, active, active_pid, confirmed_flush_lsn, restart_lsn, wal_status,
+        safe_wal_size, CASE WHEN NOT pg_is_in_recovery()
+          THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 END AS retained
+      FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
+      """, [name])
+    return rows.first.map { row in
+      SlotStatus(
+        plugin: row["plugin"], database: row["database"], isTemporary: row.isTrue("temporary"),
+        isActive: row.isTrue("active"),
+        activePID: row.integer("active_pid").flatMap { Int32(exactly: $0) },
+        confirmedFlush: row["confirmed_flush_lsn"].flatMap { LSN($0) },
+        restart: row["restart_lsn"].flatMap { LSN($0) }, walStatus: row["wal_status"],
+        safeWALSize: row.integer("safe_wal_size"), retainedBytes: row.integer("retained"))
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import CLinux
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// When this host may answer from what it remembers.
+extension EventLoop {
+  @inline(__always)
+  func clock() -> Instant { Instant(nanoseconds: clinux_boot_nanoseconds()) }
+
+  /// Whether the evidence that the near cache is complete is younger than the bound, or staleness is served
+  /// by configuration.
+  @inline(__always)
+  func isFresh(at instant: Instant) -> Bool {
+    guard let certificate else { return false }
+    return instant.since(certificate) <= settings.staleness.bound
+  }
+
+  @inline(__always)
+  var certificate: Instant? {
+    if let standalone { return standalone.certificate }
+    return follower.certificate
+  }
+
+  /// How long ago the evidence was gathered, in words, for an error.
+  func staleError(since evidence: Instant?) -> String {
+    let bound = Double(settings.staleness.bound) / 1e9
+    guard let evidence else { return "STALE there is no evidence yet that cached values are current" }
+    let age = (Double(now.since(evidence)) / 1e8).rounded() / 10
+    return "STALE the evidence that cached values are current is \(age)s old, the bound is \(bound)s"
+  }
+
+  /// A, the position up to which this sidecar has applied everything.
+  var appliedPosition: LSN {
+    if let standalone { return standalone.applied }
+    return follower.consumed
+  }
+
+  var currentGeneration: Generation? {
+    if let standalone { return standalone.generation }
+    return follower.state?.generation
+  }
+
+  /// What a value or its absence, read from Redis under `state`, is worth.
+  enum Judgement {
+    /// It counts; its absence gives the right to fill.
+    case trusted(Lease)
+    /// It counts by configuration only: the evidence is too old.
+    case stale(Lease)
+    /// As if the key did not exist; with the right to fill it.
+    case absent(Lease)
+    /// As if the key did not exist. The lease is for a key that really does not exist in Redis, and only
+    /// while evidence is still being gathered, after a start or a new generation; with evidence that has
+    /// become too old there is none.
+    case bypass(Lease?)
+    case fail(String)
+  }
+
+  func judge(_ state: FleetState?) -> Judgement {
+    guard let state, follower.accepts(state) else { return .bypass(nil) }
+    guard state.trusted else { return .absent(state.lease) }
+    let evidence = follower.certificate(beats: state.beats)
+    if let evidence, now.since(evidence) <= settings.staleness.bound { return .trusted(state.lease) }
+    switch settings.staleness.beyond {
+    case .bypass: return .bypass(evidence == nil ? state.lease : nil)
+    case .serve: return .stale(state.lease)
+    case .fail: return .fail(staleError(since: evidence))
+    }
+  }
+
+  /// The count of local writes to keys like this one.
+  func writeVersion(_ hash: UInt64) -> UInt32 { localWrites[Int(hash & 4095)] }
+
+  /// A governed write of this host begins or has ended: what was read before it must not be kept near.
+  mutating func noteWrite(_ key: GovernedKey) {
+    localWrites[Int(key.hash & 4095)] &+= 1
+    _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
+  }
+
+  /// The key of a miss in the ledger of fills.
+  func ledgerKey(_ key: UnsafeRawBufferPointer) -> UInt64 { KeyHash.hash(key, seed: ledger.seed) }
+
+  mutating func noteMiss(_ key: GovernedKey, lease: Lease?) {
+    let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
+    ledger.missed(hash, lease: lease, at: now)
+  }
+
+  func governedKey(_ key: UnsafeRawBufferPointer) -> GovernedKey? {
+    guard key.count <= PackedKeys.longestKey, let rule = governance.rule(key) else { return nil }
+    let hash = near.hash(key)
+    return GovernedKey(bytes: [UInt8](key), hash: hash, rule: rule, version: writeVersion(hash))
+  }
+
+  /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
+  mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
+    guard key.rule.keepsNear, key.version == writeVersion(key.hash) else { return }
+    var until = expires
+    if let ttl = key.rule.nearTTL {
+      let limit = Instant(nanoseconds: now.nanoseconds + ttl)
+      until = until.map { min($0, limit) } ?? limit
+    }
+    _ = key.bytes.withUnsafeBytes {
+      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0)
+    }
+  }
+}
+
+extension Instant {
+  /// So many milliseconds later. Redis takes times to live of 292 million years, and a clock in nanoseconds
+  /// reaches 584: what lies beyond it is its last instant but one, for the near cache's last means "never".
+  func after(milliseconds: Int) -> Instant {
+    let (more, overflow) = UInt64(max(0, milliseconds)).multipliedReportingOverflow(by: 1_000_000)
+    let (sum, carry) = nanoseconds.addingReportingOverflow(more)
+    return Instant(nanoseconds: overflow || carry ? .max - 1 : min(sum, .max - 1))
+  }
+}

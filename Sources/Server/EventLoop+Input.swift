@@ -1,0 +1,169 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// The commands of one read, kept between reads so that their memory is made once.
+struct Batch {
+  struct Command {
+    /// From the first unread byte of the client's input.
+    var start: Int
+    var length: Int
+    var firstArgument: Int
+    var argumentCount: Int
+    /// GET with one key: it is looked up with its neighbours' memory already on the way.
+    var isGet: Bool
+    var hash: UInt64
+  }
+
+  var commands: [Command] = []
+  var arguments: [Argument] = []
+  /// How many bytes of the input the batch takes, empty lines included.
+  var consumed = 0
+
+  /// So many commands are looked up together: enough to hide memory's latency, few enough to stay in cache.
+  static let most = 64
+
+  mutating func removeAll() {
+    commands.removeAll(keepingCapacity: true)
+    arguments.removeAll(keepingCapacity: true)
+    consumed = 0
+  }
+}
+
+extension EventLoop {
+  /// Executes every complete command in the client's input, in order.
+  mutating func processInput(_ slot: Int) {
+    let client = clients + slot
+    var work = Batch()
+    swap(&work, &batch)
+    defer { swap(&work, &batch) }
+    while client.pointee.pause == .none, !client.pointee.isClosing,
+      client.pointee.output.count <= Self.outputHighWater, client.pointee.owed.count <= Self.mostOwed
+    {
+      work.removeAll()
+      let failure = cut(slot, into: &work)
+      let done = work.commands.isEmpty ? 0 : execute(&work, slot)
+      // A command that pauses the client leaves the rest of the batch for later: it is cut again then.
+      if done < work.commands.count {
+        client.pointee.input.consume(work.commands[done].start)
+        client.pointee.parser = RequestParser()
+        return
+      }
+      if let failure {
+        counters.protocolErrors += 1
+        client.pointee.reply { $0.error("ERR Protocol error: " + failure) }
+        client.pointee.isClosing = true
+        return
+      }
+      if work.consumed == 0 { return }
+      client.pointee.input.consume(work.consumed)
+      if work.commands.count < Batch.most { return }
+    }
+  }
+
+  /// Cuts up to `Batch.most` commands. The result is the text of a protocol error, if there is one behind
+  /// them.
+  private mutating func cut(_ slot: Int, into work: inout Batch) -> String? {
+    let client = clients + slot
+    let all = client.pointee.input.bytes
+    var at = 0
+    while work.commands.count < Batch.most, at < all.count {
+      let first = work.arguments.count
+      switch client.pointee.parser.next(
+        UnsafeRawBufferPointer(rebasing: all[at...]), into: &work.arguments)
+      {
+      case .command(let length):
+        work.commands.append(
+          Batch.Command(
+            start: at, length: length, firstArgument: first, argumentCount: work.arguments.count - first,
+            isGet: false, hash: 0))
+        at += length
+        work.consumed = at
+      case .nothing(let length):
+        at += length
+        work.consumed = at
+      case .incomplete: return nil
+      case .failed(let text): return text
+      }
+    }
+    return nil
+  }
+
+  /// Executes the commands of a batch; returns how many, fewer than all if one of them paused the client.
+  ///
+  /// Near hits in a row make a run. Whether the evidence still holds is asked once for each run, after its
+  /// last lookup and before anything of it can be written; a run that took too long is taken back and
+  /// answered again without the near cache.
+  private mutating func execute(_ work: inout Batch, _ slot: Int) -> Int {
+    let client = clients + slot
+    let base = client.pointee.input.readable
+    let count = work.commands.count
+    counters.commands += count
+    return work.arguments.withUnsafeBufferPointer { arguments in
+      guard let arguments = arguments.baseAddress else { return count }
+      work.commands.withUnsafeMutableBufferPointer { commands in
+        for index in 0..<count {
+          let request = Self.request(commands[index], base, arguments)
+          guard request.count == 2, request.isNamed("get") else { continue }
+          commands[index].isGet = true
+          commands[index].hash = near.hash(request[1])
+          near.prefetchSlot(commands[index].hash)
+        }
+        for command in commands where command.isGet { near.prefetchEntry(command.hash) }
+      }
+      var index = 0
+      while index < count {
+        if work.commands[index].isGet, client.pointee.owed.isEmpty {
+          let end = executeRun(work, from: index, slot, base, arguments)
+          if end > index {
+            index = end
+            continue
+          }
+        }
+        execute(Self.request(work.commands[index], base, arguments), slot)
+        if client.pointee.isClosing { return count }
+        // A command that waits for its client to be answered first is executed again then.
+        if client.pointee.pause == .drain { return index }
+        index += 1
+        if client.pointee.pause != .none { return index }
+      }
+      return count
+    }
+  }
+
+  @inline(__always)
+  private static func request(
+    _ command: Batch.Command, _ base: UnsafeRawPointer, _ arguments: UnsafePointer<Argument>
+  ) -> Request {
+    Request(
+      base: base + command.start, arguments: arguments + command.firstArgument,
+      count: command.argumentCount, length: command.length)
+  }
+
+  /// Answers GETs from `first` on for as long as they hit; returns the first that did not.
+  @inline(__always)
+  private mutating func executeRun(
+    _ work: borrowing Batch, from first: Int, _ slot: Int, _ base: UnsafeRawPointer,
+    _ arguments: UnsafePointer<Argument>
+  ) -> Int {
+    guard isFresh(at: now) else { return first }
+    let client = clients + slot
+    let before = client.pointee.output.count
+    var index = first
+    while index < work.commands.count, work.commands[index].isGet {
+      let command = work.commands[index]
+      let request = Self.request(command, base, arguments)
+      guard let entry = near.find(request[1], hash: command.hash, now: now) else { break }
+      client.pointee.output.append(entry.reply)
+      index += 1
+    }
+    guard index > first else { return first }
+    if !isFresh(at: clock()) {
+      client.pointee.output.truncate(to: before)
+      return first
+    }
+    counters.nearHits += index - first
+    return index
+  }
+}

@@ -1,0 +1,286 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// Commands about the connection itself, answered here as a standalone Redis 7 answers them: clients match on
+/// these texts, some of them at connect.
+extension EventLoop {
+  mutating func executeLocal(_ request: Request, _ name: String, _ slot: Int) {
+    switch name {
+    case "ping":
+      guard request.count <= 2 else { return wrongCount("ping", slot) }
+      reply(slot) { if request.count == 2 { $0.bulk(request[1]) } else { $0.status("PONG") } }
+    case "echo": reply(slot) { $0.bulk(request[1]) }
+    case "hello": hello(request, slot)
+    case "auth":
+      // The socket's file mode is the gate; applications keep the password of their old address.
+      reply(slot) { $0.status("OK") }
+    case "select": select(request, slot)
+    case "quit":
+      reply(slot) { $0.status("OK") }
+      clients[slot].isClosing = true
+    case "reset": reset(slot)
+    case "client": client(request, slot)
+    case "command": command(request, slot)
+    case "config": config(request, slot)
+    case "info": info(request, slot)
+    case "cluster", "readonly", "readwrite", "asking":
+      reply(slot) { $0.error("ERR This instance has cluster support disabled") }
+    case "role":
+      reply(slot) {
+        $0.array(3)
+        $0.bulk("master")
+        $0.integer(0)
+        $0.array(0)
+      }
+    case "nearside": nearside(request, slot)
+    default: unknown(request, slot)
+    }
+  }
+
+  func wrongCount(_ name: String, _ slot: Int) {
+    clients[slot].reply { $0.error("ERR wrong number of arguments for '\(name)' command") }
+  }
+
+  func unknown(_ request: Request, _ slot: Int) {
+    var text = "ERR unknown command '\(Self.shown(request[0], 128))', with args beginning with: "
+    for index in 1..<max(1, request.count) where text.utf8.count < 256 {
+      text += "'\(Self.shown(request[index], 128))' "
+    }
+    clients[slot].reply { $0.error(text) }
+  }
+
+  /// An argument as it may stand in an error: no line breaks.
+  static func shown(_ bytes: UnsafeRawBufferPointer, _ limit: Int) -> String {
+    String(decoding: bytes.prefix(limit).map { $0 == 13 || $0 == 10 ? 32 : $0 }, as: UTF8.self)
+  }
+
+  // MARK: HELLO, SELECT, RESET
+
+  private mutating func hello(_ request: Request, _ slot: Int) {
+    var wanted = clients[slot].resp3
+    var name: String?
+    if request.count > 1 {
+      guard let version = request.integer(1) else {
+        return reply(slot) { $0.error("ERR Protocol version is not an integer or out of range") }
+      }
+      guard version == 2 || version == 3 else {
+        return reply(slot) { $0.error("NOPROTO unsupported protocol version") }
+      }
+      wanted = version == 3
+      var index = 2
+      while index < request.count {
+        if request.isWord(index, "auth"), index + 2 < request.count {
+          index += 3
+        } else if request.isWord(index, "setname"), index + 1 < request.count {
+          name = request.text(index + 1)
+          index += 2
+        } else {
+          let option = Self.shown(request[index], 128)
+          return reply(slot) { $0.error("ERR Syntax error in HELLO option '\(option)'") }
+        }
+      }
+    }
+    // Replies that are owed come from the connection of the old version: they must be written before.
+    if wanted != clients[slot].resp3, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    clients[slot].resp3 = wanted
+    if let name { clients[slot].name = name }
+    let version = redisVersion
+    let id = clients[slot].id
+    reply(slot) { output in
+      output.map(7, resp3: wanted)
+      output.bulk("server")
+      output.bulk("redis")
+      output.bulk("version")
+      output.bulk(version)
+      output.bulk("proto")
+      output.integer(wanted ? 3 : 2)
+      output.bulk("id")
+      output.integer(id)
+      output.bulk("mode")
+      output.bulk("standalone")
+      output.bulk("role")
+      output.bulk("master")
+      output.bulk("modules")
+      output.array(0)
+    }
+  }
+
+  private mutating func select(_ request: Request, _ slot: Int) {
+    guard let index = request.integer(1) else {
+      return reply(slot) { $0.error("ERR value is not an integer or out of range") }
+    }
+    let database = settings.redis?.database ?? 0
+    guard index == database else {
+      return reply(slot) {
+        $0.error(
+          "ERR DB index is out of range: Nearside serves database \(database) of this Redis, the one in its "
+            + "configuration")
+      }
+    }
+    reply(slot) { $0.status("OK") }
+  }
+
+  private mutating func reset(_ slot: Int) {
+    if clients[slot].resp3, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    clients[slot].resp3 = false
+    clients[slot].name = ""
+    reply(slot) { $0.status("RESET") }
+  }
+
+  // MARK: CLIENT
+
+  private mutating func client(_ request: Request, _ slot: Int) {
+    let resp3 = clients[slot].resp3
+    let word = request.word(1)
+    switch (word, request.count) {
+    case ("setname", 3):
+      let name = request.text(2)
+      guard name.utf8.allSatisfy({ (33...126).contains($0) }) else {
+        return reply(slot) {
+          $0.error("ERR Client names cannot contain spaces, newlines or special characters.")
+        }
+      }
+      clients[slot].name = name
+      reply(slot) { $0.status("OK") }
+    case ("getname", 2):
+      let name = clients[slot].name
+      reply(slot) { if name.isEmpty { $0.null(resp3: resp3) } else { $0.bulk(name) } }
+    case ("setinfo", 4):
+      switch request.word(2) {
+      case "lib-name": clients[slot].libraryName = request.text(3)
+      case "lib-ver": clients[slot].libraryVersion = request.text(3)
+      default:
+        let option = Self.shown(request[2], 128)
+        return reply(slot) { $0.error("ERR Unrecognized option '\(option)'") }
+      }
+      reply(slot) { $0.status("OK") }
+    case ("id", 2):
+      let id = clients[slot].id
+      reply(slot) { $0.integer(id) }
+    case ("info", 2), ("list", _):
+      let line = describe(slot)
+      reply(slot) { $0.verbatim(line, resp3: resp3) }
+    case ("getredir", 2): reply(slot) { $0.integer(-1) }
+    case ("no-evict", 3), ("no-touch", 3), ("capa", _): reply(slot) { $0.status("OK") }
+    case ("tracking", _) where request.count > 2 && request.isWord(2, "off"): reply(slot) { $0.status("OK") }
+    case ("tracking", _), ("caching", _), ("trackinginfo", _):
+      reply(slot) { $0.error("ERR Nearside: CLIENT TRACKING is not supported by this version") }
+    default:
+      let subcommand = Self.shown(request[1], 128)
+      reply(slot) { $0.error("ERR unknown subcommand '\(subcommand)'. Try CLIENT HELP.") }
+    }
+  }
+
+  private func describe(_ slot: Int) -> String {
+    let database = settings.redis?.database ?? 0
+    return "id=\(clients[slot].id) addr=\(settings.listen.path):0 fd=\(clients[slot].descriptor) "
+      + "name=\(clients[slot].name) age=\(now.since(clients[slot].connectedAt) / 1_000_000_000) db=\(database) "
+      + "resp=\(clients[slot].resp3 ? 3 : 2) lib-name=\(clients[slot].libraryName) "
+      + "lib-ver=\(clients[slot].libraryVersion)\n"
+  }
+
+  // MARK: What Redis knows better, as long as it can be asked
+
+  private mutating func command(_ request: Request, _ slot: Int) {
+    let resp3 = clients[slot].resp3
+    var fallback = IOBuffer(size: 16)
+    if request.count > 1, request.isWord(1, "count") {
+      fallback.integer(0)
+    } else if request.count > 1, request.isWord(1, "docs") {
+      fallback.map(0, resp3: resp3)
+    } else {
+      fallback.array(0)
+    }
+    relayOr([UInt8](fallback.bytes), request, slot)
+  }
+
+  private mutating func config(_ request: Request, _ slot: Int) {
+    guard request.isWord(1, "get"), request.count >= 3 else {
+      return reply(slot) {
+        $0.error("NOPERM this command is not available through Nearside: 'config|\(request.word(1))'")
+      }
+    }
+    let resp3 = clients[slot].resp3
+    if request.count == 3, let value = Self.localParameters[request.word(2)] {
+      return reply(slot) {
+        $0.map(1, resp3: resp3)
+        $0.bulk(request[2])
+        $0.bulk(value)
+      }
+    }
+    var fallback = IOBuffer(size: 16)
+    fallback.map(0, resp3: resp3)
+    relayOr([UInt8](fallback.bytes), request, slot)
+  }
+
+  /// What client libraries ask for at connect; the values are those of a standalone Redis as a client of this
+  /// socket sees it.
+  private static let localParameters = [
+    "databases": "16", "timeout": "0", "save": "", "appendonly": "no", "slave-read-only": "yes",
+    "replica-read-only": "yes",
+  ]
+
+  private mutating func relayOr(_ fallback: [UInt8], _ request: Request, _ slot: Int) {
+    let token = clients[slot].token
+    guard standalone == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      return reply(slot) { $0.append(fallback) }
+    }
+    withUpstream(slot) { upstream in
+      request.append(to: &upstream.output)
+      upstream.await(.task(UpstreamTask(client: token, work: .relayOr(fallback: fallback))))
+    }
+  }
+
+  // MARK: INFO
+
+  private mutating func info(_ request: Request, _ slot: Int) {
+    guard standalone == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      return answerInfoAlone(slot, settling: false)
+    }
+    let token = clients[slot].token
+    withUpstream(slot) { upstream in
+      request.append(to: &upstream.output)
+      upstream.await(.task(UpstreamTask(client: token, work: .info)))
+    }
+  }
+
+  mutating func finishInfo(_ replies: UnsafeRawBufferPointer, _ slot: Int?) {
+    guard let slot else { return }
+    var cursor = ReplyCursor(replies)
+    guard !cursor.isError, var text = cursor.text() else { return answerInfoAlone(slot, settling: true) }
+    if clients[slot].resp3, text.hasPrefix("txt:") { text.removeFirst(4) }
+    text += "\r\n# Nearside\r\n" + statusLines().joined(separator: "\r\n") + "\r\n"
+    settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+  }
+
+  /// INFO when there is no Redis to ask: clients that look for these lines at connect must find them.
+  mutating func answerInfoAlone(_ slot: Int, settling: Bool) {
+    let policy = "allkeys-lru"
+    let text = """
+      # Server\r
+      redis_version:\(redisVersion)\r
+      redis_mode:standalone\r
+      run_id:\(String(repeating: "0", count: 24))\(LSN(started.nanoseconds).hex)\r
+      # Memory\r
+      maxmemory_policy:\(policy)\r
+      # Persistence\r
+      loading:0\r
+      # Replication\r
+      role:master\r
+      connected_slaves:0\r
+      # Cluster\r
+      cluster_enabled:0\r
+      # Nearside\r
+      \(statusLines().joined(separator: "\r\n"))\r
+
+      """
+    let resp3 = clients[slot].resp3
+    if settling {
+      settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+    } else {
+      reply(slot) { $0.verbatim(text, resp3: resp3) }
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// NEARSIDE STATUS | WAIT | INVALIDATE | LEASE | FILL.
+extension EventLoop {
+  mutating func nearside(_ request: Request, _ slot: Int) {
+    guard request.count > 1 else { return wrongCount("nearside", slot) }
+    switch (request.word(1), request.count) {
+    case ("status", 2):
+      let text = statusLines().joined(separator: "\n") + "\n"
+      let resp3 = clients[slot].resp3
+      reply(slot) { $0.verbatim(text, resp3: resp3) }
+    case ("wait", 3), ("wait", 4): wait(request, slot)
+    case ("invalidate", 3...) where request.isWord(2, "all") && request.count == 3: invalidateAll(slot)
+    case ("invalidate", 4...) where request.isWord(2, "key"):
+      if standalone != nil { return invalidateStandalone(request, slot) }
+      remove(request, keys: 3..<request.count, word: "UNLINK", answerCount: request.count - 3, slot)
+    case ("lease", 3):
+      if standalone != nil { return leaseStandalone(request, slot) }
+      executeLease(request, slot)
+    case ("fill", 5...):
+      if standalone != nil { return fillStandalone(request, slot) }
+      executeFill(request, slot)
+    default:
+      reply(slot) {
+        $0.error(
+          "ERR Nearside: the commands are NEARSIDE STATUS, WAIT <lsn> [ms], INVALIDATE KEY key…, INVALIDATE "
+            + "ALL, LEASE key, FILL key token value [PX ms]")
+      }
+    }
+  }
+
+  /// NEARSIDE WAIT lsn [ms]: :1 as soon as everything up to the position has been applied here, :0 at the
+  /// time-out, which is one second unless given.
+  private mutating func wait(_ request: Request, _ slot: Int) {
+    guard let position = LSN(request.text(2)) else {
+      return reply(slot) { $0.error("ERR Nearside: a position is written like 0/16B3748") }
+    }
+    var milliseconds = 1000
+    if request.count == 4 {
+      guard let given = request.integer(3), given >= 0, given <= 3_600_000 else {
+        return reply(slot) { $0.error("ERR timeout is not an integer or out of range") }
+      }
+      milliseconds = given
+    }
+    if appliedPosition >= position { return reply(slot) { $0.integer(1) } }
+    if milliseconds == 0 { return reply(slot) { $0.integer(0) } }
+    // What is owed before it is answered first; the wait holds everything behind it.
+    let deadline = Instant(nanoseconds: now.nanoseconds + UInt64(milliseconds) * 1_000_000)
+    pause(slot, .position(position, deadline: deadline))
+  }
+
+  /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this
+  /// sidecar follows it.
+  private mutating func invalidateAll(_ slot: Int) {
+    if standalone != nil { return invalidateAllStandalone(slot) }
+    guard resp2.isReady else {
+      let trouble = resp2.trouble
+      return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(trouble))") }
+    }
+    sendAsk()
+    pause(
+      slot,
+      .generation(
+        after: follower.generation, deadline: Instant(nanoseconds: now.nanoseconds + 5_000_000_000)))
+  }
+
+  mutating func sendAsk() {
+    resp2.begin(.ask, keys: 1, arguments: 0)
+    resp2.output.bulk(keys.meta)
+    resp2.await(.task(UpstreamTask(client: nil, work: .askForGeneration)))
+  }
+
+  // MARK: Status
+
+  /// One `name:value` a line, in the manner of INFO.
+  func statusLines() -> [String] {
+    let statistics = near.statistics
+    var lines = [
+      "version:\(version)",
+      "mode:\(standalone == nil ? "redis" : "embedded")",
+      "role:\(tail.role.rawValue)",
+      "standing:\(standing)",
+      "generation:\(currentGeneration?.hex ?? "")",
+      "cleared:\(isCleared ? 1 : 0)",
+      "applied:\(appliedPosition)",
+      "stream_position:\(tail.position)",
+      "confirmed:\(tail.confirmed)",
+      "staleness_ms:\(certificate.map { String(now.since($0) / 1_000_000) } ?? "")",
+      "staleness_bound_ms:\(settings.staleness.bound / 1_000_000)",
+      "near_entries:\(statistics.entries)",
+      "near_bytes:\(statistics.bytes)",
+      "near_limit_bytes:\(statistics.limit)",
+      "near_hits:\(counters.nearHits)",
+      "near_misses:\(counters.nearMisses)",
+      "near_evicted:\(statistics.evictions.size)",
+      "near_expired:\(statistics.evictions.expired)",
+      "near_invalidated:\(statistics.evictions.invalidated)",
+      "near_drops:\(counters.drops)",
+      "redis_hits:\(counters.redisHits)",
+      "redis_misses:\(counters.redisMisses)",
+      "bypassed:\(counters.bypassed)",
+      "served_stale:\(counters.stale)",
+      "fills_stored:\(counters.fillsStored)",
+      "fills_refused:\(counters.fillsRefused)",
+      "removals:\(counters.removals)",
+      "clients:\(counters.clients)",
+      "connections:\(counters.connections)",
+      "commands:\(counters.commands)",
+      "protocol_errors:\(counters.protocolErrors)",
+    ]
+    if settings.redis != nil { lines.append("redis:\(resp2.isReady ? "up" : "down (\(resp2.trouble))")") }
+    if let trouble = tail.trouble { lines.append("trouble:\(trouble)") }
+    return lines
+  }
+
+  private var isCleared: Bool { standalone != nil || follower.state?.trusted ?? false }
+
+  private var standing: String {
+    if let standalone { return standalone.generation == nil ? "starting" : "following" }
+    return switch follower.standing {
+    case .starting: "starting"
+    case .following: "following"
+    case .noState: "no state: no sidecar has begun a generation yet"
+    case .poisoned: "poisoned: the state in Redis went back in time"
+    case .otherMapping: "other mapping: the fleet works with another configuration"
+    case .unreachable(let reason): "unreachable: \(reason)"
+    }
+  }
+}

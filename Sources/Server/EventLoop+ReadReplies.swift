@@ -1,0 +1,246 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// Redis has answered a governed read: the state first, then the values, then how long they live.
+extension EventLoop {
+  mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
+    var cursor = ReplyCursor(replies)
+    let state = Self.readState(&cursor)
+    let judgement = judge(state)
+    if case .fail(let text) = judgement {
+      return settle(slot) { output, _ in output.error(text) }
+    }
+    switch read.shape {
+    case .get: finishGet(read, &cursor, judgement, slot)
+    case .mget(let elements): finishMany(read, elements, &cursor, judgement, slot)
+    case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgement, slot)
+    case .strlen:
+      let reply = cursor.raw()
+      settle(slot) { output, _ in
+        if judgement.counts { output.append(reply) } else { output.integer(0) }
+      }
+    case .lease: finishLease(read, &cursor, judgement, slot)
+    case .other(let absent, let arguments, let name):
+      let reply = cursor.raw()
+      settle(slot) { output, resp3 in
+        if judgement.counts || reply.first == UInt8(ascii: "-") {
+          output.append(reply)
+        } else {
+          output.absent(absent, arguments: arguments, name: name, resp3: resp3)
+        }
+      }
+    }
+  }
+
+  private mutating func finishGet(
+    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
+  ) {
+    let key = read.keys[0]
+    let isError = cursor.isError
+    let isNull = cursor.isNull
+    let start = cursor
+    let reply = cursor.raw()
+    if isError { return settle(slot) { output, _ in output.append(reply) } }
+    if isNull || !judgement.counts {
+      missed(key, judgement, isNull: isNull)
+      return settle(slot) { output, resp3 in output.null(resp3: resp3) }
+    }
+    settle(slot) { output, _ in output.append(reply) }
+    hit(key, judgement)
+    var value = start
+    keep(key, value.string(), &cursor, asked: read.asked, judgement)
+  }
+
+  private mutating func finishMany(
+    _ read: GovernedRead, _ elements: [GovernedRead.Element], _ cursor: inout ReplyCursor,
+    _ judgement: Judgement, _ slot: Int?
+  ) {
+    guard let count = cursor.enter() else {
+      let reply = cursor.raw()
+      return settle(slot) { output, _ in output.append(reply) }
+    }
+    var values: [ReplyCursor] = []
+    for _ in 0..<count {
+      values.append(cursor)
+      _ = cursor.raw()
+    }
+    settle(slot) { output, resp3 in
+      output.array(elements.count)
+      var next = 0
+      for element in elements {
+        switch element {
+        case .near(let bytes): output.append(bytes)
+        case .asked(let governed):
+          if governed == nil || judgement.counts {
+            output.append(values[next].peek)
+          } else {
+            output.null(resp3: resp3)
+          }
+          next += 1
+        }
+      }
+    }
+    var next = 0
+    for element in elements {
+      guard case .asked(let governed) = element else { continue }
+      var value = values[next]
+      next += 1
+      guard let governed else { continue }
+      let key = read.keys[governed]
+      if value.isNull || !judgement.counts {
+        missed(key, judgement, isNull: value.isNull)
+        _ = cursor.raw()
+      } else {
+        hit(key, judgement)
+        keep(key, value.string(), &cursor, asked: read.asked, judgement)
+      }
+    }
+  }
+
+  private mutating func finishExists(
+    _ read: GovernedRead, _ found: Int, _ governed: [Bool], _ cursor: inout ReplyCursor,
+    _ judgement: Judgement, _ slot: Int?
+  ) {
+    var total = found
+    var error: UnsafeRawBufferPointer?
+    for isGoverned in governed {
+      if cursor.isError {
+        error = cursor.raw()
+      } else {
+        let count = cursor.integer() ?? 0
+        if !isGoverned || judgement.counts { total += count }
+      }
+    }
+    settle(slot) { output, _ in
+      if let error { output.append(error) } else { output.integer(total) }
+    }
+  }
+
+  private mutating func finishLease(
+    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
+  ) {
+    let key = read.keys[0]
+    let isError = cursor.isError
+    let isNull = cursor.isNull
+    let start = cursor
+    let reply = cursor.raw()
+    if isError { return settle(slot) { output, _ in output.append(reply) } }
+    guard isNull || !judgement.counts else {
+      hit(key, judgement)
+      settle(slot) { output, resp3 in
+        output.array(2)
+        output.append(reply)
+        output.null(resp3: resp3)
+      }
+      var value = start
+      return keep(key, value.string(), &cursor, asked: read.asked, judgement)
+    }
+    let lease = missed(key, judgement, isNull: isNull)
+    settle(slot) { output, resp3 in
+      output.array(2)
+      output.null(resp3: resp3)
+      if let lease { output.bulk(Self.token(lease)) } else { output.null(resp3: resp3) }
+    }
+  }
+
+  /// A lease as NEARSIDE LEASE hands it out: the generation's sixteen digits and the stamp's thirty-two.
+  static func token(_ lease: Lease) -> String { lease.generation.hex + lease.stamp.hex }
+
+  static func lease(token: UnsafeRawBufferPointer) -> Lease? {
+    guard token.count == 48 else { return nil }
+    let text = String(decoding: token, as: UTF8.self)
+    guard text.utf8.count == 48, let generation = Generation(hex: text.prefix(16)),
+      let stamp = Stamp(hex: text.dropFirst(16))
+    else { return nil }
+    return Lease(generation: generation, stamp: stamp)
+  }
+
+  // MARK: What every shape has in common
+
+  private mutating func hit(_ key: GovernedKey, _ judgement: Judgement) {
+    if case .stale = judgement { counters.stale += 1 } else { counters.redisHits += 1 }
+  }
+
+  /// Notes a miss in the ledger, with the lease that it gives.
+  @discardableResult
+  private mutating func missed(_ key: GovernedKey, _ judgement: Judgement, isNull: Bool) -> Lease? {
+    let lease = judgement.lease(isNull: isNull)
+    if lease == nil { counters.bypassed += 1 } else { counters.redisMisses += 1 }
+    noteMiss(key, lease: lease)
+    return lease
+  }
+
+  private mutating func keep(
+    _ key: GovernedKey, _ value: UnsafeRawBufferPointer?, _ cursor: inout ReplyCursor, asked: Instant,
+    _ judgement: Judgement
+  ) {
+    let milliseconds = cursor.integer()
+    guard case .trusted = judgement, let value, let milliseconds, milliseconds != -2 else { return }
+    // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
+    let expires = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
+    keepNear(key, value, expires: expires)
+  }
+
+  /// Answers the client of a finished request, if it is still there.
+  mutating func settle(_ slot: Int?, _ write: (inout IOBuffer, Bool) -> Void) {
+    guard let slot else { return }
+    let resp3 = clients[slot].resp3
+    clients[slot].settle { write(&$0, resp3) }
+    markDirty(slot)
+  }
+}
+
+extension EventLoop.Judgement {
+  /// Whether what Redis answered is shown to the client.
+  var counts: Bool {
+    switch self {
+    case .trusted, .stale: true
+    case .absent, .bypass, .fail: false
+    }
+  }
+
+  /// The right to fill that a miss under this judgement gives; `isNull`: Redis itself has no such key.
+  func lease(isNull: Bool) -> Lease? {
+    switch self {
+    case .trusted(let lease), .stale(let lease), .absent(let lease): lease
+    case .bypass(let lease): isNull ? lease : nil
+    case .fail: nil
+    }
+  }
+}
+
+extension ReplyCursor {
+  /// The bytes of the element at the cursor, which stays where it is.
+  var peek: UnsafeRawBufferPointer {
+    var copy = self
+    return copy.raw()
+  }
+}
+
+extension IOBuffer {
+  /// What Redis answers for a key that does not exist.
+  fileprivate mutating func absent(_ reply: AbsentReply, arguments: Int, name: String, resp3: Bool) {
+    switch reply {
+    case .null: null(resp3: resp3)
+    case .zero: integer(0)
+    case .emptyArray: array(0)
+    case .emptySet: append(resp3 ? "~0\r\n" : "*0\r\n")
+    case .emptyMap: map(0, resp3: resp3)
+    case .emptyString: append("$0\r\n\r\n")
+    case .minusTwo: integer(-2)
+    case .none: status("none")
+    case .nulls:
+      array(arguments)
+      for _ in 0..<arguments { null(resp3: resp3) }
+    case .zeros:
+      array(arguments)
+      for _ in 0..<arguments { integer(0) }
+    case .unknown:
+      error(
+        "TRYAGAIN Nearside: what Redis holds for this key does not count at the moment, and '\(name)' has "
+          + "no answer for a key that does not exist; try again")
+    }
+  }
+}

@@ -1,0 +1,207 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// An error reply in place of a command's own.
+struct ErrorReply: Error {
+  /// Begins with its code and holds no line break.
+  var text: String
+
+  init(_ text: String) { self.text = text }
+
+  static let notInteger = ErrorReply("ERR value is not an integer or out of range")
+  static let syntax = ErrorReply("ERR syntax error")
+}
+
+/// The embedded mode: there is no Redis, values live in the near cache only, and strings are what it holds.
+///
+/// Replies and errors are those of Redis 7 for the same command. What differs: a value may be gone at any
+/// time, because the near cache made room, and the leases that guard fills in Redis guard them here too.
+extension EventLoop {
+  mutating func executeStandalone(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
+    guard let spec else { return unknown(request, slot) }
+    do throws(ErrorReply) {
+      switch spec.name {
+      case "get": try getStandalone(request, slot)
+      case "mget": try getManyStandalone(request, slot)
+      case "exists": try countStandalone(request, slot)
+      case "strlen", "type", "ttl", "pttl", "expiretime", "pexpiretime":
+        try describeStandalone(request, spec.name, slot)
+      case "set", "setex", "psetex", "setnx", "getset": try setStandalone(request, spec.name, slot)
+      case "mset": try setManyStandalone(request, slot)
+      case "append": try appendStandalone(request, slot)
+      case "incr", "decr", "incrby", "decrby": try addStandalone(request, spec.name, slot)
+      case "del", "unlink": try removeStandalone(request, slot)
+      case "getdel": try takeStandalone(request, slot)
+      case "getex": try getAndExpireStandalone(request, slot)
+      case "expire", "pexpire", "expireat", "pexpireat": try expireStandalone(request, spec.name, slot)
+      case "persist": try persistStandalone(request, slot)
+      default: throw ErrorReply("ERR Nearside: '\(spec.name)' is not available without Redis")
+      }
+    } catch {
+      reply(slot) { $0.error(error.text) }
+    }
+  }
+
+  // MARK: Keys
+
+  static let notHeld =
+    "ERR Nearside: no mapping covers this key and no Redis is configured to hold it"
+  static let notNear =
+    "ERR Nearside: the cache of this key says \"near\": false and no Redis is configured to hold it"
+
+  /// A key that can be held. Any other is an error with the reason and never an empty answer: an empty one
+  /// would look like a miss, and an application would fill it again and again.
+  func heldKey(_ bytes: UnsafeRawBufferPointer) throws(ErrorReply) -> GovernedKey {
+    guard let key = governedKey(bytes) else {
+      if bytes.count > PackedKeys.longestKey, governance.governs(bytes) {
+        throw ErrorReply("ERR Nearside: a key is held only up to \(PackedKeys.longestKey) bytes")
+      }
+      throw ErrorReply(Self.notHeld)
+    }
+    guard key.rule.keepsNear else { throw ErrorReply(Self.notNear) }
+    return key
+  }
+
+  // MARK: What may be shown
+
+  /// What a look-up is worth, asked once after the last look-up of a command.
+  enum Standing {
+    /// Everything that was acknowledged up to the bound ago has been applied.
+    case fresh
+    /// The evidence is too old, and values are shown by configuration.
+    case stale
+    /// The evidence is too old: as if nothing were held.
+    case hidden
+  }
+
+  func standingNow() throws(ErrorReply) -> Standing {
+    if isFresh(at: clock()) { return .fresh }
+    switch settings.staleness.beyond {
+    case .bypass: return .hidden
+    case .serve: return .stale
+    case .fail: throw ErrorReply(staleError(since: certificate))
+    }
+  }
+
+  /// The entry under a key, whether or not it may be shown.
+  mutating func find(_ key: GovernedKey) -> NearEntry? {
+    key.bytes.withUnsafeBytes { near.find($0, hash: key.hash, now: now) }
+  }
+
+  /// The entry under a key if it may be shown; a hit or a miss is counted and noted.
+  mutating func show(_ key: GovernedKey) throws(ErrorReply) -> NearEntry? {
+    let entry = find(key)
+    let standing = try standingNow()
+    if let entry, standing != .hidden {
+      noteHit(standing)
+      return entry
+    }
+    noteMiss(key, standing, isHeld: entry != nil)
+    return nil
+  }
+
+  mutating func noteHit(_ standing: Standing) {
+    if standing == .stale { counters.stale += 1 } else { counters.nearHits += 1 }
+  }
+
+  /// A client is told that there is nothing under a key. The result is what that gives the right to: nothing
+  /// if there is a value that may not be shown, or if the evidence has become too old; while evidence is
+  /// still being gathered, after a start, a true miss does give a lease.
+  @discardableResult
+  mutating func noteMiss(_ key: GovernedKey, _ standing: Standing, isHeld: Bool) -> Lease? {
+    counters.nearMisses += 1
+    let gathering = certificate == nil && !isHeld
+    let lease = standing != .hidden || gathering ? standalone?.lease : nil
+    if lease == nil { counters.bypassed += 1 }
+    noteMiss(key, lease: lease)
+    return lease
+  }
+
+  // MARK: Reads
+
+  private mutating func getStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    let entry = try show(try heldKey(request[1]))
+    let resp3 = clients[slot].resp3
+    reply(slot) { if let entry { $0.append(entry.reply) } else { $0.null(resp3: resp3) } }
+  }
+
+  private mutating func getManyStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    let keys = try heldKeys(request)
+    let resp3 = clients[slot].resp3
+    var values = IOBuffer(size: 1024)
+    var isHeld: [Bool] = []
+    for key in keys {
+      let entry = find(key)
+      isHeld.append(entry != nil)
+      if let entry { values.append(entry.reply) } else { values.null(resp3: resp3) }
+    }
+    let standing = try noteAll(keys, isHeld)
+    if standing == .hidden {
+      values.truncate(to: 0)
+      for _ in keys { values.null(resp3: resp3) }
+    }
+    reply(slot) {
+      $0.array(keys.count)
+      $0.append(values.bytes)
+    }
+  }
+
+  /// EXISTS: a key that is named twice counts twice.
+  private mutating func countStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    let keys = try heldKeys(request)
+    let isHeld = keys.map { find($0) != nil }
+    let standing = try noteAll(keys, isHeld)
+    reply(slot) { $0.integer(standing == .hidden ? 0 : isHeld.count { $0 }) }
+  }
+
+  private func heldKeys(_ request: Request) throws(ErrorReply) -> [GovernedKey] {
+    var keys: [GovernedKey] = []
+    for index in 1..<request.count { keys.append(try heldKey(request[index])) }
+    return keys
+  }
+
+  /// Notes the hits and misses of a command with several keys, after the last look-up.
+  private mutating func noteAll(_ keys: [GovernedKey], _ isHeld: [Bool]) throws(ErrorReply) -> Standing {
+    let standing = try standingNow()
+    for (key, isHeld) in zip(keys, isHeld) {
+      if isHeld, standing != .hidden {
+        noteHit(standing)
+      } else {
+        noteMiss(key, standing, isHeld: isHeld)
+      }
+    }
+    return standing
+  }
+
+  /// STRLEN, TYPE and the family of TTL.
+  private mutating func describeStandalone(
+    _ request: Request, _ name: String, _ slot: Int
+  ) throws(ErrorReply) {
+    guard let entry = try show(try heldKey(request[1])) else {
+      return reply(slot) {
+        switch name {
+        case "strlen": $0.integer(0)
+        case "type": $0.status("none")
+        default: $0.integer(-2)
+        }
+      }
+    }
+    let (length, expires) = (entry.valueCount, entry.expires)
+    if name == "strlen" { return reply(slot) { $0.integer(length) } }
+    if name == "type" { return reply(slot) { $0.status("string") } }
+    guard let expires else { return reply(slot) { $0.integer(-1) } }
+    let clock = WallClock.now()
+    let end = clock.milliseconds(expires)
+    let left = max(0, end - clock.milliseconds(floor: now))
+    reply(slot) {
+      switch name {
+      case "ttl": $0.integer((left + 500) / 1000)
+      case "pttl": $0.integer(left)
+      case "expiretime": $0.integer((end + 500) / 1000)
+      default: $0.integer(end)
+      }
+    }
+  }
+}

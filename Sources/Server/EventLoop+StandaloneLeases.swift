@@ -1,0 +1,61 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// NEARSIDE LEASE, FILL and INVALIDATE in the embedded mode.
+extension EventLoop {
+  mutating func leaseStandalone(_ request: Request, _ slot: Int) {
+    let resp3 = clients[slot].resp3
+    do throws(ErrorReply) {
+      let key = try heldKey(request[2])
+      let entry = find(key)
+      let standing = try standingNow()
+      if let entry, standing != .hidden {
+        noteHit(standing)
+        return reply(slot) {
+          $0.array(2)
+          $0.append(entry.reply)
+          $0.null(resp3: resp3)
+        }
+      }
+      let lease = noteMiss(key, standing, isHeld: entry != nil)
+      reply(slot) {
+        $0.array(2)
+        $0.null(resp3: resp3)
+        if let lease { $0.bulk(Self.token(lease)) } else { $0.null(resp3: resp3) }
+      }
+    } catch {
+      reply(slot) { $0.error(error.text) }
+    }
+  }
+
+  mutating func fillStandalone(_ request: Request, _ slot: Int) {
+    do throws(ErrorReply) {
+      let fill = try FillOrder(request, now: now)
+      let key = try heldKey(request[2])
+      let isStored = try store(key, request[4], expires: fill.expires, under: fill.lease)
+      reply(slot) { $0.integer(isStored ? 1 : 0) }
+    } catch {
+      reply(slot) { $0.error(error.text) }
+    }
+  }
+
+  /// NEARSIDE INVALIDATE KEY: a key that nothing is held under counts like any other, as it does with Redis.
+  mutating func invalidateStandalone(_ request: Request, _ slot: Int) {
+    for index in 3..<request.count {
+      if let key = governedKey(request[index]) { remove(key) }
+    }
+    let count = request.count - 3
+    reply(slot) { $0.integer(count) }
+  }
+
+  /// NEARSIDE INVALIDATE ALL: nothing is held any more, and no lease of before counts. The tail goes on
+  /// under the generation that it began.
+  mutating func invalidateAllStandalone(_ slot: Int) {
+    standalone?.renew(.random())
+    near.removeAll()
+    counters.drops += 1
+    reply(slot) { $0.status("OK") }
+  }
+}

@@ -1,0 +1,173 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// Writes of whole values in the embedded mode. A value is stored under the lease that a plain SET has in
+/// every mode, or it is not, and the answer is the same.
+extension EventLoop {
+  /// SET, SETEX, PSETEX, SETNX, GETSET.
+  mutating func setStandalone(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
+    let key = try heldKey(request[1])
+    let (options, valueIndex) = try StringOptions.set(request, name)
+    let clock = WallClock.now()
+    let timeOfDay = clock.milliseconds(floor: now)
+    var end: Int?
+    if let (form, digits) = options.time {
+      end = try GivenTime(form: form).end(request[digits], of: name, positive: true, now: timeOfDay)
+    }
+    var old: (reply: [UInt8], expires: Instant?)?
+    if options.looks, let entry = find(key), try standingNow() != .hidden {
+      old = (options.returnsOld ? [UInt8](entry.reply) : [], entry.expires)
+    }
+    let isMet =
+      switch options.condition {
+      case .none: true
+      case .absent: old == nil
+      case .present: old != nil
+      }
+    if isMet {
+      if let end, end <= timeOfDay {
+        remove(key)
+      } else {
+        let expires = options.keepsTime ? old?.expires : end.map { clock.instant($0) }
+        try store(key, request[valueIndex], expires: expires, under: leaseForPlainWrite(key, slot))
+      }
+    }
+    let resp3 = clients[slot].resp3
+    reply(slot) { output in
+      if options.returnsOld {
+        if let old { output.append(old.reply) } else { output.null(resp3: resp3) }
+      } else if name == "setnx" {
+        output.integer(isMet ? 1 : 0)
+      } else if isMet {
+        output.status("OK")
+      } else {
+        output.null(resp3: resp3)
+      }
+    }
+  }
+
+  /// MSET: each key under its own lease; those that are refused are left out.
+  mutating func setManyStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    guard request.count % 2 == 1 else {
+      throw ErrorReply("ERR wrong number of arguments for 'mset' command")
+    }
+    // An error leaves everything as it was.
+    var keys: [GovernedKey] = []
+    for index in stride(from: 1, to: request.count, by: 2) {
+      keys.append(try heldKey(request[index]))
+      guard fits(request[index + 1]) else { throw tooLarge }
+    }
+    for (index, key) in keys.enumerated() {
+      try store(key, request[index * 2 + 2], expires: nil, under: leaseForPlainWrite(key, slot))
+    }
+    reply(slot) { $0.status("OK") }
+  }
+
+  // MARK: APPEND, INCR and kin
+
+  mutating func appendStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    let key = try heldKey(request[1])
+    let addition = request[2]
+    let lease = try mergeLease(key, slot)
+    let entry = find(key)
+    var value: [UInt8] = []
+    value.reserveCapacity((entry?.valueCount ?? 0) + addition.count)
+    if let entry { value.append(contentsOf: entry.value) }
+    value.append(contentsOf: addition)
+    try merge(key, value, expires: entry?.expires, under: lease)
+    let count = value.count
+    reply(slot) { $0.integer(count) }
+  }
+
+  /// INCR, DECR, INCRBY, DECRBY.
+  mutating func addStandalone(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
+    let key = try heldKey(request[1])
+    var step = 1
+    if request.count > 2 {
+      guard let given = strictInteger(request[2]) else { throw .notInteger }
+      step = given
+    }
+    if name == "decr" || name == "decrby" {
+      guard step != .min else { throw ErrorReply("ERR decrement would overflow") }
+      step = -step
+    }
+    let lease = try mergeLease(key, slot)
+    let entry = find(key)
+    var old = 0
+    if let entry {
+      guard let number = strictInteger(entry.value) else { throw .notInteger }
+      old = number
+    }
+    let (sum, overflow) = old.addingReportingOverflow(step)
+    guard !overflow else { throw ErrorReply("ERR increment or decrement would overflow") }
+    try merge(key, Array(String(sum).utf8), expires: entry?.expires, under: lease)
+    reply(slot) { $0.integer(sum) }
+  }
+
+  /// The lease of a write that builds on what is held. A value that may not be shown is not built upon
+  /// either. Whoever is refused finds everything as it was, and may try again.
+  private mutating func mergeLease(_ key: GovernedKey, _ slot: Int) throws(ErrorReply) -> Lease {
+    guard ledger.mayMerge(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now),
+      let lease = leaseForPlainWrite(key, slot), !isRefused(lease, key)
+    else {
+      noteRefused(key)
+      throw ErrorReply(Self.tryAgain)
+    }
+    guard try standingNow() != .hidden || find(key) == nil else { throw ErrorReply(Self.tryAgain) }
+    return lease
+  }
+
+  private mutating func merge(
+    _ key: GovernedKey, _ value: [UInt8], expires: Instant?, under lease: Lease
+  ) throws(ErrorReply) {
+    // An error leaves everything as it was.
+    guard value.withUnsafeBytes({ fits($0) }) else { throw tooLarge }
+    let failure = value.withUnsafeBytes { bytes in
+      Result { () throws(ErrorReply) in try store(key, bytes, expires: expires, under: lease) }
+    }
+    _ = try failure.get()
+  }
+
+  // MARK: Storing
+
+  /// Stores a value if nothing that the lease did not know of has happened to its key. Refused, the key is
+  /// left empty: what was there is older than what was to be stored.
+  ///
+  /// False: refused. Throws if the value is too large, and then what was there is gone as well.
+  @discardableResult
+  mutating func store(
+    _ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?, under lease: Lease?
+  ) throws(ErrorReply) -> Bool {
+    noteWrite(key)
+    guard fits(value) else { throw tooLarge }
+    guard let lease, !isRefused(lease, key) else {
+      noteRefused(key)
+      return false
+    }
+    let until = end(expires, key.rule)
+    let isStored = key.bytes.withUnsafeBytes {
+      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0)
+    }
+    guard isStored else { throw tooLarge }
+    counters.fillsStored += 1
+    return true
+  }
+
+  private func isRefused(_ lease: Lease, _ key: GovernedKey) -> Bool {
+    key.bytes.withUnsafeBytes { standalone?.refusal(lease, $0) } != nil
+  }
+
+  /// Whether the near cache takes a value: `near.maxEntry` bounds the whole reply, with its `$…` line and
+  /// ends of lines.
+  private func fits(_ value: UnsafeRawBufferPointer) -> Bool {
+    "$\(value.count)\r\n".utf8.count + value.count + 2 <= settings.near.maxEntry
+  }
+
+  private var tooLarge: ErrorReply {
+    ErrorReply(
+      "ERR Nearside: the value is larger than near.maxEntry (\(settings.near.maxEntry) bytes) and no Redis is "
+        + "configured to hold it")
+  }
+}

@@ -1,0 +1,318 @@
+import Configuration
+import Invalidation
+import Logging
+import NearCache
+
+/// Writes of governed keys. Each is carried out by a script that first asks whether the lease still counts
+/// (fills), or that raises the key's fence with it (removals).
+extension EventLoop {
+  /// SET and its kin: one key, one whole value.
+  mutating func executeReplace(_ request: Request, _ name: String, _ slot: Int) {
+    guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    let options = SetOptions(request, name)
+    let refused: GovernedFill.RefusedAnswer =
+      name == "setnx" ? .one : (name == "getset" || options.returnsOld) ? .null : .ok
+    guard let lease = leaseForPlainWrite(key, slot) else { return refuse(key, refused, slot) }
+    var near: (value: [UInt8], expires: Instant?)?
+    if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
+      let expires = options.milliseconds.map { now.after(milliseconds: $0) }
+      near = ([UInt8](value), expires)
+    }
+    fill(
+      key, lease: lease, mode: "replace", answer: .command(refused: refused), near: near, slot,
+      argumentCount: request.count
+    ) { output in
+      for index in 0..<request.count { output.bulk(request[index]) }
+    }
+  }
+
+  /// INCR, HSET, LPUSH and the like: what they leave behind depends on what is there.
+  mutating func executeMerge(_ request: Request, _ slot: Int) {
+    guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    guard ledger.mayMerge(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now),
+      let lease = leaseForPlainWrite(key, slot)
+    else { return refuse(key, .tryAgain, slot) }
+    fill(
+      key, lease: lease, mode: "merge", answer: .command(refused: .tryAgain), near: nil, slot,
+      argumentCount: request.count
+    ) { output in
+      for index in 0..<request.count { output.bulk(request[index]) }
+    }
+  }
+
+  /// NEARSIDE FILL key token value [PX ms].
+  mutating func executeFill(_ request: Request, _ slot: Int) {
+    let order: FillOrder
+    do throws(ErrorReply) { order = try FillOrder(request, now: now) } catch {
+      return reply(slot) { $0.error(error.text) }
+    }
+    guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
+    let value = request[4]
+    let near =
+      key.rule.keepsNear && value.count <= settings.near.maxEntry ? ([UInt8](value), order.expires) : nil
+    let px = order.expires != nil
+    fill(
+      key, lease: order.lease, mode: "replace", answer: .stored, near: near, slot, argumentCount: px ? 5 : 3
+    ) { output in
+      output.argument("SET")
+      output.bulk(request[2])
+      output.bulk(value)
+      if px {
+        output.argument("PX")
+        output.bulk(request[6])
+      }
+    }
+  }
+
+  /// MSET: each key under its own lease; those that are refused are left out.
+  mutating func executeReplaceMany(_ request: Request, _ slot: Int) {
+    guard request.count % 2 == 1 else {
+      return reply(slot) { $0.error("ERR wrong number of arguments for 'mset' command") }
+    }
+    var keys: [GovernedKey] = []
+    var leases: [Int: Lease] = [:]
+    var left = Set<Int>()
+    for index in stride(from: 1, to: request.count, by: 2) {
+      guard let key = governedKey(request[index]) else { continue }
+      noteWrite(key)
+      keys.append(key)
+      if let lease = leaseForPlainWrite(key, slot) {
+        leases[index] = lease
+      } else {
+        left.insert(index)
+        noteRefused(key)
+      }
+    }
+    guard !keys.isEmpty else { return relay(request, slot) }
+    let sent = stride(from: 1, to: request.count, by: 2).filter { !left.contains($0) }
+    guard !sent.isEmpty else { return reply(slot) { $0.status("OK") } }
+    let token = clients[slot].token
+    let meta = self.keys.meta
+    withUpstream(slot) { upstream in
+      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 4)
+      upstream.output.bulk(meta)
+      for index in sent { upstream.output.bulk(request[index]) }
+      for index in sent {
+        if let lease = leases[index] {
+          upstream.output.bulk(lease.generation.hex)
+          upstream.output.bulk(String(KeyHash.bucket(request[index])))
+          upstream.output.bulk(lease.stamp.hex)
+        } else {
+          for _ in 0..<3 { upstream.output.argument("") }
+        }
+        upstream.output.bulk(request[index + 1])
+      }
+      upstream.await(.task(UpstreamTask(client: token, work: .fillMany(keys: keys))))
+    }
+  }
+
+  // MARK: Removals
+
+  /// DEL, UNLINK, GETDEL: the fence goes up with the removal, so that no fill of before survives it.
+  mutating func executeRemove(_ request: Request, _ name: String, _ slot: Int) {
+    remove(request, keys: 1..<request.count, word: name.uppercased(), answerCount: nil, slot)
+  }
+
+  /// Removes the keys at `indices`; those that no mapping covers are removed with them.
+  mutating func remove(
+    _ request: Request, keys indices: Range<Int>, word: String, answerCount: Int?, _ slot: Int
+  ) {
+    var governed: [GovernedKey] = []
+    var buckets: [String] = []
+    for index in indices {
+      if let key = governedKey(request[index]) {
+        noteWrite(key)
+        governed.append(key)
+        buckets.append(String(KeyHash.bucket(request[index])))
+      } else {
+        buckets.append("")
+      }
+    }
+    guard !governed.isEmpty || answerCount != nil else { return relay(request, slot) }
+    counters.removals += governed.count
+    let message = message(governed)
+    let work = UpstreamTask.Work.remove(GovernedRemoval(keys: governed, answerCount: answerCount))
+    let token = clients[slot].token
+    let (state, journal) = (self.keys, settings.journal)
+    withUpstream(slot) { upstream in
+      upstream.begin(.remove, keys: indices.count + 1, arguments: 5 + indices.count)
+      upstream.output.bulk(state.meta)
+      for index in indices { upstream.output.bulk(request[index]) }
+      upstream.appendJournal(state, journal)
+      upstream.output.bulk(message)
+      upstream.output.bulk(word)
+      for bucket in buckets { upstream.output.bulk(bucket) }
+      upstream.await(.task(UpstreamTask(client: token, work: work)))
+    }
+  }
+
+  /// EXPIRE, PERSIST, GETEX and kin: near copies leave everywhere; if the key is gone afterwards, the fence
+  /// goes up as for a removal.
+  mutating func executeExpiry(_ request: Request, _ name: String, _ slot: Int) {
+    guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    noteWrite(key)
+    let absent: AbsentReply = name == "getex" ? .null : .zero
+    let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key]), absent: absent)
+    let token = clients[slot].token
+    let (state, journal) = (keys, settings.journal)
+    withUpstream(slot) { upstream in
+      upstream.begin(.expire, keys: 2, arguments: 4 + request.count)
+      upstream.output.bulk(state.meta)
+      upstream.output.bulk(request[1])
+      upstream.appendJournal(state, journal)
+      upstream.output.bulk(String(KeyHash.bucket(request[1])))
+      for index in 0..<request.count { upstream.output.bulk(request[index]) }
+      upstream.await(.task(UpstreamTask(client: token, work: work)))
+    }
+  }
+
+  /// What applications with caches of their own are told of a removal; nothing without a governed key.
+  private func message(_ keys: [GovernedKey]) -> String {
+    guard !keys.isEmpty else { return "" }
+    var message = PublishedMessage(table: nil)
+    for key in keys { key.bytes.withUnsafeBytes { message.append($0) } }
+    return String(decoding: message.rest(), as: UTF8.self)
+  }
+
+  // MARK: Fills
+
+  private mutating func fill(
+    _ key: GovernedKey, lease: Lease, mode: StaticString, answer: GovernedFill.Answer,
+    near: (value: [UInt8], expires: Instant?)?, _ slot: Int, argumentCount: Int,
+    command: (inout IOBuffer) -> Void
+  ) {
+    noteWrite(key)
+    var key = key
+    key.version = writeVersion(key.hash)
+    let work = GovernedFill(key: key, answer: answer, near: near)
+    let token = clients[slot].token
+    let meta = keys.meta
+    withUpstream(slot) { upstream in
+      upstream.begin(.fill, keys: 2, arguments: 4 + argumentCount)
+      upstream.output.bulk(meta)
+      key.bytes.withUnsafeBytes { upstream.output.bulk($0) }
+      upstream.output.argument(mode)
+      upstream.output.bulk(lease.generation.hex)
+      key.bytes.withUnsafeBytes { upstream.output.bulk(String(KeyHash.bucket($0))) }
+      upstream.output.bulk(lease.stamp.hex)
+      command(&upstream.output)
+      upstream.await(.task(UpstreamTask(client: token, work: .fill(work))))
+    }
+  }
+
+  /// The lease that a write without a token counts under; nil: it is refused.
+  func leaseForPlainWrite(_ key: GovernedKey, _ slot: Int) -> Lease? {
+    let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
+    switch ledger.verdict(
+      forSetOf: hash, dated: clients[slot].emptyAt, now: now, rule: key.rule.plainSet)
+    {
+    case .fill(let lease): return lease
+    case .refuse: return nil
+    }
+  }
+
+  static let tryAgain =
+    "TRYAGAIN Nearside: the key was invalidated a moment ago, and this write may build on a value of before; "
+    + "try again"
+
+  mutating func noteRefused(_ key: GovernedKey) {
+    counters.fillsRefused += 1
+    ledger.refused(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now)
+  }
+
+  /// A SET that may carry a value from before a change is answered like one that was stored, and is not.
+  private mutating func refuse(_ key: GovernedKey, _ answer: GovernedFill.RefusedAnswer, _ slot: Int) {
+    noteWrite(key)
+    noteRefused(key)
+    let resp3 = clients[slot].resp3
+    reply(slot) { $0.refused(answer, resp3: resp3) }
+  }
+}
+
+extension IOBuffer {
+  mutating func refused(_ answer: GovernedFill.RefusedAnswer, resp3: Bool) {
+    switch answer {
+    case .ok: status("OK")
+    case .null: null(resp3: resp3)
+    case .one: integer(1)
+    case .tryAgain:
+      error(EventLoop.tryAgain)
+    }
+  }
+}
+
+extension Upstream {
+  /// The three arguments by which a script finds journal and channel.
+  fileprivate mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
+    output.bulk(keys.journalPrefix)
+    output.bulk(keys.channel)
+    output.bulk(String(journal.keep / 1_000_000))
+  }
+}
+
+/// What a SET, SETEX, PSETEX, SETNX or GETSET asks for, as far as the near cache must know.
+struct SetOptions {
+  var value: UnsafeRawBufferPointer?
+  /// Whether the command simply puts the value there, so that its success means the value is stored.
+  var isPlain = true
+  var returnsOld = false
+  /// The time to live it gives; nil: none.
+  var milliseconds: Int?
+
+  init(_ request: Request, _ name: String) {
+    switch name {
+    case "setex", "psetex":
+      value = request[3]
+      let time = request.integer(2)
+      milliseconds = time.flatMap { name == "setex" ? Self.milliseconds(seconds: $0) : $0 }
+      isPlain = milliseconds.map { $0 > 0 && $0 < 1 << 50 } ?? false
+    case "set":
+      value = request[2]
+      var index = 3
+      while index < request.count {
+        switch request.word(index) {
+        case "ex" where index + 1 < request.count:
+          index += 1
+          milliseconds = request.integer(index).flatMap { Self.milliseconds(seconds: $0) }
+          isPlain = isPlain && (milliseconds.map { $0 > 0 } ?? false)
+        case "px" where index + 1 < request.count:
+          index += 1
+          milliseconds = request.integer(index)
+          isPlain = isPlain && (milliseconds.map { $0 > 0 && $0 < 1 << 50 } ?? false)
+        case "get":
+          returnsOld = true
+          isPlain = false
+        default: isPlain = false
+        }
+        index += 1
+      }
+    default:
+      value = request[2]
+      isPlain = false
+    }
+  }
+
+  private static func milliseconds(seconds: Int) -> Int? {
+    seconds > 0 && seconds < 1 << 40 ? seconds * 1000 : nil
+  }
+}
+
+/// NEARSIDE FILL key token value [PX ms], without its key and value.
+struct FillOrder {
+  var lease: Lease
+  var expires: Instant?
+
+  init(_ request: Request, now: Instant) throws(ErrorReply) {
+    guard request.count == 5 || (request.count == 7 && request.isWord(5, "px")) else { throw .syntax }
+    guard let lease = EventLoop.lease(token: request[3]) else {
+      throw ErrorReply("ERR Nearside: the token is none that NEARSIDE LEASE gave")
+    }
+    self.lease = lease
+    if request.count == 7 {
+      guard let milliseconds = request.integer(6), milliseconds > 0, milliseconds < 1 << 50 else {
+        throw ErrorReply("ERR invalid expire time in 'nearside' command")
+      }
+      expires = now.after(milliseconds: milliseconds)
+    }
+  }
+}

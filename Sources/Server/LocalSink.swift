@@ -1,0 +1,91 @@
+import CLinux
+import Glibc
+import Invalidation
+import NearCache
+import Synchronization
+
+/// A write of the tail in the embedded mode.
+enum LocalWrite: Sendable {
+  case request(StateRequest)
+  case apply(ApplyRequest, PackedKeys)
+}
+
+/// The tail's sink when there is no Redis: requests go to the event loop, which owns the state, and the loop's
+/// replies come back through a queue with a descriptor to poll.
+public struct LocalSink: ~Copyable, TailSink {
+  private let mailbox: LoopMailbox
+  private let replies: LocalReplies
+
+  public init(mailbox: LoopMailbox) {
+    self.mailbox = mailbox
+    replies = mailbox.localReplies
+    replies.clear()
+  }
+
+  public var descriptor: Int32 { replies.descriptor }
+  public var wantsToWrite: Bool { false }
+
+  public mutating func send(_ request: StateRequest) throws(SinkError) {
+    mailbox.post(.local(.request(request), posted: Instant(nanoseconds: clinux_boot_nanoseconds())))
+  }
+
+  public mutating func apply(
+    _ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>
+  ) throws(SinkError) {
+    let packed = keys.packed(chunk)
+    mailbox.post(.local(.apply(apply, packed), posted: Instant(nanoseconds: clinux_boot_nanoseconds())))
+  }
+
+  public mutating func receive() throws(SinkError) -> StateReply? { replies.take() }
+}
+
+/// The loop's answers to the tail.
+final class LocalReplies: Sendable {
+  let descriptor: Int32
+  private let queue = Mutex<[StateReply]>([])
+
+  init?() {
+    descriptor = clinux_eventfd()
+    guard descriptor >= 0 else { return nil }
+  }
+
+  deinit { close(descriptor) }
+
+  func post(_ reply: StateReply) {
+    queue.withLock { $0.append(reply) }
+    clinux_eventfd_notify(descriptor)
+  }
+
+  func take() -> StateReply? {
+    clinux_eventfd_drain(descriptor)
+    return queue.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+  }
+
+  func clear() {
+    clinux_eventfd_drain(descriptor)
+    queue.withLock { $0 = [] }
+  }
+}
+
+extension EventLoop {
+  /// Carries out a write of the tail.
+  mutating func applyLocally(_ write: LocalWrite, posted: Instant) {
+    guard standalone != nil else { return }
+    switch write {
+    case .request(.newGeneration(_, _, let new, _, _, let position)):
+      standalone?.begin(new, at: position)
+      near.removeAll()
+      counters.drops += 1
+      mailbox.localReplies.post(.began)
+    case .request(.takeover): mailbox.localReplies.post(.noState)
+    case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
+    case .request(.purged): mailbox.localReplies.post(.cleared)
+    case .apply(let request, let keys):
+      let reply = standalone?.apply(request, keys, posted: posted) { key in
+        _ = near.remove(key, hash: near.hash(key))
+      }
+      if let lease = standalone?.lease { ledger.observed(lease, at: now) }
+      mailbox.localReplies.post(reply ?? .noState)
+    }
+  }
+}

@@ -1,0 +1,90 @@
+import CLinux
+import Glibc
+import Invalidation
+import Synchronization
+
+/// How other threads speak to the event loop: a queue, and a descriptor that wakes its poll. Messages arrive
+/// in the order in which they were posted.
+public final class LoopMailbox: Sendable {
+  enum Message: Sendable {
+    case feed(FeedEvent)
+    /// A connection to Redis that a helper thread has made, or why it could not.
+    case upstream(resp3: Bool, Result<Int32, ConnectFailure>)
+    /// A write of the tailer in the embedded mode, and when it was posted.
+    case local(LocalWrite, posted: Instant)
+    /// What the tail thread is doing now.
+    case tail(TailReport)
+    case stop
+  }
+
+  let descriptor: Int32
+  /// The loop's answers to the tail in the embedded mode.
+  let localReplies: LocalReplies
+  private let queue = Mutex<[Message]>([])
+
+  /// Nil if the system has no descriptor to give.
+  public init?() {
+    guard let replies = LocalReplies() else { return nil }
+    localReplies = replies
+    descriptor = clinux_eventfd()
+    guard descriptor >= 0 else { return nil }
+  }
+
+  deinit { close(descriptor) }
+
+  /// What the fleet's feed says; called from the feed's thread.
+  public func hear(_ event: FeedEvent) { post(.feed(event)) }
+
+  /// What the tail thread says of itself.
+  public func report(_ report: TailReport) { post(.tail(report)) }
+
+  /// Asks the loop to answer what it owes and to end.
+  public func stop() { post(.stop) }
+
+  func post(_ message: Message) {
+    queue.withLock { $0.append(message) }
+    clinux_eventfd_notify(descriptor)
+  }
+
+  func take() -> [Message] {
+    clinux_eventfd_drain(descriptor)
+    return queue.withLock { queue in
+      let messages = queue
+      queue = []
+      return messages
+    }
+  }
+}
+
+/// Why a connection to Redis could not be made, as a sentence.
+struct ConnectFailure: Error {
+  var sentence: String
+}
+
+/// What the tail thread is doing, for `NEARSIDE STATUS`.
+public struct TailReport: Sendable, Equatable {
+  public enum Role: String, Sendable {
+    /// Looks for the slot to become free.
+    case follower
+    /// Holds the slot and writes the fleet's state.
+    case tailer
+    /// Tails for this process alone.
+    case standalone
+    /// Cannot reach PostgreSQL, or cannot use what it finds there; `trouble` says why.
+    case waiting
+  }
+
+  public var role: Role
+  public var trouble: String?
+  /// Where the stream stands.
+  public var position: LSN
+  /// What PostgreSQL was told it may forget.
+  public var confirmed: LSN
+
+  public init(role: Role, trouble: String? = nil, position: LSN = .zero, confirmed: LSN = .zero) {
+    self.role = role
+    self.trouble = trouble
+    self.position = position
+    self.confirmed = confirmed
+  }
+}

@@ -1,0 +1,233 @@
+import CLinux
+import Configuration
+import DequeModule
+import Glibc
+import Invalidation
+
+/// One pipelined connection to Redis, shared by all clients that speak the same protocol version: their
+/// commands are sent in the order in which they were read, so each client's replies come in its own order.
+struct Upstream: ~Copyable {
+  enum Phase: Equatable {
+    /// Not connected; `reason` is what clients are told.
+    case down(reason: String, retryAt: Instant)
+    case connecting
+    /// Connected: HELLO, SELECT and the scripts are under way.
+    case greeting
+    case ready
+  }
+
+  enum Awaited {
+    /// One reply, to be copied to this client.
+    case relay(ClientToken)
+    case task(UpstreamTask)
+  }
+
+  let resp3: Bool
+  var phase: Phase
+  var descriptor: Int32 = -1
+  var input = IOBuffer(size: 64 * 1024)
+  var output = IOBuffer(size: 64 * 1024)
+  var awaited = Deque<Awaited>()
+  var wantsWrite = false
+  private var scanner = ReplyScanner()
+  /// Complete replies of the first awaited request that lie at the front of `input`, and their bytes.
+  private var collected = 0
+  private var collectedBytes = 0
+  /// SHA-1 digests by which EVALSHA names our scripts; Redis tells them when it loads a script.
+  var digests: [GuardScript: [UInt8]] = [:]
+  private var failures = 0
+
+  init(resp3: Bool) {
+    self.resp3 = resp3
+    phase = .down(reason: "not connected yet", retryAt: Instant(nanoseconds: 0))
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  var isReady: Bool { phase == .ready }
+
+  var trouble: String {
+    if case .down(let reason, _) = phase { return reason }
+    return "the connection is being made"
+  }
+
+  mutating func await(_ request: Awaited) { awaited.append(request) }
+
+  /// The replies of the first awaited request, once all are there; nil until then. They stay in `input`
+  /// until `consume`.
+  mutating func nextReplies() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
+    guard let first = awaited.first else {
+      if input.isEmpty { return nil }
+      throw ConnectFailure(sentence: "Redis sent a reply that nobody asked for")
+    }
+    let needed = if case .task(let task) = first { task.replies } else { 1 }
+    while collected < needed {
+      let rest = UnsafeRawBufferPointer(rebasing: input.bytes[collectedBytes...])
+      switch scanner.next(rest) {
+      case .complete(let length):
+        collected += 1
+        collectedBytes += length
+      case .incomplete: return nil
+      case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
+      }
+    }
+    return UnsafeRawBufferPointer(rebasing: input.bytes[..<collectedBytes])
+  }
+
+  mutating func consumeReplies() -> Int {
+    let length = collectedBytes
+    collected = 0
+    collectedBytes = 0
+    return length
+  }
+
+  /// Takes a connected descriptor and begins the greeting.
+  mutating func greet(_ descriptor: Int32, settings: RedisSettings) {
+    self.descriptor = descriptor
+    phase = .greeting
+    let auth = settings.password != nil
+    output.array(auth ? 5 : 2)
+    output.argument("HELLO")
+    output.argument(resp3 ? "3" : "2")
+    if let password = settings.password {
+      output.argument("AUTH")
+      output.bulk(settings.user ?? "default")
+      output.bulk(password.exposed)
+    }
+    awaited.append(.task(UpstreamTask(client: nil, work: .greeting)))
+    if settings.database != 0 {
+      output.array(2)
+      output.argument("SELECT")
+      output.bulk(String(settings.database))
+      awaited.append(.task(UpstreamTask(client: nil, work: .greeting)))
+    }
+    loadScripts()
+  }
+
+  mutating func loadScripts() {
+    for script in GuardScript.allCases {
+      output.array(3)
+      output.argument("SCRIPT")
+      output.argument("LOAD")
+      output.bulk(script.source)
+      awaited.append(.task(UpstreamTask(client: nil, work: .loadedScript(script))))
+    }
+  }
+
+  mutating func succeeded() {
+    phase = .ready
+    failures = 0
+  }
+
+  /// Gives the connection up; what was awaited is returned, to be answered with `reason`. The next attempt
+  /// comes after a delay that doubles from 50 ms to 2 s, jittered so that a fleet does not come back at once.
+  mutating func fail(_ reason: String, now: Instant) -> Deque<Awaited> {
+    if descriptor >= 0 { close(descriptor) }
+    descriptor = -1
+    failures = min(failures + 1, 6)
+    let delay = min(50_000_000 << UInt64(failures - 1), 2_000_000_000)
+    let jittered = UInt64(Double(delay) * Double.random(in: 0.5...1))
+    phase = .down(reason: reason, retryAt: Instant(nanoseconds: now.nanoseconds + jittered))
+    input = IOBuffer(size: 64 * 1024)
+    output = IOBuffer(size: 64 * 1024)
+    scanner = ReplyScanner()
+    collected = 0
+    collectedBytes = 0
+    wantsWrite = false
+    digests = [:]
+    defer { awaited = [] }
+    return awaited
+  }
+
+  /// Begins EVALSHA of one of our scripts; `keys` keys and `arguments` other arguments follow.
+  mutating func begin(_ script: GuardScript, keys: Int, arguments: Int) {
+    output.array(3 + keys + arguments)
+    output.argument("EVALSHA")
+    (digests[script] ?? []).withUnsafeBytes { output.bulk($0) }
+    output.bulk(String(keys))
+  }
+}
+
+/// Connects to Redis, on a thread of its own: names are resolved and connections made without holding up the
+/// event loop.
+enum UpstreamConnector {
+  static func start(
+    _ endpoint: RedisSettings.Endpoint, resp3: Bool, timeout: UInt64, mailbox: LoopMailbox
+  ) -> Bool {
+    Worker.detached("redis-connect") {
+      mailbox.post(.upstream(resp3: resp3, connect(endpoint, timeout: timeout)))
+    }
+  }
+
+  static func connect(_ endpoint: RedisSettings.Endpoint, timeout: UInt64) -> Result<Int32, ConnectFailure> {
+    switch endpoint {
+    case .unix(let path):
+      let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+      guard descriptor >= 0 else { return .failure(failure("unix:" + path)) }
+      guard let result = withUnixAddress(path, { Glibc.connect(descriptor, $0, $1) }) else {
+        close(descriptor)
+        return .failure(ConnectFailure(sentence: "unix:\(path): the path is longer than 107 bytes"))
+      }
+      return finish(descriptor, result, "unix:" + path)
+    case .tcp(let host, let port):
+      var hints = addrinfo()
+      hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+      var list: UnsafeMutablePointer<addrinfo>?
+      let code = getaddrinfo(host, String(port), &hints, &list)
+      guard code == 0 else {
+        return .failure(ConnectFailure(sentence: "\(host): \(String(cString: gai_strerror(code)))"))
+      }
+      defer { freeaddrinfo(list) }
+      var last: Result<Int32, ConnectFailure> = .failure(ConnectFailure(sentence: "\(host): no address"))
+      var next = list
+      while let entry = next {
+        next = entry.pointee.ai_next
+        let descriptor = socket(entry.pointee.ai_family, Int32(SOCK_STREAM.rawValue), 0)
+        guard descriptor >= 0 else { continue }
+        // SO_SNDTIMEO also bounds connect(2) (socket(7)); the descriptor is made non-blocking afterwards.
+        var limit = timeval(tv_sec: Int(timeout / 1_000_000_000), tv_usec: Int(timeout / 1000 % 1_000_000))
+        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        var on: Int32 = 1
+        setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<Int32>.size))
+        setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, socklen_t(MemoryLayout<Int32>.size))
+        let result = Glibc.connect(descriptor, entry.pointee.ai_addr, entry.pointee.ai_addrlen)
+        last = finish(descriptor, result, "\(host):\(port)")
+        if case .success = last { return last }
+      }
+      return last
+    }
+  }
+
+  private static func finish(
+    _ descriptor: Int32, _ result: Int32, _ place: String
+  ) -> Result<Int32, ConnectFailure> {
+    guard result == 0 else {
+      let failed = failure(place)
+      close(descriptor)
+      return .failure(failed)
+    }
+    _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    return .success(descriptor)
+  }
+
+  private static func failure(_ place: String) -> ConnectFailure {
+    ConnectFailure(sentence: "\(place): \(String(cString: strerror(errno)))")
+  }
+}
+
+/// Calls `body` with the address of a Unix socket; nil if the path is too long for one (unix(7)).
+func withUnixAddress<Result>(
+  _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+) -> Result? {
+  var address = sockaddr_un()
+  address.sun_family = sa_family_t(AF_UNIX)
+  let bytes = Array(path.utf8)
+  guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else { return nil }
+  withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+  return withUnsafePointer(to: &address) { pointer in
+    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+      body($0, socklen_t(MemoryLayout<sockaddr_un>.size))
+    }
+  }
+}

@@ -1,0 +1,110 @@
+import Invalidation
+
+/// A request under way to Redis whose replies need more than copying. One is made for each miss and each
+/// governed write; a near hit and a plain relay make none.
+final class UpstreamTask {
+  /// Who asked; nil for the sidecar's own errands.
+  let client: ClientToken?
+  /// How many replies belong to it.
+  let replies: Int
+  let work: Work
+
+  enum Work {
+    case read(GovernedRead)
+    case fill(GovernedFill)
+    case fillMany(keys: [GovernedKey])
+    case remove(GovernedRemoval)
+    case expire(GovernedRemoval, absent: AbsentReply)
+    /// Whoever asked waits for the generation itself, not for this reply.
+    case askForGeneration
+    /// INFO of the server, to which ours is appended.
+    case info
+    /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
+    case relayOr(fallback: [UInt8])
+    case greeting
+    case loadedScript(GuardScript)
+  }
+
+  init(client: ClientToken?, replies: Int = 1, work: Work) {
+    self.client = client
+    self.replies = replies
+    self.work = work
+  }
+}
+
+/// A governed key of a request under way.
+struct GovernedKey {
+  var bytes: [UInt8]
+  /// Its hash in the near cache.
+  var hash: UInt64
+  var rule: Governance.Rule
+  /// The count of local writes to keys like this one when the request was sent.
+  var version: UInt32
+}
+
+/// A read whose value counts only under the state that was read before it.
+struct GovernedRead {
+  enum Shape {
+    /// GET: one value.
+    case get
+    /// MGET: for each argument what the near cache had, or a place among the values asked for.
+    case mget([Element])
+    /// EXISTS of some keys: near hits found, and the others one by one.
+    case exists(found: Int, governed: [Bool])
+    case strlen
+    /// NEARSIDE LEASE.
+    case lease
+    /// Any other read of one key, with what it answers for a key that does not exist.
+    case other(AbsentReply, arguments: Int, name: String)
+  }
+
+  enum Element {
+    /// The ready reply.
+    case near([UInt8])
+    /// The n-th value that Redis was asked for, and which of `keys` it is; nil: not governed.
+    case asked(governed: Int?)
+  }
+
+  var shape: Shape
+  var keys: [GovernedKey]
+  var asked: Instant
+}
+
+/// A write that Redis carries out only if its lease still counts.
+struct GovernedFill {
+  enum Answer {
+    /// What Redis answers to the command; a refusal is answered like a success.
+    case command(refused: RefusedAnswer)
+    /// :1 stored, :0 refused.
+    case stored
+  }
+
+  enum RefusedAnswer { case ok, null, one, tryAgain }
+
+  var key: GovernedKey
+  var answer: Answer
+  /// The value to keep near if it is stored, and until when; nil: not kept.
+  var near: (value: [UInt8], expires: Instant?)?
+}
+
+/// A removal or a change of expiry.
+struct GovernedRemoval {
+  var keys: [GovernedKey]
+  /// NEARSIDE INVALIDATE answers how many keys it was given, whatever Redis held.
+  var answerCount: Int?
+}
+
+/// The scripts that this module sends; the tailer has its own.
+enum GuardScript: CaseIterable {
+  case fill, fillMany, remove, expire, ask
+
+  var source: String {
+    switch self {
+    case .fill: StateScripts.fill
+    case .fillMany: StateScripts.fillMany
+    case .remove: StateScripts.del
+    case .expire: StateScripts.expire
+    case .ask: StateScripts.ask
+    }
+  }
+}

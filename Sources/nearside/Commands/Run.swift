@@ -1,0 +1,86 @@
+import ArgumentParser
+import Configuration
+import Glibc
+import Invalidation
+import Logging
+import Redis
+import Server
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run the sidecar.",
+    discussion: """
+      Runs in the foreground until SIGTERM or SIGINT. A configuration that cannot be used, a missing right or \
+      a missing publication ends it at once (exit codes 78 and 77); a PostgreSQL or Redis that is only down is \
+      waited for, and the socket says so meanwhile.
+
+      EXAMPLES
+        nearside run --config config.json
+        DATABASE_URL=postgresql://nearside@db/shop REDIS_URL=redis://cache nearside run --config config.json
+      """)
+
+  @OptionGroup var configurationOption: ConfigurationOption
+
+  func run() throws {
+    let settings = try configurationOption.load().settings
+    LogLines.bootstrap(settings.log)
+    let log = Logger(label: "nearside")
+    signal(SIGPIPE, SIG_IGN)
+    // Every thread made from here on leaves these to the one that waits for them.
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGTERM)
+    sigaddset(&signals, SIGINT)
+    pthread_sigmask(SIG_BLOCK, &signals, nil)
+
+    try StartCheck.run(settings, log)
+    guard let mailbox = LoopMailbox() else {
+      Output.error("Cannot make an eventfd: \(String(cString: strerror(errno))).")
+      throw ExitCode(ExitStatus.bug)
+    }
+    let stop = StopSignal()
+    var loop: EventLoop
+    do throws(ListenError) {
+      loop = try EventLoop(
+        settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox,
+        log: Logger(label: "server"), version: Version.text)
+    } catch {
+      Output.error(error.description)
+      throw ExitCode(ExitStatus.cannotCreate)
+    }
+    log.notice("listening on \(settings.listen.path)")
+
+    var threads: [Worker.Handle?] = []
+    threads.append(
+      Worker.start("tail") {
+        var runner = TailRunner(settings: settings, mailbox: mailbox, stop: stop, log: Logger(label: "tail"))
+        runner.run()
+      })
+    if let redis = settings.redis, let namespace = settings.namespace {
+      threads.append(
+        Worker.start("feed") {
+          RedisFeed.follow(
+            settings: redis, keys: StateKeys(namespace: namespace), until: { stop.isSet },
+            clock: { bootClock() }, hear: { mailbox.hear($0) })
+        })
+    }
+    let waiter = Worker.start("signals") {
+      var signals = sigset_t()
+      sigemptyset(&signals)
+      sigaddset(&signals, SIGTERM)
+      sigaddset(&signals, SIGINT)
+      var caught: Int32 = 0
+      sigwait(&signals, &caught)
+      Logger(label: "nearside").notice("stopping on signal \(caught)")
+      stop.set()
+      mailbox.stop()
+    }
+    guard waiter != nil, threads.allSatisfy({ $0 != nil }) else {
+      Output.error("Cannot start a thread: the system refuses one. Raise the limit of processes.")
+      throw ExitCode(ExitStatus.bug)
+    }
+    loop.run()
+    for thread in threads { thread?.join() }
+    waiter?.join()
+  }
+}

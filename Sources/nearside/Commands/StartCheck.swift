@@ -1,0 +1,86 @@
+import ArgumentParser
+import Configuration
+import Invalidation
+import Logging
+import Postgres
+import Redis
+
+/// What `run` looks at before it serves. Whatever no waiting can mend ends it at once, with a plain sentence
+/// for each thing; a server that is only down is waited for.
+enum StartCheck {
+  static func run(_ settings: Settings, _ log: Logger) throws {
+    switch DatabaseCheck.examine(settings) {
+    case .failure(let error) where error.isTemporary: log.error("\(error.description)")
+    case .failure(let error):
+      Output.error(error.description)
+      throw ExitCode(exitStatus(error))
+    case .success(let check):
+      for warning in check.warnings { log.warning("\(warning)") }
+      guard check.errors.isEmpty else {
+        for error in check.errors { Output.error(error) }
+        throw ExitCode(check.lacksRight ? ExitStatus.permission : ExitStatus.configuration)
+      }
+    }
+    guard let redis = settings.redis else { return }
+    let keys = StateKeys(namespace: settings.namespace ?? "")
+    let findings = RedisPreflight.findings(settings: redis, keys: keys, keyPrefix: settings.keyPrefix)
+    for finding in findings where finding.severity == .warning { log.warning("\(finding.description)") }
+    let problems = findings.filter { $0.severity == .problem }
+    guard !problems.isEmpty else { return }
+    guard problems.contains(where: { !$0.isTemporary }) else {
+      for problem in problems { log.error("\(problem.description)") }
+      return
+    }
+    for problem in problems { Output.error(problem.description) }
+    throw ExitCode(ExitStatus.configuration)
+  }
+
+  static func exitStatus(_ error: PostgresError) -> Int32 {
+    switch error.kind {
+    case .authentication, .noHostLine, .noReplicationRight: ExitStatus.permission
+    case .badConnectionString, .wrongWalLevel, .publicationMissing, .pooler: ExitStatus.configuration
+    default: ExitStatus.unavailable
+    }
+  }
+}
+
+/// What a database says of a configuration, without changing anything.
+struct DatabaseCheck {
+  /// Sentences about the server.
+  var errors: [String] = []
+  var warnings: [String] = []
+  /// About rules, with their places in the file.
+  var problems: [PlanProblem] = []
+  var lacksRight = false
+
+  /// Asks PostgreSQL. The replication connection is tried too: only it shows whether pg_hba.conf and the
+  /// role's rights let a sidecar in.
+  static func examine(_ settings: Settings) -> Result<DatabaseCheck, PostgresError> {
+    do throws(PostgresError) {
+      let session = try SQLSession(settings.postgres)
+      let names = settings.tables.map { TableName(schema: $0.schema, name: $0.name) }
+      var check = DatabaseCheck()
+      for finding in try PostgresPreflight.examine(settings.postgres, tables: names, session) {
+        let sentence = finding.fix.map { finding.what + " " + $0 } ?? finding.what
+        if finding.severity == .error { check.errors.append(sentence) } else { check.warnings.append(sentence) }
+      }
+      let plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+      var seen = Set<PlanProblem>()
+      for table in settings.tables {
+        let found = try Catalogue.read(
+          schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
+        for problem in found.flatMap({ plan.problems(with: $0) }) where seen.insert(problem).inserted {
+          check.problems.append(problem)
+          if problem.isFatal { check.errors.append(problem.message) } else { check.warnings.append(problem.message) }
+        }
+      }
+      if check.errors.isEmpty { _ = try ReplicationStream(settings.postgres).identifySystem() }
+      return .success(check)
+    } catch {
+      if error.kind == .noReplicationRight {
+        return .success(DatabaseCheck(errors: [error.description], lacksRight: true))
+      }
+      return .failure(error)
+    }
+  }
+}

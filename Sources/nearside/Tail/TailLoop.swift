@@ -1,0 +1,183 @@
+import Glibc
+import Invalidation
+import Logging
+import Postgres
+import Server
+
+/// One hold of the slot: walsender and state in one poll, so that neither ever waits for the other.
+struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
+  private var stream: ReplicationStream
+  private var sink: Sink
+  private var session: TailSession
+  private var reader: LogReader
+  private let publication: String
+  private let stop: StopSignal
+  private let log: Logger
+  private let mailbox: LoopMailbox
+  private let role: TailReport.Role
+
+  private var lastConfirm = Instant(nanoseconds: 0)
+  private var lastReport = Instant(nanoseconds: 0)
+  /// Whether the stream had nothing more when it was last read.
+  private var drained = false
+  /// A Relation message that waits for the catalogue.
+  private var unlearnt: Unlearnt?
+
+  private struct Unlearnt {
+    var id: UInt32
+    var schema: String
+    var name: String
+    var message: [UInt8]
+  }
+
+  enum End { case stopped, ended(TailSession.Ending) }
+
+  /// More keys than this in one transaction cost a new generation instead: it is cheaper than clearing them
+  /// one by one, and bounds the memory a transaction may take.
+  static var mostKeysPerTransaction: Int { 100_000 }
+  /// Messages read from the log before the state is looked after again.
+  static var messagesPerTurn: Int { 1024 }
+
+  init(
+    stream: consuming ReplicationStream, sink: consuming Sink, session: consuming TailSession, plan: KeyPlan,
+    publication: String, stop: StopSignal, log: Logger, mailbox: LoopMailbox, role: TailReport.Role
+  ) {
+    self.stream = stream
+    self.sink = sink
+    self.session = session
+    self.publication = publication
+    self.stop = stop
+    self.log = log
+    self.mailbox = mailbox
+    self.role = role
+    reader = LogReader(plan: plan, maximumKeys: Self.mostKeysPerTransaction)
+  }
+
+  mutating func learn(_ tables: [CatalogueTable]) {
+    for table in tables { reader.learn(table) }
+  }
+
+  mutating func run(_ sql: borrowing SQLSession) throws(TailTrouble) -> End {
+    while !stop.isSet {
+      try readLog()
+      if let unlearnt {
+        self.unlearnt = nil
+        try learn(unlearnt, sql)
+        continue
+      }
+      var until = bootClock()
+      do throws(SinkError) {
+        while let reply = try sink.receive() {
+          switch session.replied(reply, now: bootClock()) {
+          case .goOn: break
+          case .began(let generation, let reason):
+            log.notice("new generation \(generation): \(reason)")
+          case .cleared: log.notice("values of older generations are cleared")
+          case .over(let ending): return .ended(ending)
+          }
+        }
+        switch session.next(now: bootClock(), drained: drained, random: Generation.random) {
+        case .send(let request):
+          try sink.send(request)
+          until = Instant(nanoseconds: bootClock().nanoseconds + 100_000_000)
+        case .apply(let request, let chunk):
+          try sink.apply(request, keys: session.sending, chunk: chunk)
+          until = Instant(nanoseconds: bootClock().nanoseconds + 100_000_000)
+        case .wait(let instant): until = instant
+        }
+      } catch {
+        throw TailTrouble(sentence: error.description)
+      }
+      try confirm()
+      if drained || session.isFull { wait(until: until) }
+    }
+    return .stopped
+  }
+
+  /// Ends the stream in good order: what has been applied is confirmed, and the slot is free at once.
+  consuming func end() {
+    stream.stop()
+  }
+
+  // MARK: The log
+
+  private mutating func readLog() throws(TailTrouble) {
+    guard !session.isFull else { return }
+    do throws(DrainError<PgOutputError>) {
+      let left = try stream.drain(limit: Self.messagesPerTurn) { (message) throws(PgOutputError) in
+        switch message {
+        case .keepalive(let end, _):
+          session.heardKeepalive(end)
+          return true
+        case .data(_, _, let payload):
+          let event = try reader.read(payload, into: &session.pending)
+          if case .unknownRelation(let id, let schema, let name) = event {
+            unlearnt = Unlearnt(id: id, schema: schema, name: name, message: [UInt8](payload))
+            return false
+          }
+          session.heard(event)
+          return !session.isFull
+        }
+      }
+      drained = left == .empty
+    } catch {
+      switch error {
+      case .connection(let error): throw TailTrouble(sentence: error.description)
+      case .body(let error):
+        throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
+      }
+    }
+  }
+
+  /// A table that the catalogue did not have when this session began (a new partition, say), or that has
+  /// changed since: the catalogue is asked, and the message is read again.
+  private mutating func learn(_ unlearnt: Unlearnt, _ sql: borrowing SQLSession) throws(TailTrouble) {
+    let publication = publication
+    let table = try trouble { () throws(PostgresError) in
+      try Catalogue.read(relation: unlearnt.id, publication: publication, sql)
+    }
+    reader.learn(table ?? .dropped(id: unlearnt.id, schema: unlearnt.schema, name: unlearnt.name))
+    do throws(PgOutputError) {
+      let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: unlearnt.message.count, alignment: 8)
+      defer { copy.deallocate() }
+      copy.copyBytes(from: unlearnt.message)
+      session.heard(try reader.read(UnsafeRawBufferPointer(copy), into: &session.pending))
+    } catch {
+      throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
+    }
+  }
+
+  // MARK: Time
+
+  /// Tells PostgreSQL what it may forget: soon after that has moved, and once a second in any case, which also
+  /// shows that this side is alive (wal_sender_timeout).
+  private mutating func confirm() throws(TailTrouble) {
+    let now = bootClock()
+    let moved = session.confirmable > stream.confirmed && now.since(lastConfirm) >= 10_000_000
+    if moved || now.since(lastConfirm) >= 1_000_000_000 {
+      lastConfirm = now
+      do throws(PostgresError) { try stream.confirm(session.confirmable) } catch {
+        throw TailTrouble(sentence: error.description)
+      }
+    }
+    if now.since(lastReport) >= 100_000_000 {
+      lastReport = now
+      mailbox.report(
+        TailReport(role: role, position: session.position, confirmed: stream.confirmed))
+    }
+  }
+
+  private func wait(until: Instant) {
+    let now = bootClock()
+    // Rounded up: a poll that returns a moment early would only turn in a circle.
+    let milliseconds = min(100, (until.since(now) + 999_999) / 1_000_000)
+    var descriptors = [
+      pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: session.isFull ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
+    ]
+    if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
+    if stream.wantsToWrite { descriptors[2].events |= Int16(POLLOUT) }
+    _ = poll(&descriptors, nfds_t(descriptors.count), Int32(milliseconds))
+  }
+}

@@ -1,0 +1,217 @@
+import CLinux
+import Configuration
+import Glibc
+import Invalidation
+import Logging
+import Postgres
+import Redis
+import Server
+
+/// The tail thread: stands by until the slot is free, holds it for as long as it can, and begins again after
+/// anything that went wrong. It keeps nothing from one session to the next but whether Redis has lost writes.
+struct TailRunner: ~Copyable {
+  private let settings: Settings
+  private let plan: KeyPlan
+  private let mailbox: LoopMailbox
+  private let stop: StopSignal
+  private let log: Logger
+  /// The state has been seen to go back in time: whoever acquires the slot next begins a new generation.
+  private var regressed = false
+  private var lastTrouble = ""
+
+  init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
+    self.settings = settings
+    self.mailbox = mailbox
+    self.stop = stop
+    self.log = log
+    plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+  }
+
+  /// Runs until the stop signal.
+  mutating func run() {
+    var pause: UInt64 = 250_000_000
+    while !stop.isSet {
+      let began = bootClock()
+      do throws(TailTrouble) {
+        if settings.redis != nil { try tailForFleet() } else { try tailForSelf() }
+      } catch {
+        report(error)
+      }
+      // A session that held for a while was sound; one that ends at once is tried less and less often.
+      pause = bootClock().since(began) > 5_000_000_000 ? 250_000_000 : min(pause * 2, 5_000_000_000)
+      stop.wait(UInt64.random(in: pause / 2...pause))
+    }
+  }
+
+  private mutating func report(_ trouble: TailTrouble) {
+    mailbox.report(TailReport(role: .waiting, trouble: trouble.sentence))
+    if trouble.sentence != lastTrouble { log.error("\(trouble.sentence)") }
+    lastTrouble = trouble.sentence
+  }
+
+  // MARK: A fleet's durable slot
+
+  private mutating func tailForFleet() throws(TailTrouble) {
+    let sql = try trouble { () throws(PostgresError) in try SQLSession(settings.postgres) }
+    let slot = settings.postgres.slot.name
+    var created = false
+    standby: while true {
+      if stop.isSet { return }
+      let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
+      switch status {
+      case nil: break standby
+      case let status? where status.isActive:
+        mailbox.report(TailReport(role: .follower, confirmed: status.confirmedFlush ?? .zero))
+        if lastTrouble != "" { log.notice("following: another sidecar holds replication slot \(slot)") }
+        lastTrouble = ""
+        stop.wait(UInt64.random(in: 500_000_000...1_000_000_000))
+      default: break standby
+      }
+    }
+    var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
+    let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
+    let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
+    if status?.isLost == true {
+      log.warning("replication slot \(slot) has lost log that it needed; it is made anew")
+      try trouble { () throws(PostgresError) in try stream.dropSlot(slot) }
+    }
+    if status == nil || status?.isLost == true {
+      _ = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: false) }
+      created = true
+      log.notice("created replication slot \(slot)")
+    }
+    let catalogue = try readCatalogue(sql)
+    do throws(PostgresError) {
+      try stream.start(slot: slot, publication: settings.postgres.publication)
+    } catch {
+      // Another sidecar was quicker: that is no trouble, this one follows.
+      if case .slotActive = error.kind { return }
+      throw TailTrouble(sentence: error.description)
+    }
+    // Read only now: while this connection holds the slot nobody else can move it.
+    let held = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
+    guard let held, held.activePID == stream.backendPID, let confirmed = held.confirmedFlush else {
+      throw TailTrouble(
+        sentence: "Replication slot \(slot) is not held by this sidecar's connection. Connect to PostgreSQL "
+          + "directly, without a pooler or balancer between.")
+    }
+    guard let redis = settings.redis else { return }
+    let sink = try redisSink(redis)
+    try tail(
+      stream, sink, sql: sql, catalogue, server: server, created: created, confirmed: confirmed,
+      role: .tailer)
+  }
+
+  private func redisSink(_ redis: RedisSettings) throws(TailTrouble) -> RedisSink {
+    do throws(RedisError) {
+      return try RedisSink(
+        settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), journal: settings.journal,
+        tableNames: plan.tableNames,
+        purgePatterns: settings.tables.flatMap(\.keys).map { $0.luaPattern(prefix: settings.keyPrefix) },
+        purgeMatch: settings.keyPrefix + "*")
+    } catch {
+      throw TailTrouble(sentence: error.description)
+    }
+  }
+
+  // MARK: A temporary slot of one's own
+
+  private mutating func tailForSelf() throws(TailTrouble) {
+    let sql = try trouble { () throws(PostgresError) in try SQLSession(settings.postgres) }
+    var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
+    let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
+    let slot = settings.postgres.slot.name + "_" + Generation.random().hex.prefix(8)
+    let point = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: true) }
+    let catalogue = try readCatalogue(sql)
+    try trouble { () throws(PostgresError) in
+      try stream.start(slot: slot, publication: settings.postgres.publication)
+    }
+    try tail(
+      stream, LocalSink(mailbox: mailbox), sql: sql, catalogue, server: server, created: true,
+      confirmed: point, role: .standalone)
+  }
+
+  // MARK: Holding the slot
+
+  private func readCatalogue(_ sql: borrowing SQLSession) throws(TailTrouble) -> [CatalogueTable] {
+    let tables = try trouble { () throws(PostgresError) in
+      try Catalogue.read(publication: settings.postgres.publication, sql)
+    }
+    for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isFatal {
+      throw TailTrouble(sentence: problem.message)
+    }
+    for table in settings.tables
+    where !tables.contains(where: { ($0.rootSchema, $0.rootName) == (table.schema, table.name) }) {
+      throw TailTrouble(
+        sentence: "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
+          + "changes would go unnoticed. Run nearside setup --apply.")
+    }
+    return tables
+  }
+
+  private mutating func tail<Sink: TailSink & ~Copyable>(
+    _ stream: consuming ReplicationStream, _ sink: consuming Sink, sql: borrowing SQLSession,
+    _ catalogue: [CatalogueTable], server: ServerIdentity, created: Bool, confirmed: LSN,
+    role: TailReport.Role
+  ) throws(TailTrouble) {
+    let token = Generation.random().hex
+    let reply = try takeOver(&sink, token: token, server: server)
+    let acquisition = Acquisition.decide(
+      reply, slotCreated: created, confirmed: confirmed, regressed: regressed)
+    if case .refuse(let sentence) = acquisition { throw TailTrouble(sentence: sentence) }
+    let session = TailSession(
+      token: token, server: server, mapping: settings.mappingHash, acquisition: acquisition,
+      confirmed: confirmed, now: bootClock())
+    log.notice("tailing \(stream.place) from \(confirmed)")
+    lastTrouble = ""
+    var loop = TailLoop(
+      stream: stream, sink: sink, session: session, plan: plan, publication: settings.postgres.publication,
+      stop: stop, log: log, mailbox: mailbox, role: role)
+    loop.learn(catalogue)
+    switch try loop.run(sql) {
+    case .stopped: break
+    case .ended(.regressed):
+      regressed = true
+      throw TailTrouble(sentence: "Redis has lost writes; a new generation begins.")
+    case .ended(.fenced):
+      throw TailTrouble(sentence: "Another sidecar writes the fleet's state; this one stands by.")
+    case .ended(.noState):
+      throw TailTrouble(sentence: "The fleet's state is gone from Redis; a new generation begins.")
+    case .ended(.unexpected):
+      throw TailTrouble(sentence: "Redis answered what no script answers; the tail begins again.")
+    }
+    loop.end()
+  }
+
+  private func takeOver<Sink: TailSink & ~Copyable>(
+    _ sink: inout Sink, token: String, server: ServerIdentity
+  ) throws(TailTrouble) -> StateReply {
+    do throws(SinkError) {
+      try sink.send(.takeover(token: token, server: server, mapping: settings.mappingHash))
+      let deadline = bootClock().nanoseconds + 10_000_000_000
+      while bootClock().nanoseconds < deadline, !stop.isSet {
+        if let reply = try sink.receive() { return reply }
+        var waiting = pollfd(
+          fd: sink.descriptor, events: Int16(POLLIN) | (sink.wantsToWrite ? Int16(POLLOUT) : 0), revents: 0)
+        _ = poll(&waiting, 1, 100)
+      }
+    } catch {
+      throw TailTrouble(sentence: error.description)
+    }
+    throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 10 s.")
+  }
+}
+
+/// Why the tail rests, as a sentence for the log and for NEARSIDE STATUS.
+struct TailTrouble: Error {
+  var sentence: String
+}
+
+func bootClock() -> Instant { Instant(nanoseconds: clinux_boot_nanoseconds()) }
+
+/// Turns an error of PostgreSQL into trouble.
+func trouble<Result: ~Copyable>(
+  _ body: () throws(PostgresError) -> Result
+) throws(TailTrouble) -> Result {
+  do throws(PostgresError) { return try body() } catch { throw TailTrouble(sentence: error.description) }
+}
