@@ -31,6 +31,11 @@ extension OptionLoader {
         "a durable slot needs Redis, where its sidecars keep what they know; without Redis write "
           + "\"temporary\" or leave this out")
     }
+    if mode == .temporary, hasRedis, let given {
+      error(
+        given.0.place, .badValue, given.1,
+        "with Redis the sidecars of a namespace share one durable slot; write \"durable\" or leave this out")
+    }
     let name = name("postgres.slot.name", in: section)
     if let name, mode == .temporary, name.text.utf8.count > 54 {
       error(

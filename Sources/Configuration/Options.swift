@@ -80,8 +80,8 @@ extension ConfigurationOption {
         + "Default: nearside_<namespace>, without a namespace nearside."),
     .init(
       "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
-      "durable: one slot for all sidecars of the namespace. temporary: one for each sidecar, gone with its "
-        + "connection. Default: durable with Redis, temporary without (the only mode there)."),
+      "durable: one slot for all sidecars of the namespace, the only mode with Redis and the default there. "
+        + "temporary: one for each sidecar, gone with its connection, the only mode without Redis."),
 
     .init(
       "redis", .sectionOr(.secret),

@@ -32,7 +32,7 @@ public enum Acquisition: Hashable, Sendable {
       }
       if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
       return .resume(state)
-    case .noState: return .begin(old: nil, reason: "Redis holds no state of this namespace")
+    case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
     case .needsGeneration(let old):
       return .begin(old: old, reason: "PostgreSQL's timeline or the mapping has changed")
     case .otherSystem(let system):
