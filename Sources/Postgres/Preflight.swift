@@ -131,8 +131,8 @@ public enum PostgresPreflight {
         findings.append(
           Finding(
             .error,
-            "Publication \(publication) has a row filter for \(relation.qualifiedName): changes of other rows "
-              + "would clear no key.",
+            "Publication \(publication) has a row filter for \(relation.qualifiedName): changes of "
+              + "other rows would clear no key.",
             fix: "Take the table out of the publication and add it again without WHERE."))
       }
       guard let columns = relation.publishedColumns else { continue }

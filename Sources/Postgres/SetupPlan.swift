@@ -239,13 +239,14 @@ extension SetupFacts {
       for relation in table.relations {
         if relation.hasRowFilter {
           reasons.append(
-            "Publication \(publication) has a row filter for \(relation.qualifiedName), which hides changes; take "
-              + "the table out with ALTER PUBLICATION … DROP TABLE and come back.")
+            "Publication \(publication) has a row filter for \(relation.qualifiedName), which hides "
+              + "changes; take the table out with ALTER PUBLICATION … DROP TABLE and come back.")
         }
         if !relation.identityColumnsNotPublished.isEmpty {
           reasons.append(
-            "Publication \(publication) has a column list for \(relation.qualifiedName) that lacks part of the "
-              + "replica identity; take the table out with ALTER PUBLICATION … DROP TABLE and come back.")
+            "Publication \(publication) has a column list for \(relation.qualifiedName) that lacks "
+              + "part of the replica identity; take the table out with ALTER PUBLICATION … DROP TABLE and come back."
+          )
         }
       }
     }

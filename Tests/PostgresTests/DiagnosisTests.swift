@@ -14,16 +14,16 @@ struct DiagnosisTests {
       ("could not translate host name \"db\" to address: Name or service not known", .unreachable),
       ("connection to server at \"db\" (10.0.0.1), port 5432 failed: timeout expired", .unreachable),
       (
-        "connection to server at \"db\" (10.0.0.1), port 5432 failed: FATAL:  password authentication failed for "
-          + "user \"u\"", .authentication
+        "connection to server at \"db\" (10.0.0.1), port 5432 failed: FATAL:  password authentication failed "
+          + "for user \"u\"", .authentication
       ),
       (
         "connection to server on socket \"/s\" failed: FATAL:  database \"shop\" does not exist",
         .authentication
       ),
       (
-        "connection to server on socket \"/s\" failed: FATAL:  no pg_hba.conf entry for host \"10.0.0.9\", user "
-          + "\"u\", database \"d\", no encryption", .noHostLine
+        "connection to server on socket \"/s\" failed: FATAL:  no pg_hba.conf entry for host "
+          + "\"10.0.0.9\", user \"u\", database \"d\", no encryption", .noHostLine
       ),
       ("… failed: FATAL:  must be superuser or replication role to start walsender", .noReplicationRight),
       ("… failed: FATAL:  permission denied to start WAL sender", .noReplicationRight),
