@@ -44,7 +44,11 @@ final class EmbeddedSidecar: Sendable {
       }
     }
     worker = Mutex(handle)
-    let state = try eventually("the loop runs") { starting.state.withLock { $0 } } until: { $0 != .pending }
+    let state = try eventually("the loop runs") {
+      starting.state.withLock { $0 }
+    } until: {
+      $0 != .pending
+    }
     if case .failed(let reason) = state { throw HarnessError(reason) }
   }
 

@@ -86,4 +86,3 @@ func text(_ bytes: some Sequence<UInt8>) -> String {
   }
   return out
 }
-
