@@ -69,7 +69,12 @@ let package = Package(
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),
     suite("PostgresTests", ["Configuration", "Invalidation", "Postgres", "TestSupport"]),
     suite("RedisTests", ["Configuration", "Invalidation", "Redis", "TestSupport"]),
-    suite("ServerTests", ["Configuration", "Invalidation", "NearCache", "Server"]),
+    suite(
+      "ServerTests",
+      [
+        "CLinux", "Configuration", "Invalidation", "NearCache", "Server", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ]),
     suite("EndToEnd", ["Configuration", "Invalidation", "Server", "TestSupport", "nearside"]),
   ]
 )

@@ -16,7 +16,7 @@ extension EventLoop {
       return reply(slot) {
         $0.error("NOPERM this command is not available through Nearside: '\(spec?.name ?? "")'")
       }
-    case .later:
+    case .later where standalone == nil:
       return reply(slot) {
         $0.error(
           "ERR Nearside: '\(spec?.name ?? "")' is not supported by this version; "

@@ -52,7 +52,7 @@ extension EventLoop {
       }
       if let failure {
         counters.protocolErrors += 1
-        client.pointee.reply { $0.error("ERR Protocol error: " + failure) }
+        client.pointee.reply { $0.error(Array("ERR Protocol error: ".utf8) + failure.text) }
         client.pointee.isClosing = true
         return
       }
@@ -62,9 +62,8 @@ extension EventLoop {
     }
   }
 
-  /// Cuts up to `Batch.most` commands. The result is the text of a protocol error, if there is one behind
-  /// them.
-  private mutating func cut(_ slot: Int, into work: inout Batch) -> String? {
+  /// Cuts up to `Batch.most` commands. The result is the protocol error behind them, if there is one.
+  private mutating func cut(_ slot: Int, into work: inout Batch) -> ProtocolError? {
     let client = clients + slot
     let all = client.pointee.input.bytes
     var at = 0
@@ -84,7 +83,7 @@ extension EventLoop {
         at += length
         work.consumed = at
       case .incomplete: return nil
-      case .failed(let text): return text
+      case .failed(let error): return error
       }
     }
     return nil

@@ -43,11 +43,20 @@ extension EventLoop {
     clients[slot].reply { $0.error("ERR wrong number of arguments for '\(name)' command") }
   }
 
+  /// Redis's text, byte for byte (server.c, `processCommand`): 128 bytes of the name, and of the arguments
+  /// until 128 bytes are written, each to its first zero.
   func unknown(_ request: Request, _ slot: Int) {
-    var text = "ERR unknown command '\(Self.shown(request[0], 128))', with args beginning with: "
-    for index in 1..<max(1, request.count) where text.utf8.count < 256 {
-      text += "'\(Self.shown(request[index], 128))' "
+    func shown(_ bytes: UnsafeRawBufferPointer, _ limit: Int) -> [UInt8] {
+      bytes.prefix(limit).prefix { $0 != 0 }.map { $0 == 13 || $0 == 10 ? 32 : $0 }
     }
+    var arguments: [UInt8] = []
+    for index in 1..<max(1, request.count) where arguments.count < 128 {
+      arguments += [UInt8(ascii: "'")] + shown(request[index], 128 - arguments.count) + Array("' ".utf8)
+    }
+    let text =
+      Array("ERR unknown command '".utf8) + shown(request[0], 128)
+      + Array("', with args beginning with: ".utf8)
+      + arguments
     clients[slot].reply { $0.error(text) }
   }
 
@@ -75,6 +84,9 @@ extension EventLoop {
           index += 3
         } else if request.isWord(index, "setname"), index + 1 < request.count {
           name = request.text(index + 1)
+          guard Self.isClientName(request[index + 1]) else {
+            return reply(slot) { $0.error(Self.badClientName) }
+          }
           index += 2
         } else {
           let option = Self.shown(request[index], 128)
@@ -136,13 +148,8 @@ extension EventLoop {
     let word = request.word(1)
     switch (word, request.count) {
     case ("setname", 3):
-      let name = request.text(2)
-      guard name.utf8.allSatisfy({ (33...126).contains($0) }) else {
-        return reply(slot) {
-          $0.error("ERR Client names cannot contain spaces, newlines or special characters.")
-        }
-      }
-      clients[slot].name = name
+      guard Self.isClientName(request[2]) else { return reply(slot) { $0.error(Self.badClientName) } }
+      clients[slot].name = request.text(2)
       reply(slot) { $0.status("OK") }
     case ("getname", 2):
       let name = clients[slot].name
@@ -167,11 +174,21 @@ extension EventLoop {
     case ("tracking", _) where request.count > 2 && request.isWord(2, "off"): reply(slot) { $0.status("OK") }
     case ("tracking", _), ("caching", _), ("trackinginfo", _):
       reply(slot) { $0.error("ERR Nearside: CLIENT TRACKING is not supported by this version") }
+    case ("setname", _), ("getname", _), ("setinfo", _), ("id", _), ("info", _), ("getredir", _),
+      ("no-evict", _), ("no-touch", _):
+      wrongCount("client|" + word, slot)
     default:
       let subcommand = Self.shown(request[1], 128)
       reply(slot) { $0.error("ERR unknown subcommand '\(subcommand)'. Try CLIENT HELP.") }
     }
   }
+
+  private static func isClientName(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    bytes.allSatisfy { (33...126).contains($0) }
+  }
+
+  private static let badClientName =
+    "ERR Client names cannot contain spaces, newlines or special characters."
 
   private func describe(_ slot: Int) -> String {
     let database = settings.redis?.database ?? 0
@@ -197,7 +214,8 @@ extension EventLoop {
   }
 
   private mutating func config(_ request: Request, _ slot: Int) {
-    guard request.isWord(1, "get"), request.count >= 3 else {
+    if request.isWord(1, "get"), request.count < 3 { return wrongCount("config|get", slot) }
+    guard request.isWord(1, "get") else {
       return reply(slot) {
         $0.error("NOPERM this command is not available through Nearside: 'config|\(request.word(1))'")
       }
@@ -210,10 +228,22 @@ extension EventLoop {
         $0.bulk(value)
       }
     }
-    var fallback = IOBuffer(size: 16)
-    fallback.map(0, resp3: resp3)
+    // Without Redis the parameters that are known here are all there are.
+    var fallback = IOBuffer(size: 256)
+    let known = (2..<request.count).compactMap { index in
+      let name = request.word(index)
+      let value = name == "maxmemory-policy" ? Self.maxmemoryPolicy : Self.localParameters[name]
+      return value.map { (index: index, value: $0) }
+    }
+    fallback.map(known.count, resp3: resp3)
+    for parameter in known {
+      fallback.bulk(request[parameter.index])
+      fallback.bulk(parameter.value)
+    }
     relayOr([UInt8](fallback.bytes), request, slot)
   }
+
+  private static let maxmemoryPolicy = "allkeys-lru"
 
   /// What client libraries ask for at connect; the values are those of a standalone Redis as a client of this
   /// socket sees it.
@@ -257,14 +287,13 @@ extension EventLoop {
 
   /// INFO when there is no Redis to ask: clients that look for these lines at connect must find them.
   mutating func answerInfoAlone(_ slot: Int, settling: Bool) {
-    let policy = "allkeys-lru"
     let text = """
       # Server\r
       redis_version:\(redisVersion)\r
       redis_mode:standalone\r
       run_id:\(String(repeating: "0", count: 24))\(LSN(started.nanoseconds).hex)\r
       # Memory\r
-      maxmemory_policy:\(policy)\r
+      maxmemory_policy:\(Self.maxmemoryPolicy)\r
       # Persistence\r
       loading:0\r
       # Replication\r

@@ -60,7 +60,7 @@ struct GivenTime {
   func end(
     _ digits: UnsafeRawBufferPointer, of command: String, positive: Bool, now: Int
   ) throws(ErrorReply) -> Int {
-    guard var time = strictInteger(digits) else { throw .notInteger }
+    guard var time = RequestParser.number(digits) else { throw .notInteger }
     let invalid = ErrorReply("ERR invalid expire time in '\(command)' command")
     if positive, time <= 0 { throw invalid }
     if form == .seconds || form == .secondsAt {
@@ -73,26 +73,4 @@ struct GivenTime {
     }
     return time
   }
-}
-
-/// A number as Redis takes one: decimal digits without leading zeros, an optional minus, the whole range of
-/// 64 bits. Source: Redis's util.c, `string2ll`.
-func strictInteger(_ digits: UnsafeRawBufferPointer) -> Int? {
-  guard digits.count > 0, digits.count <= 20 else { return nil }
-  let negative = digits[0] == UInt8(ascii: "-")
-  let first = negative ? 1 : 0
-  guard first < digits.count else { return nil }
-  if digits[first] == UInt8(ascii: "0") { return digits.count == 1 ? 0 : nil }
-  var value = 0
-  for at in first..<digits.count {
-    let digit = digits[at] &- UInt8(ascii: "0")
-    guard digit <= 9 else { return nil }
-    let (product, overflow) = value.multipliedReportingOverflow(by: 10)
-    // Counted downwards, for the least number has no positive counterpart.
-    let (sum, carry) = product.subtractingReportingOverflow(Int(digit))
-    guard !overflow, !carry else { return nil }
-    value = sum
-  }
-  if negative { return value }
-  return value == .min ? nil : -value
 }

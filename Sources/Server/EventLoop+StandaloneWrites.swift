@@ -86,7 +86,7 @@ extension EventLoop {
     let key = try heldKey(request[1])
     var step = 1
     if request.count > 2 {
-      guard let given = strictInteger(request[2]) else { throw .notInteger }
+      guard let given = request.integer(2) else { throw .notInteger }
       step = given
     }
     if name == "decr" || name == "decrby" {
@@ -97,7 +97,7 @@ extension EventLoop {
     let entry = find(key)
     var old = 0
     if let entry {
-      guard let number = strictInteger(entry.value) else { throw .notInteger }
+      guard let number = RequestParser.number(entry.value) else { throw .notInteger }
       old = number
     }
     let (sum, overflow) = old.addingReportingOverflow(step)

@@ -14,6 +14,13 @@ extension IOBuffer {
     append("\r\n")
   }
 
+  /// The same, of bytes that need not be UTF-8.
+  mutating func error(_ text: [UInt8]) {
+    append(byte: UInt8(ascii: "-"))
+    append(text)
+    append("\r\n")
+  }
+
   mutating func integer(_ value: Int) {
     append(byte: UInt8(ascii: ":"))
     append(number: value)

@@ -19,10 +19,7 @@ struct Request {
   /// An argument in lower case, for options and subcommands.
   func word(_ index: Int) -> String { text(index).lowercased() }
 
-  func integer(_ index: Int) -> Int? {
-    guard let start = self[index].baseAddress else { return nil }
-    return RequestParser.number(start, self[index].count)
-  }
+  func integer(_ index: Int) -> Int? { RequestParser.number(self[index]) }
 
   var isInline: Bool { base.load(as: UInt8.self) != UInt8(ascii: "*") }
 

@@ -9,9 +9,9 @@ struct Argument {
 /// Cuts the bytes of one client into commands, without ever reading a byte twice: between two calls it keeps
 /// how far it came in a command whose rest has not arrived.
 ///
-/// Bounds are Redis's own (networking.c, `processMultibulkBuffer` and `processInlineBuffer`): 1,048,576
-/// arguments, 512 MiB for one, 64 KiB for a line. An argument list grows by what arrived, not by what was
-/// announced.
+/// Bounds are Redis's own (networking.c, `processMultibulkBuffer` and `processInlineBuffer`): 512 MiB for an
+/// argument, 64 KiB for a line; and 1,048,576 arguments, as in Redis 6 (Redis 7 takes 2^31 - 1). An argument
+/// list grows by what arrived, not by what was announced.
 struct RequestParser {
   static let longestLine = 64 * 1024
   static let mostArguments = 1024 * 1024
@@ -23,8 +23,8 @@ struct RequestParser {
     /// An empty line or an empty array: no command, but this many bytes are done with.
     case nothing(length: Int)
     case incomplete
-    /// The text of Redis's error; the connection is to be closed after it.
-    case failed(String)
+    /// The connection is to be closed after this error.
+    case failed(ProtocolError)
   }
 
   /// Arguments of an array that are still to come; -1 before the array's header.
@@ -44,10 +44,11 @@ struct RequestParser {
     if missing < 0 {
       guard bytes[0] == UInt8(ascii: "*") else { return inline(bytes, into: &arguments) }
       guard let end = lineEnd(bytes, from: 0) else {
-        return bytes.count > Self.longestLine ? .failed("too big mbulk count string") : .incomplete
+        return bytes.count > Self.longestLine
+          ? .failed(ProtocolError("too big mbulk count string")) : .incomplete
       }
       guard let count = Self.number(base + 1, end - 1), count <= Self.mostArguments else {
-        return .failed("invalid multibulk length")
+        return .failed(ProtocolError("invalid multibulk length"))
       }
       position = end + 2
       searched = position
@@ -58,19 +59,19 @@ struct RequestParser {
       if bulk < 0 {
         guard let end = lineEnd(bytes, from: position) else {
           return bytes.count - position > Self.longestLine
-            ? .failed("too big bulk count string") : .incomplete
+            ? .failed(ProtocolError("too big bulk count string")) : .incomplete
         }
         guard bytes[position] == UInt8(ascii: "$") else {
-          return .failed("expected '$', got '\(Self.printable(bytes[position]))'")
+          return .failed(ProtocolError(insteadOfBulk: bytes[position]))
         }
         guard let length = Self.number(base + position + 1, end - position - 1), length >= 0,
           length <= Self.longestBulk
-        else { return .failed("invalid bulk length") }
+        else { return .failed(ProtocolError("invalid bulk length")) }
         position = end + 2
         bulk = length
       }
       guard bytes.count - position >= bulk + 2 else { return .incomplete }
-      guard position + bulk < Int(Int32.max) else { return .failed("invalid bulk length") }
+      guard position + bulk < Int(Int32.max) else { return .failed(ProtocolError("invalid bulk length")) }
       partial.append(Argument(offset: Int32(position), length: Int32(bulk)))
       position += bulk + 2
       searched = position
@@ -116,7 +117,7 @@ struct RequestParser {
       let found = memchr(base + searched, Int32(UInt8(ascii: "\n")), bytes.count - searched)
     else {
       searched = bytes.count
-      return bytes.count > Self.longestLine ? .failed("too big inline request") : .incomplete
+      return bytes.count > Self.longestLine ? .failed(ProtocolError("too big inline request")) : .incomplete
     }
     let newline = UnsafeRawPointer(found) - base
     var end = newline
@@ -129,19 +130,24 @@ struct RequestParser {
       guard at < end else { break }
       let quote = bytes[at]
       if quote == UInt8(ascii: "\"") || quote == UInt8(ascii: "'") {
-        // Quotes group words; escapes inside them are rare enough at a prompt to be refused by Redis's own
-        // error rather than rewritten in place.
+        // Quotes group words. Escapes inside them, and quotes inside a word, are rare enough at a prompt to be
+        // refused by Redis's own error rather than rewritten in place.
         let start = at + 1
         at = start
         while at < end, bytes[at] != quote, bytes[at] != UInt8(ascii: "\\") { at += 1 }
         guard at < end, bytes[at] == quote, at + 1 == end || Self.isSpace(bytes[at + 1]) else {
-          return .failed("unbalanced quotes in request")
+          return .failed(ProtocolError("unbalanced quotes in request"))
         }
         arguments.append(Argument(offset: Int32(start), length: Int32(at - start)))
         at += 1
       } else {
         let start = at
-        while at < end, !Self.isSpace(bytes[at]) { at += 1 }
+        while at < end, !Self.endsWord(bytes[at]) {
+          if bytes[at] == UInt8(ascii: "\"") || bytes[at] == UInt8(ascii: "'") {
+            return .failed(ProtocolError("unbalanced quotes in request"))
+          }
+          at += 1
+        }
         arguments.append(Argument(offset: Int32(start), length: Int32(at - start)))
       }
     }
@@ -151,30 +157,48 @@ struct RequestParser {
 
   private static func isSpace(_ byte: UInt8) -> Bool { byte == 32 || (9...13).contains(byte) }
 
-  private static func printable(_ byte: UInt8) -> String {
-    (32...126).contains(byte) ? String(UnicodeScalar(byte)) : "?"
-  }
+  /// Redis stops a word at fewer bytes than it skips before one (sds.c, `sdssplitargs`).
+  private static func endsWord(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 || byte == 10 || byte == 13 }
 
-  /// A decimal number of at most 19 digits with an optional minus; nil for anything else.
+  /// A number as Redis takes one: decimal digits without leading zeros, an optional minus, the whole range of
+  /// 64 bits; nil for anything else. Source: Redis's util.c, `string2ll`.
   static func number(_ start: UnsafeRawPointer, _ count: Int) -> Int? {
     guard count > 0, count <= 20 else { return nil }
-    var at = 0
-    var negative = false
-    if start.load(as: UInt8.self) == UInt8(ascii: "-") {
-      negative = true
-      at = 1
-      guard count > 1 else { return nil }
-    }
+    let negative = start.load(as: UInt8.self) == UInt8(ascii: "-")
+    var at = negative ? 1 : 0
+    guard at < count else { return nil }
+    if start.load(fromByteOffset: at, as: UInt8.self) == UInt8(ascii: "0") { return count == 1 ? 0 : nil }
     var value = 0
     while at < count {
       let digit = start.load(fromByteOffset: at, as: UInt8.self) &- UInt8(ascii: "0")
       guard digit <= 9 else { return nil }
       let (product, overflow) = value.multipliedReportingOverflow(by: 10)
-      let (sum, carry) = product.addingReportingOverflow(Int(digit))
+      // Counted downwards, for the least number has no positive counterpart.
+      let (difference, carry) = product.subtractingReportingOverflow(Int(digit))
       guard !overflow, !carry else { return nil }
-      value = sum
+      value = difference
       at += 1
     }
-    return negative ? -value : value
+    if negative { return value }
+    return value == .min ? nil : -value
+  }
+
+  static func number(_ digits: UnsafeRawBufferPointer) -> Int? {
+    guard let start = digits.baseAddress else { return nil }
+    return number(start, digits.count)
+  }
+}
+
+/// What Redis says of bytes that are no command, behind `ERR Protocol error: `.
+struct ProtocolError: Equatable {
+  let text: [UInt8]
+
+  init(_ text: StaticString) {
+    self.text = Array(UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// The byte is shown as it is, unless it would end the line.
+  init(insteadOfBulk byte: UInt8) {
+    text = Array("expected '$', got '".utf8) + [byte == 13 || byte == 10 ? 32 : byte, UInt8(ascii: "'")]
   }
 }
