@@ -12,6 +12,7 @@ extension EventLoop {
     if case .fail(let text) = judgement {
       return settle(slot) { output, _ in output.error(text) }
     }
+    if let text = staleNear(read) { return settle(slot) { output, _ in output.error(text) } }
     switch read.shape {
     case .get: finishGet(read, &cursor, judgement, slot)
     case .mget(let elements): finishMany(read, elements, &cursor, judgement, slot)
@@ -32,6 +33,20 @@ extension EventLoop {
         }
       }
     }
+  }
+
+  /// Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
+  /// their evidence lasts, the client is asked to repeat the command.
+  private func staleNear(_ read: GovernedRead) -> String? {
+    let holdsNear: Bool =
+      switch read.shape {
+      case .mget(let elements): elements.contains { if case .near = $0 { true } else { false } }
+      case .exists(let found, _): found > 0
+      default: false
+      }
+    guard holdsNear, settings.staleness.beyond != .serve else { return nil }
+    if let evidence = read.nearEvidence, now.since(evidence) <= settings.staleness.bound { return nil }
+    return "TRYAGAIN Nearside: Redis took longer to answer than cached values may wait; try again"
   }
 
   private mutating func finishGet(

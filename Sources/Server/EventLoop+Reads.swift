@@ -15,17 +15,8 @@ extension EventLoop {
       keys.append(key)
     }
     guard anyGoverned else { return relay(request, slot) }
-    let nearAllowed: Bool
-    if isFresh(at: now) {
-      nearAllowed = true
-    } else {
-      switch settings.staleness.beyond {
-      case .bypass: nearAllowed = false
-      case .serve: nearAllowed = true
-      case .fail: nearAllowed = false
-      }
-    }
-    let isStale = nearAllowed && !isFresh(at: now)
+    let fresh = isFresh(at: clock())
+    let nearAllowed = fresh || settings.staleness.beyond == .serve
     var elements: [GovernedRead.Element] = []
     var asked: [Int] = []
     var governed: [GovernedKey] = []
@@ -33,7 +24,7 @@ extension EventLoop {
     for (index, key) in keys.enumerated() {
       if let key, nearAllowed, let entry = near.find(request[index + 1], hash: key.hash, now: now) {
         found += 1
-        if isStale { counters.stale += 1 } else { counters.nearHits += 1 }
+        if fresh { counters.nearHits += 1 } else { counters.stale += 1 }
         if name == "strlen" { return reply(slot) { $0.integer(entry.valueCount) } }
         elements.append(.near(name == "exists" ? [] : [UInt8](entry.reply)))
         continue
@@ -60,7 +51,7 @@ extension EventLoop {
           found: found,
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
-    let read = GovernedRead(shape: shape, keys: governed, asked: now)
+    let read = GovernedRead(shape: shape, keys: governed, asked: now, nearEvidence: certificate)
     let token = clients[slot].token
     let stateRequest = stateRequest
     withUpstream(slot) { upstream in

@@ -51,6 +51,8 @@ public struct EventLoop: ~Copyable {
   private var poll: UInt64 = 1
   private var previousPoll: Instant
   private var lastTouch = Instant(nanoseconds: 0)
+  private var listenerRests = false
+  private var listenerRestsUntil = Instant(nanoseconds: 0)
   private var lastAsk = Instant(nanoseconds: 0)
   var isStopping = false
   /// Slots of clients that are paused.
@@ -185,7 +187,16 @@ public struct EventLoop: ~Copyable {
   private mutating func acceptClients() {
     for _ in 0..<64 {
       let descriptor = clinux_accept(listener.descriptor)
-      guard descriptor >= 0 else { return }
+      guard descriptor >= 0 else {
+        // Out of descriptors: whoever waits is reported by every poll, so the listener rests until the next
+        // tick instead of turning the loop in a circle.
+        if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
+          _ = clinux_epoll_modify(epoll, listener.descriptor, 0, Token.listener)
+          listenerRests = true
+          listenerRestsUntil = Instant(nanoseconds: now.nanoseconds + 100_000_000)
+        }
+        return
+      }
       guard let slot = freeSlots.popLast() else {
         var refusal = IOBuffer(size: 64)
         refusal.error("ERR max number of clients reached")
@@ -291,6 +302,10 @@ public struct EventLoop: ~Copyable {
   // MARK: Time
 
   private mutating func tick() {
+    if listenerRests, now >= listenerRestsUntil {
+      listenerRests = false
+      _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
+    }
     connectUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
@@ -369,10 +384,11 @@ public struct EventLoop: ~Copyable {
   }
 
   private mutating func hear(_ event: FeedEvent) {
-    if case .state(let state?, _) = event { ledger.observed(state.lease, at: now) }
     let action = follower.hear(event) { key in
       _ = near.remove(key, hash: near.hash(key))
     }
+    // Only what this host follows may become the lease of a SET: not the state of another mapping.
+    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: now) }
     if case .dropAll = action {
       near.removeAll()
       counters.drops += 1

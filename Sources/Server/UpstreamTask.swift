@@ -68,6 +68,9 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
+  /// The evidence under which the near values among the elements were found: it must still be young enough
+  /// when Redis has answered for the others.
+  var nearEvidence: Instant?
 }
 
 /// A write that Redis carries out only if its lease still counts.

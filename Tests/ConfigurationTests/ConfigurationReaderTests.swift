@@ -66,7 +66,7 @@ struct ConfigurationReaderTests {
       #"""
       {"$schema": "./$x", "namespace": "shop",
        "postgres": {"url": "host=/run/pg dbname=shop", "password": "a",
-         "publication": "p_1", "slot": {"name": "s_1", "mode": "temporary"}},
+         "publication": "p_1", "slot": {"name": "s_1", "mode": "durable"}},
        "redis": {"url": "unix:///run/r.sock?db=3", "password": "b", "timeout": "250ms"},
        "listen": {"socket": "n.sock", "mode": "0600", "group": "g"},
        "near": {"size": "1GB", "maxEntry": "1KB", "ttl": "1h30m"},
@@ -81,7 +81,7 @@ struct ConfigurationReaderTests {
     #expect(settings.postgres.url.exposed == "host=/run/pg dbname=shop")
     #expect(settings.postgres.password?.exposed == "a")
     #expect(settings.postgres.publication == "p_1")
-    #expect(settings.postgres.slot == SlotSettings(name: "s_1", mode: .temporary))
+    #expect(settings.postgres.slot == SlotSettings(name: "s_1", mode: .durable))
     let redis = try #require(settings.redis)
     #expect(redis.endpoint == .unix(path: "/run/r.sock"))
     #expect(redis.database == 3)

@@ -33,6 +33,7 @@ struct Run: ParsableCommand {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
 
+    raiseDescriptorLimit()
     try StartCheck.run(settings, log)
     guard let mailbox = LoopMailbox() else {
       Output.error("Cannot make an eventfd: \(String(cString: strerror(errno))).")
@@ -82,5 +83,13 @@ struct Run: ParsableCommand {
     loop.run()
     for thread in threads { thread?.join() }
     waiter?.join()
+  }
+
+  /// One descriptor for each client: the soft limit, often 1024, goes up to what the hard one allows.
+  private func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 65_536)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }
