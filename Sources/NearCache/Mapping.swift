@@ -35,7 +35,7 @@ struct Mapping: ~Copyable {
 
   // Inlinable because the accessors of the properties that hold a mapping are: without it the optimiser of
   // Swift 6.3.1 stops with an assertion in a release build.
-  @inlinable deinit { munmap(base, count) }
+  deinit { munmap(base, count) }
 
   /// Makes every byte zero again by giving the pages back, without touching one of them.
   /// Source: madvise(2), MADV_DONTNEED on private anonymous memory.
