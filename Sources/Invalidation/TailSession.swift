@@ -25,6 +25,8 @@ public struct TailSession: ~Copyable {
   private let token: String
   private let server: ServerIdentity
   private let mapping: String
+  private let keysPerStep: Int
+  private let mostPending: Int
   private var count: UInt64 = 0
   private var underWay = UnderWay.nothing
   private var inTransaction = false
@@ -86,14 +88,19 @@ public struct TailSession: ~Copyable {
   /// Pause between clearing steps: they share Redis with the application.
   static let purgePause: UInt64 = 2_000_000
 
-  /// - Parameter confirmed: the slot's confirmed position, where its stream begins.
+  /// - Parameters:
+  ///   - confirmed: the slot's confirmed position, where its stream begins.
+  ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
+  ///   - mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
-    now: Instant
+    now: Instant, keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
   ) {
     self.token = token
     self.server = server
     self.mapping = mapping
+    self.keysPerStep = keysPerStep
+    self.mostPending = mostPending
     position = confirmed
     target = confirmed
     nextBeat = now
@@ -123,7 +130,7 @@ public struct TailSession: ~Copyable {
   }
 
   /// Whether the log's reader should pause until more has been sent.
-  public var isFull: Bool { pending.completeCount >= Self.mostPending }
+  public var isFull: Bool { pending.completeCount >= mostPending }
 
   // MARK: The log
 
@@ -160,7 +167,9 @@ public struct TailSession: ~Copyable {
 
   /// What to do now. `drained`: the log has nothing more at this moment, so waiting would gain nothing.
   public mutating func next(now: Instant, drained: Bool, random: () -> Generation) -> Action {
-    guard underWay == .nothing else { return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)) }
+    guard underWay == .nothing else {
+      return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
+    }
     if let due {
       let new = random()
       // A new generation knows everything up to the position: the keys of what has ended are in it.
@@ -187,7 +196,9 @@ public struct TailSession: ~Copyable {
     }
     var until = nextBeat
     if cursor != nil { until = min(until, nextPurge) }
-    if position > applied { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod)) }
+    if position > applied {
+      until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod))
+    }
     return .wait(until: until)
   }
 
@@ -195,7 +206,7 @@ public struct TailSession: ~Copyable {
   private mutating func takeBatch(now: Instant, drained: Bool) {
     let beatDue = now >= nextBeat
     let idleDue = position > applied && now.since(lastApply) >= Self.idlePeriod
-    let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= Self.keysPerStep)
+    let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
     guard beatDue || idleDue || keysDue else { return }
     target = max(position, applied)
     unsent = 0
@@ -206,17 +217,17 @@ public struct TailSession: ~Copyable {
   }
 
   private mutating func step(_ check: WriteCheck, now: Instant) -> Action {
-    let end = min(unsent + Self.keysPerStep, sending.completeCount)
+    let end = min(unsent + keysPerStep, sending.completeCount)
     let chunk = unsent..<end
     let last = end == sending.completeCount
-    let parts = max(1, (sending.completeCount + Self.keysPerStep - 1) / Self.keysPerStep)
+    let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
     let beat = last && now >= nextBeat
     if beat { nextBeat = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod) }
     lastApply = now
     underWay = .apply(last: last)
     let request = ApplyRequest(
       check: check, applied: last ? target : applied, visible: last ? target : visible, fence: target,
-      beat: beat, part: unsent / Self.keysPerStep + 1, parts: parts)
+      beat: beat, part: unsent / keysPerStep + 1, parts: parts)
     unsent = end
     return .apply(request, chunk: chunk)
   }
