@@ -32,8 +32,10 @@ public struct TailSession: ~Copyable {
   private var inTransaction = false
   /// Why the end of the open transaction must begin a new generation.
   private var openDoubt: String?
-  /// Why a new generation is due now, and in place of which.
-  private var due: (reason: String, old: Generation?)?
+  /// Why a new generation is due now.
+  private var due: String?
+  /// What the next new generation replaces: the present one, or what was found when there is none yet.
+  private var old: Generation?
   /// The first key of `sending` that has not been sent.
   private var unsent = 0
   /// Where W goes with the last step of `sending`.
@@ -49,7 +51,7 @@ public struct TailSession: ~Copyable {
   private enum UnderWay: Equatable {
     case nothing
     case apply(last: Bool)
-    case generation(Generation, LSN)
+    case generation(Generation, LSN, reason: String)
     case purge
     case purged
   }
@@ -109,14 +111,16 @@ public struct TailSession: ~Copyable {
     switch acquisition {
     case .resume(let state):
       generation = state.generation
+      old = state.generation
       count = state.count
       applied = state.applied
       visible = state.visible
       cursor = state.cleared ? nil : "0"
-    case .begin(let old, let reason):
+    case .begin(let found, let reason):
       applied = confirmed
       visible = confirmed
-      due = (reason, old)
+      due = reason
+      old = found
     case .refuse(let reason):
       preconditionFailure("a refused sidecar tails nothing: \(reason)")
     }
@@ -159,8 +163,7 @@ public struct TailSession: ~Copyable {
   }
 
   private mutating func beginGeneration(because reason: String) {
-    guard due == nil else { return }
-    due = (reason, generation)
+    due = due ?? reason
   }
 
   // MARK: The state
@@ -177,10 +180,12 @@ public struct TailSession: ~Copyable {
       sending.removeAll()
       unsent = 0
       keepOpenOnly()
-      underWay = .generation(new, start)
+      // What arises from here on lies beyond the position, and needs another one.
+      self.due = nil
+      underWay = .generation(new, start, reason: due)
       return .send(
         .newGeneration(
-          token: token, old: due.old, new: new, server: server, mapping: mapping, position: start))
+          token: token, old: old, new: new, server: server, mapping: mapping, position: start))
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
@@ -245,10 +250,9 @@ public struct TailSession: ~Copyable {
       if last { sending.removeAll() }
       if asked { beginGeneration(because: "NEARSIDE INVALIDATE ALL") }
       return .goOn
-    case (.generation(let new, let start), .began):
-      let reason = due?.reason ?? ""
-      due = nil
+    case (.generation(let new, let start, let reason), .began):
       generation = new
+      old = new
       count = 0
       applied = start
       visible = start
