@@ -44,6 +44,8 @@ public struct TailSession: ~Copyable {
   private var cursor: String?
   /// Whether the step that returned cursor 0 has been answered: nothing of before is left.
   private var sweepEnded = false
+  /// Whether a batch has gone since the last clearing step.
+  private var sweepHasTurn = false
   private var nextBeat: Instant
   private var lastApply: Instant
   private var nextPurge: Instant
@@ -189,8 +191,11 @@ public struct TailSession: ~Copyable {
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
-    if sending.isEmpty { takeBatch(now: now, drained: drained) }
+    // Clearing and batches take turns, so that steady changes cannot keep a generation from being cleared.
+    let sweepIsDue = sweepEnded || cursor != nil && now >= nextPurge
+    if sending.isEmpty, !(sweepIsDue && sweepHasTurn) { takeBatch(now: now, drained: drained) }
     if !sending.isEmpty { return step(check, now: now) }
+    sweepHasTurn = false
     if sweepEnded {
       underWay = .purged
       return .send(.purged(check: check))
@@ -247,7 +252,10 @@ public struct TailSession: ~Copyable {
       count += 1
       applied = w
       visible = v
-      if last { sending.removeAll() }
+      if last {
+        sending.removeAll()
+        sweepHasTurn = true
+      }
       if asked { beginGeneration(because: "NEARSIDE INVALIDATE ALL") }
       return .goOn
     case (.generation(let new, let start, let reason), .began):

@@ -51,10 +51,11 @@ struct TailGenerationTests {
     #expect(tail.session.confirmable == LSN(310))
     #expect(tail.next() == step(101, count: 0, to: 310, beat: true, 0..<0))
     _ = tail.reply(applied: 310)
+    _ = tail.settle()
     // The open transaction's keys, each once.
     tail.commit(400)
     let action = tail.next()
-    #expect(action == step(101, count: 1, to: 400, 0..<2))
+    #expect(action == step(101, count: 3, to: 400, 0..<2))
     #expect(tail.keys(action) == ["z", "v"])
   }
 
@@ -186,6 +187,29 @@ struct TailGenerationTests {
     _ = tail.next()
     _ = tail.reply(applied: 200)
     #expect(tail.next() == .send(.purge(check: check(101, 1), cursor: "0")))
+  }
+
+  @Test(
+    "clearing gets its turn between two batches, however steady the changes are", arguments: [true, false])
+  func sweepUnderLoad(drained: Bool) {
+    var tail = Tail(cleared: false, keysPerStep: 3)
+    var steps = 0
+    var cleared = false
+    for number in 0..<60 {
+      tail.transaction(200 + UInt64(number), many: 0..<6)
+      tail.pass(milliseconds: 5)
+      switch tail.next(drained: drained) {
+      case .apply(let request, _):
+        _ = tail.reply(.applied(W: request.applied, V: request.visible, generationAsked: false))
+      case .send(.purge):
+        steps += 1
+        _ = tail.reply(.purgeStep(cursor: steps == 10 ? "0" : "\(steps)", removed: 0))
+      case .send(.purged): cleared = tail.reply(.cleared) == .cleared
+      case let other: Issue.record("\(other)")
+      }
+    }
+    #expect(steps == 10)
+    #expect(cleared == true)
   }
 
   // MARK: Endings
