@@ -253,4 +253,14 @@ struct TailGenerationTests {
     #expect(clearing.reply(.cleared) == .over(.unexpected))
   }
 
+  @Test(
+    "W or V that goes back, or a V beyond W, is a state that has lost writes, not a reason to crash",
+    arguments: [(w: UInt64(299), v: UInt64(200)), (300, 199), (300, 301)])
+  func contradictions(w: UInt64, v: UInt64) {
+    var tail = Tail(resuming: 300, visible: 200, confirmed: 100)
+    _ = tail.next()
+    #expect(
+      tail.reply(.applied(W: LSN(w), V: LSN(v), generationAsked: false)) == .over(.regressed))
+    #expect(tail.session.confirmable <= LSN(200))
+  }
 }
