@@ -9,6 +9,8 @@ public struct LocalState: Sendable {
   public private(set) var deletions: UInt64 = 0
   /// The instant at which the tail last said that everything it had heard of is applied.
   public private(set) var certificate: Instant?
+  /// When the first step of the present batch was posted: what was heard later is not in it.
+  private var batchPosted = Instant(nanoseconds: 0)
   private var fences = [Stamp](repeating: .zero, count: KeyHash.buckets)
 
   public init() {}
@@ -43,7 +45,8 @@ public struct LocalState: Sendable {
     keys.forEach(evict)
     applied = max(applied, request.applied)
     visible = max(visible, request.visible)
-    if request.beat { certificate = posted }
+    if request.part == 1 { batchPosted = posted }
+    if request.beat { certificate = batchPosted }
     return .applied(W: applied, V: visible, generationAsked: false)
   }
 
