@@ -143,7 +143,8 @@ struct TailRunner: ~Copyable {
     for table in settings.tables
     where !tables.contains(where: { ($0.rootSchema, $0.rootName) == (table.schema, table.name) }) {
       throw TailTrouble(
-        sentence: "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
+        sentence:
+          "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
           + "changes would go unnoticed. Run nearside setup --apply.")
     }
     return tables
