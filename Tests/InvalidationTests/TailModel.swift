@@ -109,11 +109,12 @@ struct ModelRedis {
   }
 
   /// An application's fill, by the rules of the script of that name for a command that replaces.
-  mutating func fill(_ lease: Lease) {
+  mutating func fill(_ lease: Lease) -> Bool {
     guard let meta, meta.generation == lease.generation, lease.stamp >= meta.floor,
       meta.fences[lease.key] <= lease.stamp
-    else { return }
+    else { return false }
     values[lease.key] = Value(generation: lease.generation, contains: lease.contains)
+    return true
   }
 }
 

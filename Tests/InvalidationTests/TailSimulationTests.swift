@@ -3,7 +3,8 @@ import Testing
 
 @Suite("The tail against a model of PostgreSQL's log and of Redis")
 struct TailSimulationTests {
-  @Test("whatever order things happen in and whatever is lost, no stale value counts and nothing is forgotten")
+  @Test(
+    "whatever order things happen in and whatever is lost, no stale value counts and nothing is forgotten")
   func everything() async {
     let seeds: UInt64 = 2000
     let parts: UInt64 = 4
@@ -34,7 +35,8 @@ struct TailSimulationTests {
   /// A simulation in which something never happens says nothing about it.
   static let mustHappen = [
     "takeover", "resumed", "new generation", "cleared", "batch in steps", "zombie", "crash", "failover",
-    "fenced", "noState", "regressed", "request of a sidecar that is gone", "slot advanced by somebody else",
+    "fill", "fill refused", "fenced", "noState", "regressed", "request of a sidecar that is gone",
+    "slot advanced by somebody else",
     "Redis has lost writes", "the replication slot is new", "Redis holds no state of this namespace",
     "PostgreSQL's timeline or the mapping has changed", "the replication slot has moved on to ",
   ]
