@@ -43,21 +43,12 @@ struct EmbeddedTests {
     #expect(try client.call("GET", world.key("user:999")) == nil)
   }
 
-  @Test("A transaction that is rolled back clears nothing, an open one nothing yet")
+  @Test("A transaction that is rolled back clears nothing")
   func rollback() throws {
     let (world, sidecar) = try start()
     let client = try sidecar.client()
     try fillAside(client, world.key("user:1"), "one")
     try world.psql("BEGIN; UPDATE users SET name = 'x' WHERE id = 1; ROLLBACK;")
-    let open = try world.postgres.background(
-      "BEGIN; UPDATE users SET name = 'y' WHERE id = 1; SELECT pg_sleep(600)", database: world.database)
-    try eventually("the update is done, and not committed") {
-      try world.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
-        == "1"
-    }
-    try world.settle(sidecar)
-    #expect(try client.call("GET", world.key("user:1")) == "one")
-    open.kill()
   }
 
   @Test("TRUNCATE drops everything, unless the table's \"on\" leaves it out")
@@ -312,6 +303,30 @@ struct EmbeddedTests {
     try sidecar.store(world.key("user:1"), "new")
     #expect(try sidecar.get(world.key("user:1")) == "new")
     try fillAside(sidecar.client(), world.key("user:2"), "other")
+  }
+
+  @Test("An open transaction holds up the start, and the status says so")
+  func openTransaction() throws {
+    let world = try World(redis: false, postgres: PostgresServer())
+    let open = try world.postgres.background(
+      "BEGIN; UPDATE users SET name = 'y' WHERE id = 1; SELECT pg_sleep(600); COMMIT",
+      database: world.database)
+    let sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    try eventually("the update is done") { try world.psql("SELECT count(*) \(sleeping)") == "1" }
+    let sidecar = try Sidecar(
+      world.configuration, postgres: world.postgres.url(database: world.database), redis: nil)
+    try eventually("the status says what it waits for") {
+      try sidecar.status()["trouble"]?.contains("waits until every transaction that is writing now has ended")
+        == true
+    }
+    #expect(try sidecar.get(world.key("user:1")) == nil)
+    #expect(try sidecar.client().call("NEARSIDE", "LEASE", world.key("user:1")) == .array([nil, nil]))
+    // Cancelling the sleep aborts the transaction.
+    try world.psql("SELECT pg_terminate_backend(pid) \(sleeping)")
+    _ = try open.wait()
+    try sidecar.waitUntilFollowing()
+    #expect(try sidecar.status()["trouble"] == nil)
+    try sidecar.store(world.key("user:1"), "one")
   }
 
   @Test("A PostgreSQL that restarts makes a new generation: nothing of before is served, and it works again")
