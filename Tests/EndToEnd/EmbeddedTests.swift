@@ -52,7 +52,8 @@ struct EmbeddedTests {
     let open = try world.postgres.background(
       "BEGIN; UPDATE users SET name = 'y' WHERE id = 1; SELECT pg_sleep(600)", database: world.database)
     try eventually("the update is done, and not committed") {
-      try world.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+      try world.psql(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
         == "1"
     }
     try world.settle(sidecar)
