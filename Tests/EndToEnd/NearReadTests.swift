@@ -1,4 +1,3 @@
-import Foundation
 import TestSupport
 import Testing
 
@@ -59,7 +58,11 @@ struct NearReadTests {
     }
   }
 
-  @Test("After a write through any sidecar all of them answer what Redis holds")
+  /// What takes a value away, or changes how long it lives, is heard of by every sidecar. A value that is put
+  /// there counts as read from the same row as the one before it, so other hosts may keep theirs.
+  @Test(
+    "After a write its sidecar answers what Redis holds, and after a removal or a new time to live all of them do"
+  )
   func writesDropNearCopies() throws {
     let world = try World()
     let redis = try #require(world.redis)
@@ -88,10 +91,12 @@ struct NearReadTests {
       let value = try redis.client().call("GET", twin)
       #expect(try redis.client().call("GET", key) == value, "\(write) in Redis")
       #expect(try a.get(key) == value, "\(write) through the same sidecar")
-      try eventually("\(write) is seen through the other sidecar") {
-        try b.get(key)
-      } until: {
-        $0 == value
+      if ["DEL", "UNLINK", "GETDEL", "EXPIRE", "PEXPIRE", "EXPIREAT", "PERSIST", "GETEX"].contains(write[0]) {
+        try eventually("\(write) is seen through the other sidecar") {
+          try b.get(key)
+        } until: {
+          $0 == value
+        }
       }
       let ttl = try redis.client().call("TTL", twin).integerValue ?? 0
       let mine = try client.call("TTL", key).integerValue ?? 0
@@ -323,14 +328,13 @@ struct NearReadTests {
           if gone { break }
           guard ContinuousClock().now < limit else { throw HarnessError("\(key) is still there") }
         }
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
+        let now = wallClock()
         #expect(try psql.wait() == .code(0))
         // PostgreSQL's own time of the commit record, which is before the commit is flushed.
         let committed = try world.psql(
           "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM products WHERE id = \(id)")
         let at = try #require(Double(committed))
-        times.append((Double(now.tv_sec) - at) * 1e3 + Double(now.tv_nsec) / 1e6)
+        times.append((now - at) * 1e3)
       }
       medians.append(times.sorted()[times.count / 2])
       if medians.contains(where: { $0 <= 5 }) { break }

@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -176,4 +177,11 @@ func expectKept(
   for sidecar in sidecars {
     #expect(try sidecar.get(key) == .bulk(value), "\(key) through a sidecar", sourceLocation: sourceLocation)
   }
+}
+
+/// Seconds since 1970, the clock that PostgreSQL's commit timestamps are taken from.
+func wallClock() -> Double {
+  var now = timespec()
+  clock_gettime(CLOCK_REALTIME, &now)
+  return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
 }
