@@ -76,6 +76,7 @@ struct TailRunner: ~Copyable {
       try trouble { () throws(PostgresError) in try stream.dropSlot(slot) }
     }
     if status == nil || status?.isLost == true {
+      reportSlotWait()
       _ = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: false) }
       created = true
       log.notice("created replication slot \(slot)")
@@ -102,6 +103,17 @@ struct TailRunner: ~Copyable {
       role: .tailer)
   }
 
+  /// A slot begins where no transaction is open, so a long one holds up its creation, whatever database it is
+  /// in. Source: PostgreSQL's snapbuild.c, `SnapBuildFindSnapshot`.
+  private func reportSlotWait() {
+    mailbox.report(
+      TailReport(
+        role: .waiting,
+        trouble:
+          "PostgreSQL is making a replication slot, which waits until every transaction that is writing "
+          + "now has ended; pg_stat_activity shows them"))
+  }
+
   private func redisSink(_ redis: RedisSettings) throws(TailTrouble) -> RedisSink {
     do throws(RedisError) {
       return try RedisSink(
@@ -121,6 +133,7 @@ struct TailRunner: ~Copyable {
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let slot = settings.postgres.slot.name + "_" + Generation.random().hex.prefix(8)
+    reportSlotWait()
     let point = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: true) }
     let catalogue = try readCatalogue(sql)
     try trouble { () throws(PostgresError) in
