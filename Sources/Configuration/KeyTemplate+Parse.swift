@@ -120,7 +120,7 @@ extension KeyTemplate {
   }
 
   /// An anchored Lua pattern that matches at least every key of this template: `prefix` and the literal text
-  /// as they are, a column as `[^:]+`.
+  /// as they are, a column as `[^:]*`.
   /// Source: Lua 5.1 reference manual, 5.4.1 "Patterns".
   public func luaPattern(prefix: String) -> String {
     var out = "^"
@@ -137,7 +137,7 @@ extension KeyTemplate {
     for part in parts {
       switch part {
       case .literal(let text): literal(text)
-      case .column: out += "[^:]+"
+      case .column: out += "[^:]*"
       }
     }
     return isPrefix ? out : out + "$"

@@ -146,7 +146,6 @@ struct InvalidationTests {
       ("x:y", "z", ["plain:x%3Ay:z", "url:x%3Ay"]),
       ("50% {off} *", "é", ["plain:50%25%20%7Boff%7D%20%2A:é", "url:50%25%20%7Boff%7D%20%2A"]),
       ("ünï/key", "\t", ["plain:ünï/key:%09", "url:%C3%BCn%C3%AF%2Fkey"]),
-      ("", "empty", ["plain::empty", "url:"]),
     ]
     for (_, _, keys) in rows { for key in keys { try warm(world.key(key), "before", a) } }
     // What an attacker would reach if values were taken as they are.
@@ -298,15 +297,24 @@ struct InvalidationTests {
     let b = try world.sidecar()
     try world.settle(a, b)
     let client = try a.client()
+    /// A reply that crosses a poll of the sidecar on its way counts as a miss without a lease: asked again.
     func fill(_ ids: ClosedRange<Int>) throws {
-      let leases = try client.pipeline(ids.map { ["NEARSIDE", "LEASE", world.key("product:\($0)")] })
-      let fills = zip(ids, leases).compactMap { id, lease in
-        lease.elements?.last?.text.map { ["NEARSIDE", "FILL", world.key("product:\(id)"), $0, "v"] }
+      var left = ids.map { world.key("product:\($0)") }
+      try eventually("all are stored", within: .seconds(30)) {
+        let leases = try client.pipeline(left.map { ["NEARSIDE", "LEASE", $0] })
+        let tokens = leases.map { $0.elements?.last?.text }
+        let leased = zip(left, tokens).compactMap { key, token in token.map { (key, $0) } }
+        let fills = try client.pipeline(leased.map { ["NEARSIDE", "FILL", $0.0, $0.1, "v"] })
+        let stored = Set(zip(leased, fills).compactMap { $1 == 1 ? $0.0 : nil })
+        left.removeAll { stored.contains($0) }
+        return left.isEmpty
       }
-      #expect(fills.count == ids.count)
-      #expect(try client.pipeline(fills).allSatisfy { $0 == 1 })
-      #expect(
-        try b.client().pipeline(ids.map { ["GET", world.key("product:\($0)")] }).allSatisfy { $0 == "v" })
+      left = ids.map { world.key("product:\($0)") }
+      try eventually("all are seen on the other host", within: .seconds(30)) {
+        let reads = try b.client().pipeline(left.map { ["GET", $0] })
+        left = zip(left, reads).compactMap { $1 == "v" ? nil : $0 }
+        return left.isEmpty
+      }
     }
     func left(_ ids: ClosedRange<Int>) throws -> Int {
       let reads = ids.map { ["GET", world.key("product:\($0)")] }
@@ -359,20 +367,27 @@ struct InvalidationTests {
     try expectGone(world.key("user:by-email:user2@example.com"), world, a)
   }
 
-  @Test("A column that a template names and that goes away is an error that names both")
+  @Test(
+    "A column that a template names and that goes away is told by name, and clears everything until it is back"
+  )
   func lostColumn() throws {
     let world = try World()
     let a = try world.sidecar()
-    try world.psql(
-      "ALTER TABLE users RENAME COLUMN email TO mail; UPDATE users SET name = 'x' WHERE id = 1")
-    try eventually("the trouble is shown") {
-      try a.status()["trouble"] ?? ""
-    } until: {
-      $0.contains("email") && $0.contains("users")
+    try warm(world.key("user:1"), "before", a)
+    try warm(world.key("user:2"), "before", a)
+    try world.psql("ALTER TABLE users RENAME COLUMN email TO mail; UPDATE users SET name = 'x' WHERE id = 1")
+    try world.settle(a)
+    try eventually("nothing is left") {
+      try a.get(world.key("user:1")) == nil && a.get(world.key("user:2")) == nil
     }
-    // Nothing is served from a near cache that may have missed something.
-    try eventually("reads are not near") { try !a.hasNear(world.key("user:1")) }
-    try world.psql("ALTER TABLE users RENAME COLUMN mail TO email")
-    try warm(world.key("user:1"), "after", a)
+    let told = a.log.split(separator: "\n").filter { $0.contains("email") && $0.contains("users") }
+    #expect(!told.isEmpty, "the log: \(a.log)")
+    #expect(told.contains { $0.contains("error") || $0.contains("warning") })
+    try world.psql("ALTER TABLE users RENAME COLUMN mail TO email; UPDATE users SET name = 'y' WHERE id = 1")
+    try world.settle(a)
+    try warm(world.key("user:3"), "after", a)
+    try world.psql("UPDATE users SET name = 'z' WHERE id = 3")
+    try world.settle(a)
+    try expectGone(world.key("user:3"), world, a)
   }
 }

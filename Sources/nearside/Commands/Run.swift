@@ -65,24 +65,31 @@ struct Run: ParsableCommand {
             clock: { bootClock() }, hear: { mailbox.hear($0) })
         })
     }
-    let waiter = Worker.start("signals") {
-      var signals = sigset_t()
-      sigemptyset(&signals)
-      sigaddset(&signals, SIGTERM)
-      sigaddset(&signals, SIGINT)
-      var caught: Int32 = 0
-      sigwait(&signals, &caught)
-      Logger(label: "nearside").notice("stopping on signal \(caught)")
-      stop.set()
-      mailbox.stop()
-    }
+    let waiter = Worker.start("signals") { Self.waitForSignal(stop, mailbox) }
     guard waiter != nil, threads.allSatisfy({ $0 != nil }) else {
       Output.error("Cannot start a thread: the system refuses one. Raise the limit of processes.")
       throw ExitCode(ExitStatus.bug)
     }
     loop.run()
     for thread in threads { thread?.join() }
-    waiter?.join()
+  }
+
+  /// Stops everything at SIGTERM or SIGINT. What has not ended 10 s later, or at a second signal, is left to the
+  /// end of the process: the tail may be waiting for a slot that PostgreSQL creates only once all writers of
+  /// that moment have finished.
+  private static func waitForSignal(_ stop: StopSignal, _ mailbox: LoopMailbox) {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGTERM)
+    sigaddset(&signals, SIGINT)
+    var caught: Int32 = 0
+    sigwait(&signals, &caught)
+    Logger(label: "nearside").notice("stopping on signal \(caught)")
+    stop.set()
+    mailbox.stop()
+    var limit = timespec(tv_sec: 10, tv_nsec: 0)
+    sigtimedwait(&signals, nil, &limit)
+    _exit(0)
   }
 
   /// One descriptor for each client: the soft limit, often 1024, goes up to what the hard one allows.
