@@ -71,18 +71,3 @@ final class RawClient {
     }
   }
 }
-
-/// Bytes as a text in which every byte can be told: those that are no printable ASCII as `\\xff`, ends of
-/// lines as `\\r\\n`.
-func text(_ bytes: some Sequence<UInt8>) -> String {
-  var out = ""
-  for byte in bytes {
-    switch byte {
-    case 13: out += "\\r"
-    case 10: out += "\\n"
-    case 32...126: out.unicodeScalars.append(UnicodeScalar(byte))
-    default: out += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-    }
-  }
-  return out
-}
