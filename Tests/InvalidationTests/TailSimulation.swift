@@ -363,16 +363,17 @@ struct TailSimulation {
       }
     }
     for key in 0..<ModelRedis.keys {
+      let change = log.lastChange(of: key, through: meta.applied)
+      if change > max(meta.floor, meta.fences[key]) {
+        violation = "W is \(meta.applied), and key \(key) was not cleared for the change of \(change)"
+      }
       guard let value = redis.values[key] else { continue }
       if value.generation != meta.generation {
         if meta.cleared == meta.generation {
           violation = "key \(key) survives from generation \(value.generation) in a cleared one"
         }
-      } else {
-        let change = log.lastChange(of: key, through: meta.applied)
-        if change > value.contains {
-          violation = "W is \(meta.applied), and key \(key) still lacks the change of \(change)"
-        }
+      } else if change > value.contains {
+        violation = "W is \(meta.applied), and key \(key) still lacks the change of \(change)"
       }
     }
   }
