@@ -70,20 +70,24 @@ struct ClientTests {
   @Test("a lease is told as a token and read back, and nothing else is one")
   func leaseTokens() {
     let lease = Lease(
-      generation: Generation(0x0123_4567_89ab_cdef), stamp: Stamp(visible: LSN(0x16_b374_8000), deletions: 77))
+      generation: Generation(0x0123_4567_89ab_cdef), stamp: Stamp(visible: LSN(0x16_b374_8000), deletions: 77)
+    )
     let token = EventLoop.token(lease)
     #expect(token == "0123456789abcdef00000016b3748000000000000000004d")
     func read(_ text: String) -> Lease? { Array(text.utf8).withUnsafeBytes { EventLoop.lease(token: $0) } }
     #expect(read(token) == lease)
     #expect(read(token.uppercased()) == lease)
-    for wrong in ["", String(token.dropLast()), token + "0", "g" + token.dropFirst(), "+" + token.dropFirst(),
-      String(repeating: "é", count: 24), String(repeating: " ", count: 48)]
-    { #expect(read(wrong) == nil, "\(wrong)") }
+    for wrong in [
+      "", String(token.dropLast()), token + "0", "g" + token.dropFirst(), "+" + token.dropFirst(),
+      String(repeating: "é", count: 24), String(repeating: " ", count: 48),
+    ] { #expect(read(wrong) == nil, "\(wrong)") }
   }
 
   // MARK: SET's options, as far as a near copy must know them
 
-  private func options(_ words: String...) -> (isPlain: Bool, returnsOld: Bool, milliseconds: Int?, value: String?) {
+  private func options(_ words: String...) -> (
+    isPlain: Bool, returnsOld: Bool, milliseconds: Int?, value: String?
+  ) {
     let bytes = encode(words.map { Array($0.utf8) })
     return bytes.withUnsafeBytes { all in
       var parser = RequestParser()
@@ -114,12 +118,14 @@ struct ClientTests {
 
   @Test("a SET with a condition, or with a time that Redis may refuse, is not plain")
   func otherSets() {
-    for words in [["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EXAT", "10"], ["PXAT", "10"], ["EX"], ["EX", "x"],
+    for words in [
+      ["NX"], ["XX"], ["GET"], ["KEEPTTL"], ["EXAT", "10"], ["PXAT", "10"], ["EX"], ["EX", "x"],
       ["EX", "0"], ["EX", "-1"], ["PX", "0"], ["PX", "9223372036854775807"], ["EX", "9223372036854775807"],
-      ["FOO"]]
-    {
+      ["FOO"],
+    ] {
       let bytes = ["SET", "k", "v"] + words
-      let seen = bytes.count == 4 ? options("SET", "k", "v", words[0]) : options("SET", "k", "v", words[0], words[1])
+      let seen =
+        bytes.count == 4 ? options("SET", "k", "v", words[0]) : options("SET", "k", "v", words[0], words[1])
       #expect(!seen.isPlain, "\(words)")
     }
     #expect(options("SET", "k", "v", "GET").returnsOld)
