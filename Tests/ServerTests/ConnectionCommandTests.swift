@@ -28,7 +28,8 @@ struct ConnectionCommandTests {
     #expect(try client.answer("HELLO", "3") == Self.hello(3, 1))
     #expect(try client.answer("GET", "user:1") == #"_\r\n"#)
     #expect(try client.answer("HELLO") == Self.hello(3, 1))
-    #expect(try client.answer("hello", "2", "AUTH", "default", "secret", "SETNAME", "app") == Self.hello(2, 1))
+    #expect(
+      try client.answer("hello", "2", "AUTH", "default", "secret", "SETNAME", "app") == Self.hello(2, 1))
     #expect(try client.answer("CLIENT", "GETNAME") == #"$3\r\napp\r\n"#)
     #expect(try client.answer("GET", "user:1") == #"$-1\r\n"#)
     let other = try RawClient(sidecar.path)
@@ -92,8 +93,10 @@ struct ConnectionCommandTests {
       (["CONFIG", "GET", "databases"], #"*2\r\n$9\r\ndatabases\r\n$2\r\n16"#),
       (["config", "get", "save"], #"*2\r\n$4\r\nsave\r\n$0\r\n"#),
       (["CONFIG", "GET", "nosuch"], "*0"),
-      (["CONFIG", "GET", "Timeout", "nosuch", "maxmemory-policy"],
-        #"*4\r\n$7\r\nTimeout\r\n$1\r\n0\r\n$16\r\nmaxmemory-policy\r\n$11\r\nallkeys-lru"#),
+      (
+        ["CONFIG", "GET", "Timeout", "nosuch", "maxmemory-policy"],
+        #"*4\r\n$7\r\nTimeout\r\n$1\r\n0\r\n$16\r\nmaxmemory-policy\r\n$11\r\nallkeys-lru"#
+      ),
       (["CONFIG", "GET"], "-ERR wrong number of arguments for 'config|get' command"),
       (["CONFIG", "SET", "a", "b"], "-NOPERM this command is not available through Nearside: 'config|set'"),
       (["COMMAND"], "*0"), (["COMMAND", "COUNT"], ":0"), (["COMMAND", "DOCS"], "*0"),
@@ -150,8 +153,9 @@ struct ConnectionCommandTests {
   func inline() throws {
     let (sidecar, client) = try start()
     defer { sidecar.stop() }
-    #expect(text(try client.answer(bytes(#"get user:1\r\nset user:1 "a b"\r\nget user:1\r\n"#)))
-      == #"$-1\r\n+OK\r\n$3\r\na b\r\n"#)
+    #expect(
+      text(try client.answer(bytes(#"get user:1\r\nset user:1 "a b"\r\nget user:1\r\n"#)))
+        == #"$-1\r\n+OK\r\n$3\r\na b\r\n"#)
   }
 
   @Test("bytes of every kind get Redis's own answer", arguments: Recorded.groups(RecordedProtocol.text)[0])

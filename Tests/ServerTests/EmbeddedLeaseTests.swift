@@ -217,7 +217,10 @@ struct EmbeddedLeaseTests {
       (["user:1", token, "v", "PX"], "ERR syntax error"),
       (["user:1", token, "v", "PX", "0"], "ERR invalid expire time in 'nearside' command"),
       (["user:1", token, "v", "PX", "x"], "ERR invalid expire time in 'nearside' command"),
-      (["other:1", token, "v"], "ERR Nearside: no mapping covers this key and no Redis is configured to hold it"),
+      (
+        ["other:1", token, "v"],
+        "ERR Nearside: no mapping covers this key and no Redis is configured to hold it"
+      ),
     ] {
       #expect(try client.answer(["NEARSIDE", "FILL"] + words) == #"-\#(error)\r\n"#)
     }
@@ -445,7 +448,8 @@ struct EmbeddedLeaseTests {
     #expect(try client.answer("NEARSIDE", "WAIT", "FF/0", "0") == #":0\r\n"#)
     #expect(try client.answer("NEARSIDE", "WAIT", "FF/0", "20") == #":0\r\n"#)
     #expect(
-      try client.answer("NEARSIDE", "WAIT", "x") == #"-ERR Nearside: a position is written like 0/16B3748\r\n"#)
+      try client.answer("NEARSIDE", "WAIT", "x")
+        == #"-ERR Nearside: a position is written like 0/16B3748\r\n"#)
     let waiter = try RESPClient(sidecar.path)
     try waiter.send(["NEARSIDE", "WAIT", LSN(tail.position.rawValue + 1).description, "60000"])
     try waiter.send(["ECHO", "behind it"])

@@ -94,10 +94,13 @@ struct Story {
     "+5", "1.5", " 1", "99999999999999999999", "3",
   ]
   private static let values = [
-    "v", "", "10", "-5", "hello world", "9223372036854775807", "abc\r\ndef", String(repeating: "x", count: 300),
+    "v", "", "10", "-5", "hello world", "9223372036854775807", "abc\r\ndef",
+    String(repeating: "x", count: 300),
     "007", "3.5",
   ]
-  private static let setOptions = ["nx", "xx", "get", "keepttl", "ex", "px", "exat", "pxat", "persist", "foo"]
+  private static let setOptions = [
+    "nx", "xx", "get", "keepttl", "ex", "px", "exat", "pxat", "persist", "foo",
+  ]
   private static let expiryOptions = [
     [], [], ["nx"], ["xx"], ["gt"], ["lt"], ["xx", "gt"], ["nx", "lt"], ["gt", "lt"], ["bar"], ["lt", "xx"],
   ]
@@ -144,7 +147,10 @@ struct Story {
     case 12..<15:
       let number = pick(Self.numbers, &random)
       command = pick(
-        [["append", key, value], ["incr", key], ["decr", key], ["incrby", key, number], ["decrby", key, number]],
+        [
+          ["append", key, value], ["incr", key], ["decr", key], ["incrby", key, number],
+          ["decrby", key, number],
+        ],
         &random)
     case 15..<18:
       command =
@@ -158,7 +164,8 @@ struct Story {
             [], ["persist"], ["ex", time], ["px", time], ["exat", time], ["pxat", time], ["ex"],
             ["persist", "ex", "5"], ["nx"], ["keepttl"], ["ex", "5", "ex", "7"], ["ex", "5", "px", "7"],
           ], &random)
-    default: command = pick([["del", key], ["unlink", key, key], ["getdel", key], ["persist", key]], &random)
+    default:
+      command = pick([["del", key], ["unlink", key, key], ["getdel", key], ["persist", key]], &random)
     }
     // Whether it really removed is for Redis to say; that it may have is enough.
     isRemoved = ["del", "unlink", "getdel"].contains(command[0]) || Self.mayBePast(command)

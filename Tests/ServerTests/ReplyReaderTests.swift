@@ -16,7 +16,8 @@ struct ReplyReaderTests {
   ]
 
   /// Lengths of the replies found, and how many bytes are left.
-  private func scan(_ pieces: some Sequence<ArraySlice<UInt8>>) -> (lengths: [Int], waiting: Int, isBad: Bool) {
+  private func scan(_ pieces: some Sequence<ArraySlice<UInt8>>) -> (lengths: [Int], waiting: Int, isBad: Bool)
+  {
     var scanner = ReplyScanner()
     var buffer: [UInt8] = []
     var lengths: [Int] = []

@@ -51,7 +51,8 @@ struct Cutter {
 struct RequestParserTests {
   static let pipelines: [[UInt8]] = [
     encode([Array("PING".utf8)]),
-    encode([Array("SET".utf8), Array("user:1".utf8), []]) + encode([Array("GET".utf8), Array("user:1".utf8)]),
+    encode([Array("SET".utf8), Array("user:1".utf8), []])
+      + encode([Array("GET".utf8), Array("user:1".utf8)]),
     encode([Array("ECHO".utf8), bytes(#"a\r\n*1\r\n$4\r\nPING\r\n"#)]) + encode([Array("PING".utf8)]),
     bytes(#"*0\r\n*-1\r\n\r\nPING\r\n*1\r\n$4\r\nPING\r\n"#),
     bytes(#"  echo "a b"  'c'\x09d\n*2\r\n$1\r\n\r\r\n$2\r\n\r\n\r\n"#),
