@@ -79,7 +79,9 @@ struct ReplyHead {
     default: kind = .malformed
     }
     guard kind == .bulk || kind == .aggregate else { return }
-    guard let number = RequestParser.number(base + start + 1, at - start - 1), number >= -1 else {
+    guard let number = RequestParser.number(base + start + 1, at - start - 1), number >= -1,
+      number <= 1 << 40
+    else {
       kind = .malformed
       return
     }
