@@ -30,7 +30,7 @@ extension EventLoop {
     case .read(let absent): executeRead(request, spec?.name ?? "", absent, slot)
     case .replace: executeReplace(request, spec?.name ?? "", slot)
     case .replaceMany: executeReplaceMany(request, slot)
-    case .merge: executeMerge(request, slot)
+    case .merge: executeMerge(request, spec?.name ?? "", slot)
     case .remove: executeRemove(request, spec?.name ?? "", slot)
     case .expiry: executeExpiry(request, spec?.name ?? "", slot)
     default: executePass(request, spec?.name ?? "", slot)

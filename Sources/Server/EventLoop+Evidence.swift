@@ -85,6 +85,7 @@ extension EventLoop {
   mutating func noteMiss(_ key: GovernedKey, lease: Lease?) {
     let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
     ledger.missed(hash, lease: lease, at: now)
+    misses.append((hash, lease))
   }
 
   func governedKey(_ key: UnsafeRawBufferPointer) -> GovernedKey? {

@@ -40,6 +40,8 @@ public struct EventLoop: ~Copyable {
   /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
   /// such a write must not be kept near after it.
   var localWrites = [UInt32](repeating: 0, count: 4096)
+  /// The misses answered in this poll, with their keys in the ledger.
+  var misses: [(key: UInt64, lease: Lease?)] = []
   var counters = Counters()
   var tail = TailReport(role: .waiting, trouble: "starting")
   var redisVersion = "7.0.0"
@@ -151,6 +153,7 @@ public struct EventLoop: ~Copyable {
       // Clients that this poll did not name had nothing waiting when it began. With a full table that cannot
       // be said of the others.
       if count >= 0, count < 512 { wholePoll = Arrivals.WholePoll(number: poll, began: began) }
+      dateMisses()
       poll += 1
       tick()
       writeDirty()
@@ -333,12 +336,23 @@ public struct EventLoop: ~Copyable {
       _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
     }
     connectUpstreams()
+    giveUpSilentUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
       ledgerStore.touch(now: now)
     }
     releaseWaiters()
     askForGeneration()
+  }
+
+  /// Misses were dated by the poll in which they were answered. If the answers went out much later, since the
+  /// process was stopped for example, they are dated again.
+  private mutating func dateMisses() {
+    if !misses.isEmpty, clock().since(now) > 10_000_000 {
+      let late = clock()
+      for miss in misses { ledger.missed(miss.key, lease: miss.lease, at: late) }
+    }
+    misses.removeAll(keepingCapacity: misses.capacity <= 4096)
   }
 
   /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
@@ -376,7 +390,7 @@ public struct EventLoop: ~Copyable {
     case .none: return true
     case .drain: return clients[slot].owed.isEmpty
     case .position(let position, let deadline):
-      let reached = appliedPosition >= position
+      let reached = hasApplied(position)
       guard reached || now >= deadline else { return false }
       clients[slot].reply { $0.integer(reached ? 1 : 0) }
       return true
