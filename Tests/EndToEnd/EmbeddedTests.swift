@@ -49,6 +49,8 @@ struct EmbeddedTests {
     let client = try sidecar.client()
     try fillAside(client, world.key("user:1"), "one")
     try world.psql("BEGIN; UPDATE users SET name = 'x' WHERE id = 1; ROLLBACK;")
+    try world.settle(sidecar)
+    #expect(try client.call("GET", world.key("user:1")) == "one")
   }
 
   @Test("TRUNCATE drops everything, unless the table's \"on\" leaves it out")
