@@ -45,8 +45,8 @@ extension EventLoop {
       default: false
       }
     guard holdsNear, settings.staleness.beyond != .serve else { return nil }
-    if let evidence = read.nearEvidence, now.since(evidence) <= settings.staleness.bound { return nil }
-    return "TRYAGAIN Nearside: Redis took longer to answer than cached values may wait; try again"
+    if let evidence = read.nearEvidence, clock().since(evidence) <= settings.staleness.bound { return nil }
+    return Client.waitedTooLong
   }
 
   private mutating func finishGet(
@@ -202,9 +202,12 @@ extension EventLoop {
   mutating func settle(_ slot: Int?, _ write: (inout IOBuffer, Bool) -> Void) {
     guard let slot else { return }
     let resp3 = clients[slot].resp3
-    clients[slot].settle { write(&$0, resp3) }
+    clients[slot].settle(bound: waitBound) { write(&$0, resp3) }
     markDirty(slot)
   }
+
+  /// How old the evidence of near values may be when Redis has answered what is before them.
+  var waitBound: UInt64 { settings.staleness.beyond == .serve ? .max : settings.staleness.bound }
 }
 
 extension EventLoop.Judgement {
