@@ -33,6 +33,16 @@ public struct Diagnostic: Hashable, Sendable {
   }
 }
 
+extension Diagnostic {
+  init(
+    _ severity: Severity = .error, at place: SourcePlace?, code: ConfigurationCode, path: String = "",
+    message: String, suggestion: String? = nil
+  ) {
+    self.init(
+      severity, at: place, code: code.rawValue, path: path, message: message, suggestion: suggestion)
+  }
+}
+
 /// The codes of the diagnostics that reading a configuration can give.
 public enum ConfigurationCode: String, Sendable, CaseIterable {
   case syntax = "json-syntax"

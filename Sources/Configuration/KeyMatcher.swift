@@ -1,8 +1,8 @@
 /// Tells which template covers a key, on the path of every read: no allocation, and one comparison for a
 /// key outside the namespace.
 ///
-/// A column stands for one or more bytes other than `:`, `{`, `}`, space and control bytes, since values are
-/// percent-encoded before they enter a key. Where several templates match, the one with the most literal
+/// A column stands for any bytes, or none, other than `:`, `{`, `}`, space and control bytes, since values are
+/// percent-encoded before they enter a key; an empty text is a value like any other. Where several templates match, the one with the most literal
 /// characters wins, and of equals the first.
 ///
 /// No backtracking is needed. Each literal between two columns is taken at its first possible place: if a
@@ -40,7 +40,6 @@ public struct KeyMatcher: Sendable {
     for (index, template) in templates.enumerated() {
       let firstPiece = pieces.count
       let firstByte = bytes.count
-      var columns = 0
       var literals = 0
       var open = Piece(start: Int32(bytes.count), count: 0)
       for part in template.parts {
@@ -52,13 +51,12 @@ public struct KeyMatcher: Sendable {
         case .column:
           pieces.append(open)
           open = Piece(start: Int32(bytes.count), count: 0)
-          columns += 1
         }
       }
       pieces.append(open)
       let pattern = Pattern(
         index: Int32(index), firstPiece: Int32(firstPiece), pieces: Int32(pieces.count - firstPiece),
-        shortest: Int32(bytes.count - firstByte + columns), isPrefix: template.isPrefix)
+        shortest: Int32(bytes.count - firstByte), isPrefix: template.isPrefix)
       patterns.append((pattern, literals))
     }
     patterns.sort { ($0.literals, $1.pattern.index) > ($1.literals, $0.pattern.index) }
@@ -88,18 +86,18 @@ public struct KeyMatcher: Sendable {
     let anchored = pattern.isPrefix ? last + 1 : last
     for index in Int(pattern.firstPiece) + 1..<anchored {
       let piece = pieces[index]
-      // The column takes a byte, then more of them until the literal fits.
-      repeat {
+      // The column takes bytes until the literal fits.
+      while !holds(piece, key, at) {
         guard at < key.count, Self.mayStandInValue(key[at]) else { return false }
         at += 1
-      } while !holds(piece, key, at)
+      }
       at += Int(piece.count)
     }
     if pattern.isPrefix { return true }
 
     let piece = pieces[last]
     let tail = key.count - Int(piece.count)
-    guard tail > at, holds(piece, key, tail) else { return false }
+    guard tail >= at, holds(piece, key, tail) else { return false }
     while at < tail {
       guard Self.mayStandInValue(key[at]) else { return false }
       at += 1

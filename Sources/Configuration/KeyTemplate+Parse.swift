@@ -23,7 +23,8 @@ extension KeyTemplate {
       TemplateError(place: source.place(range), message: message, suggestion: suggestion)
     }
     guard !scalars.isEmpty else {
-      throw TemplateError(place: source.place, message: "a key template is empty; write it like \"user:{id}\"")
+      throw TemplateError(
+        place: source.place, message: "a key template is empty; write it like \"user:{id}\"")
     }
     while at < scalars.count {
       switch scalars[at] {
@@ -119,14 +120,16 @@ extension KeyTemplate {
   }
 
   /// An anchored Lua pattern that matches at least every key of this template: `prefix` and the literal text
-  /// as they are, a column as `[^:]+`.
+  /// as they are, a column as `[^:]*`.
   /// Source: Lua 5.1 reference manual, 5.4.1 "Patterns".
   public func luaPattern(prefix: String) -> String {
     var out = "^"
     func literal(_ text: String) {
       for scalar in text.unicodeScalars {
         // Bytes beyond ASCII mean themselves in a pattern, and a % between them would tear a character.
-        if scalar.value < 0x80, !isWord(UInt8(truncatingIfNeeded: scalar.value)) || scalar == "_" { out += "%" }
+        if scalar.value < 0x80, !isWord(UInt8(truncatingIfNeeded: scalar.value)) || scalar == "_" {
+          out += "%"
+        }
         out.unicodeScalars.append(scalar)
       }
     }
@@ -134,7 +137,7 @@ extension KeyTemplate {
     for part in parts {
       switch part {
       case .literal(let text): literal(text)
-      case .column: out += "[^:]+"
+      case .column: out += "[^:]*"
       }
     }
     return isPrefix ? out : out + "$"

@@ -31,6 +31,11 @@ extension OptionLoader {
         "a durable slot needs Redis, where its sidecars keep what they know; without Redis write "
           + "\"temporary\" or leave this out")
     }
+    if mode == .temporary, hasRedis, let given {
+      error(
+        given.0.place, .badValue, given.1,
+        "with Redis the sidecars of a namespace share one durable slot; write \"durable\" or leave this out")
+    }
     let name = name("postgres.slot.name", in: section)
     if let name, mode == .temporary, name.text.utf8.count > 54 {
       error(
@@ -108,6 +113,7 @@ extension OptionLoader {
     if url.utf8.contains(0) { return "a connection string has no zero bytes" }
     if url.isEmpty || url.hasPrefix("postgresql://") || url.hasPrefix("postgres://") { return nil }
     if url.firstRange(of: "://") == nil, url.contains("=") { return nil }
-    return "a PostgreSQL URL begins with postgresql://; libpq's other form is \"host=db.internal dbname=shop\""
+    return
+      "a PostgreSQL URL begins with postgresql://; libpq's other form is \"host=db.internal dbname=shop\""
   }
 }

@@ -81,7 +81,9 @@ extension OptionLoader {
     guard (1...2).contains(parts.count), areNames else {
       error(
         text.place, .badValue, steps,
-        "\(text.shown) is not a table's name; write it as the catalogue has it, like \"users\" or \"shop.users\"")
+        "\(text.shown) is not a table's name; write it as the catalogue has it, like \"users\" or "
+          + "\"shop.users\""
+      )
       return nil
     }
     return parts.count == 2 ? (parts[0], parts[1]) : ("public", parts[0])
@@ -99,7 +101,8 @@ extension OptionLoader {
     var found: [KeyTemplate] = []
     for (index, element) in elements.enumerated() {
       let steps = steps + [.index(index)]
-      guard let text = text(element, option: option + Self.element, steps: steps), let next = template(text, steps)
+      guard let text = text(element, option: option + Self.element, steps: steps),
+        let next = template(text, steps)
       else { continue }
       if found.contains(where: { $0.text == next.text }) {
         warn(next.place, .givenTwice, steps, "this template stands twice in this list")
@@ -191,7 +194,9 @@ extension OptionLoader {
   }
 
   private mutating func cacheNear(_ cache: Section?, global: NearSettings) -> CacheRule.NearRule? {
-    guard let (node, steps) = find("caches.*.near", in: cache) else { return CacheRule.NearRule(ttl: global.ttl) }
+    guard let (node, steps) = find("caches.*.near", in: cache) else {
+      return CacheRule.NearRule(ttl: global.ttl)
+    }
     if node.bool == false { return nil }
     let section = open(node, option: "caches.*.near", steps: steps)
     return CacheRule.NearRule(ttl: durationIfAny("caches.*.near.ttl", in: section) ?? global.ttl)

@@ -25,7 +25,8 @@ struct OptionLoader {
       Diagnostic(at: place, code: code, path: renderedPath(steps), message: message, suggestion: suggestion))
   }
 
-  mutating func warn(_ place: SourcePlace?, _ code: ConfigurationCode, _ steps: [PathStep], _ message: String) {
+  mutating func warn(_ place: SourcePlace?, _ code: ConfigurationCode, _ steps: [PathStep], _ message: String)
+  {
     diagnostics.append(
       Diagnostic(.warning, at: place, code: code, path: renderedPath(steps), message: message))
   }
@@ -76,7 +77,8 @@ struct OptionLoader {
         $0.name == member.key && $0.parent != option && !$0.path.contains("*")
       }
       if let elsewhere {
-        message += elsewhere.parent.isEmpty
+        message +=
+          elsewhere.parent.isEmpty
           ? "; it belongs at the top level of the file" : "; it belongs in \(quoted(elsewhere.parent))"
       } else {
         message += "; the keys here are " + names.map(quoted).joined(separator: ", ")
@@ -155,7 +157,9 @@ struct OptionLoader {
     guard letters, (1...longest).contains(text.text.utf8.count) else {
       error(
         text.place, .badValue, steps,
-        "\(text.shown) cannot be this name, which has 1 to \(longest) lower-case letters, digits and underscores")
+        "\(text.shown) cannot be this name, which has 1 to \(longest) lower-case letters, digits and "
+          + "underscores"
+      )
       return nil
     }
     return text
@@ -188,7 +192,8 @@ struct OptionLoader {
   }
 
   mutating func durationIfAny(_ path: String, in section: Section?) -> UInt64? {
-    measure(path, in: section, Units.duration, what: "a duration", like: ["2s", "250ms"], units: ["ms", "s"])
+    measure(
+      path, in: section, Units.duration, what: "a duration", like: ["2s", "250ms"], units: ["ms", "s"])
   }
 
   /// Bytes; the table's default if the option is absent or wrong.
@@ -207,7 +212,8 @@ struct OptionLoader {
     guard let text = text(node, option: path, steps: steps) else { return fallback }
     if let mode = Units.fileMode(text.text) { return mode }
     error(
-      text.place, .badValue, steps, text.isExpanded ? "\(text.shown) is not a file mode" : Self.modeHint(text.text)
+      text.place, .badValue, steps,
+      text.isExpanded ? "\(text.shown) is not a file mode" : Self.modeHint(text.text)
     )
     return fallback
   }

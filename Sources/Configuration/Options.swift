@@ -63,8 +63,8 @@ extension ConfigurationOption {
 
     .init(
       "postgres", .sectionOr(.secret),
-      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else libpq's "
-        + "own PG* variables."),
+      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else "
+        + "libpq's own PG* variables."),
     .init(
       "postgres.url", .secret,
       "A libpq connection string or URL. Default: the environment variable DATABASE_URL, else libpq's own "
@@ -80,13 +80,13 @@ extension ConfigurationOption {
         + "Default: nearside_<namespace>, without a namespace nearside."),
     .init(
       "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
-      "durable: one slot for all sidecars of the namespace. temporary: one for each sidecar, gone with its "
-        + "connection. Default: durable with Redis, temporary without (the only mode there)."),
+      "durable: one slot for all sidecars of the namespace, the only mode with Redis and the default there. "
+        + "temporary: one for each sidecar, gone with its connection, the only mode without Redis."),
 
     .init(
       "redis", .sectionOr(.secret),
-      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, else "
-        + "no Redis, and values live in this host's near cache only."),
+      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, "
+        + "else no Redis, and values live in this host's near cache only."),
     .init(
       "redis.url", .secret,
       "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
@@ -125,14 +125,16 @@ extension ConfigurationOption {
         + "aged: it fills a miss that lies a whole window back, for values that are written through. off: it "
         + "is answered and not stored."),
     .init(
-      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."),
+      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."
+    ),
 
     .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
     .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
     .init("journal.size", .size, default: "16MiB", "How large it may grow."),
 
     .init("log", .section, "The log."),
-    .init("log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
+    .init(
+      "log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
     .init(
       "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
       "auto is text on a terminal and JSON otherwise."),

@@ -102,10 +102,13 @@ struct RedisURL {
       portText = address[address.index(after: colon)...]
     }
     guard !host.isEmpty, host.unicodeScalars.allSatisfy({ $0 != " " && $0 != "%" && !isControl($0) }) else {
-      throw Failure(message: "the host is missing or malformed in this Redis URL")
+      throw Failure(
+        message: "the host is missing or malformed in this Redis URL; "
+          + "in a password, / is written %2F, : %3A and @ %40")
     }
     guard let portText else { return (String(host), 6379) }
-    guard portText.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(portText), port > 0 else {
+    guard portText.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let port = UInt16(portText), port > 0
+    else {
       throw Failure(
         message: "the port of this Redis URL is not a number from 1 to 65535; "
           + "in a password, / is written %2F, : %3A and @ %40; an IPv6 address stands in brackets")
@@ -128,7 +131,8 @@ struct RedisURL {
         continue
       }
       guard let high = rest.popFirst().flatMap(hexDigit), let low = rest.popFirst().flatMap(hexDigit) else {
-        throw Failure(message: "a % in this Redis URL is not followed by two hexadecimal digits; % itself is %25")
+        throw Failure(
+          message: "a % in this Redis URL is not followed by two hexadecimal digits; % itself is %25")
       }
       bytes.append(high << 4 | low)
     }

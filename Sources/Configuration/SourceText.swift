@@ -21,11 +21,17 @@ public struct SourceText: Sendable {
       return
     }
     var lines = text.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { line in
-      Array(String(decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self).unicodeScalars)
+      Array(
+        String(decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
+          .unicodeScalars)
     }
     var mask = Mask()
     if let node = reading.node ?? reading.partial { mask.visit(node, keys: []) }
-    if reading.node == nil { mask.stopped(reading, in: lines) }
+    if reading.node == nil {
+      mask.stopped(reading, in: lines)
+      // Nobody has read what follows.
+      lines.removeLast(lines.count - min(lines.count, reading.diagnostics.last?.place?.line ?? 0))
+    }
     for (number, hidden) in mask.hidden where lines.indices.contains(number - 1) {
       lines[number - 1] = Self.masked(lines[number - 1], hidden: hidden, shown: mask.shown[number] ?? [])
     }
@@ -83,7 +89,9 @@ public struct SourceText: Sendable {
       if !name.isEmpty, nameEnd == close || (line[nameEnd] == ":" && ["file", "cred"].contains(word)) {
         found.append(at + 1..<close + 2)
       } else if !name.isEmpty, line[nameEnd] == ":" {
-        found.append(at + 1..<nameEnd + 1)
+        let isKnown = line[nameEnd + 1] == "-" || line[nameEnd + 1] == "?"
+        found.append(at + 1..<nameEnd + (isKnown ? 3 : 2))
+        found.append(close + 1..<close + 2)
       }
       at = close + 1
     }
@@ -137,6 +145,7 @@ private struct Mask {
     if key.count == 3, key[0].isEmpty, key[2].drop(while: { $0 == " " }).first == ":",
       ConfigurationOption.all.contains(where: { $0.name == key[1] })
     {
+      shown[stop.line, default: []].append(from..<from + key[1].unicodeScalars.count + 2)
       from += key[1].unicodeScalars.count + 2
     }
     hidden[stop.line, default: []].append(Hidden(columns: from..<line.count + 1, isString: false))

@@ -24,7 +24,9 @@ private func editDistance(_ a: [Unicode.Scalar], _ b: [Unicode.Scalar]) -> Int {
     var next = [i + 1] + Array(repeating: 0, count: b.count)
     for j in b.indices {
       next[j + 1] = min(next[j] + 1, row[j + 1] + 1, row[j] + (a[i] == b[j] ? 0 : 1))
-      if i > 0, j > 0, a[i] == b[j - 1], a[i - 1] == b[j] { next[j + 1] = min(next[j + 1], before[j - 1] + 1) }
+      if i > 0, j > 0, a[i] == b[j - 1], a[i - 1] == b[j] {
+        next[j + 1] = min(next[j + 1], before[j - 1] + 1)
+      }
     }
     before = row
     row = next

@@ -19,20 +19,25 @@ public enum Acquisition: Hashable, Sendable {
     switch reply {
     case .takenOver(let state):
       if slotCreated { return .begin(old: state.generation, reason: "the replication slot is new") }
+      // No script writes that; whoever did, no position in it can be relied upon.
+      if state.visible > state.applied {
+        return .begin(old: state.generation, reason: "the state in Redis contradicts itself")
+      }
       // The hole test. What lies between V and the slot's position will never be sent: somebody else has
       // consumed or advanced the slot, or Redis has lost what was applied. V and not W, because what is
       // applied but perhaps not yet visible may still be read by a loader in its old form.
       if confirmed > state.visible {
         return .begin(
           old: state.generation,
-          reason: "the replication slot stands at \(confirmed), behind what is known to be visible (\(state.visible))")
+          reason: "the replication slot has moved on to \(confirmed), but only changes up to "
+            + "\(state.visible) are known")
       }
       if state.watching {
         return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
       }
       if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
       return .resume(state)
-    case .noState: return .begin(old: nil, reason: "Redis holds no state of this namespace")
+    case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
     case .needsGeneration(let old):
       return .begin(old: old, reason: "PostgreSQL's timeline or the mapping has changed")
     case .otherSystem(let system):
@@ -42,7 +47,8 @@ public enum Acquisition: Hashable, Sendable {
     case .olderTimeline(let timeline):
       return .refuse(
         "The state in Redis has followed PostgreSQL's timeline \(timeline), which is later than the one of the "
-          + "server connected to: that server is an abandoned primary. Point \"postgres\" at the present one.")
+          + "server connected to: that server is an abandoned primary. Point \"postgres\" at the present one."
+      )
     case .applied, .began, .purgeStep, .cleared, .fenced, .regressed, .raced:
       return .refuse("Redis answered a takeover with something else. This is a bug; please report it.")
     }

@@ -1,3 +1,5 @@
+import Configuration
+
 /// One hash for keys, wherever a key is hashed: the near cache (seeded at random for each process, so that
 /// nobody can choose colliding keys), and the fence buckets (a fixed seed, since every sidecar of a fleet
 /// must find the same bucket).
@@ -6,7 +8,7 @@
 /// halves. 7 ns for a key of 30 bytes on the machine that measured it, against 38 for Swift's own Hasher.
 public enum KeyHash {
   /// The number of fence buckets of a namespace. Part of the mapping's hash: it can never differ in a fleet.
-  public static let buckets = 65_536
+  public static let buckets = MappingHash.fenceBuckets
 
   /// The fence bucket of a whole key (namespace included).
   @inlinable public static func bucket(_ key: UnsafeRawBufferPointer) -> Int {

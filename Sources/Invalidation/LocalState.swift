@@ -11,6 +11,8 @@ public struct LocalState: Sendable {
   public private(set) var certificate: Instant?
   /// The generation under which the tail writes: the one that it began.
   private var tailed: Generation?
+  /// When the first step of the present batch was posted: what was heard later is not in it.
+  private var batchPosted = Instant(nanoseconds: 0)
   private var fences = [Stamp](repeating: .zero, count: KeyHash.buckets)
 
   public init() {}
@@ -53,7 +55,8 @@ public struct LocalState: Sendable {
     keys.forEach(evict)
     applied = max(applied, request.applied)
     visible = max(visible, request.visible)
-    if request.beat { certificate = posted }
+    if request.part == 1 { batchPosted = posted }
+    if request.beat { certificate = batchPosted }
     return .applied(W: applied, V: visible, generationAsked: false)
   }
 

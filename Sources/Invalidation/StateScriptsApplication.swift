@@ -159,7 +159,8 @@ extension StateScripts {
           '\\244[\\128-\\143][\\128-\\191]'}) do other=string.gsub(other,sequence..'[\\128-\\191]',' ') end
         local text=cjson.encode(key)
         if string.find(other,'[\\128-\\255]') then
-          text=string.gsub(text,'[\\128-\\255]',function(c) return string.format('\\\\u%04x',string.byte(c)) end)
+          text=string.gsub(text,'[\\128-\\255]',
+            function(c) return string.format('\\\\u%04x',string.byte(c)) end)
         end
         publish(M,ARGV[2],g,m[3],'"table":null,"keys":['..text..'],"part":1,"of":1}')
       end

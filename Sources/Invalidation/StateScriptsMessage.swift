@@ -52,23 +52,29 @@ public struct PublishedMessage: Sendable {
     bytes.append(UInt8(ascii: "\""))
     var at = 0
     while at < text.count {
+      var end = at
+      while end < text.count, text[end] >= 0x20, text[end] < 0x80, text[end] != 0x22, text[end] != 0x5c {
+        end += 1
+      }
+      if end > at {
+        bytes.append(contentsOf: UnsafeRawBufferPointer(rebasing: text[at..<end]))
+        at = end
+        continue
+      }
       let byte = text[at]
-      switch byte {
-      case UInt8(ascii: "\""), UInt8(ascii: "\\"):
+      let length = byte < 0x80 ? 0 : sequenceLength(UnsafeRawBufferPointer(rebasing: text[at...]))
+      if length > 0 {
+        bytes.append(contentsOf: text[at..<at + length])
+        at += length
+        continue
+      }
+      if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
         bytes.append(UInt8(ascii: "\\"))
         bytes.append(byte)
-      case 0x20..<0x80:
-        bytes.append(byte)
-      default:
-        let length = byte < 0x80 ? 0 : sequenceLength(UnsafeRawBufferPointer(rebasing: text[at...]))
-        if length > 0 {
-          bytes.append(contentsOf: text[at..<at + length])
-          at += length
-          continue
-        }
+      } else {
         bytes.append(contentsOf: #"\u00"#.utf8)
-        bytes.append(Self.digits[Int(byte >> 4)])
-        bytes.append(Self.digits[Int(byte & 15)])
+        bytes.append(digits[Int(byte >> 4)])
+        bytes.append(digits[Int(byte & 15)])
       }
       at += 1
     }

@@ -110,7 +110,8 @@ extension StateScripts {
   /// - KEYS: 1 M.
   /// - ARGV: 1 token, 2 g, 3 n as expected, 4 SCAN's cursor (of this connection), 5 MATCH, 6 COUNT, then Lua
   ///   patterns: a key goes if one of them finds something in it (none given: every key that MATCH covers).
-  /// - Replies: [`OK`, the next cursor, number of keys removed]; [`NOSTATE`]; [`FENCED`, g]; [`REGRESSED`, n].
+  /// - Replies: [`OK`, the next cursor, number of keys removed]; [`NOSTATE`]; [`FENCED`, g];
+  ///   [`REGRESSED`, n].
   public static let purge = """
     #!lua flags=allow-oom
     local M=KEYS[1]

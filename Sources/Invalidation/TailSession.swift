@@ -25,13 +25,17 @@ public struct TailSession: ~Copyable {
   private let token: String
   private let server: ServerIdentity
   private let mapping: String
+  private let keysPerStep: Int
+  private let mostPending: Int
   private var count: UInt64 = 0
   private var underWay = UnderWay.nothing
   private var inTransaction = false
   /// Why the end of the open transaction must begin a new generation.
   private var openDoubt: String?
-  /// Why a new generation is due now, and in place of which.
-  private var due: (reason: String, old: Generation?)?
+  /// Why a new generation is due now.
+  private var due: String?
+  /// What the next new generation replaces: the present one, or what was found when there is none yet.
+  private var old: Generation?
   /// The first key of `sending` that has not been sent.
   private var unsent = 0
   /// Where W goes with the last step of `sending`.
@@ -40,6 +44,8 @@ public struct TailSession: ~Copyable {
   private var cursor: String?
   /// Whether the step that returned cursor 0 has been answered: nothing of before is left.
   private var sweepEnded = false
+  /// Whether a batch has gone since the last clearing step.
+  private var sweepHasTurn = false
   private var nextBeat: Instant
   private var lastApply: Instant
   private var nextPurge: Instant
@@ -47,7 +53,7 @@ public struct TailSession: ~Copyable {
   private enum UnderWay: Equatable {
     case nothing
     case apply(last: Bool)
-    case generation(Generation, LSN)
+    case generation(Generation, LSN, reason: String)
     case purge
     case purged
   }
@@ -86,14 +92,19 @@ public struct TailSession: ~Copyable {
   /// Pause between clearing steps: they share Redis with the application.
   static let purgePause: UInt64 = 2_000_000
 
-  /// - Parameter confirmed: the slot's confirmed position, where its stream begins.
+  /// - Parameters:
+  ///   - confirmed: the slot's confirmed position, where its stream begins.
+  ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
+  ///   - mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
-    now: Instant
+    now: Instant, keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
   ) {
     self.token = token
     self.server = server
     self.mapping = mapping
+    self.keysPerStep = keysPerStep
+    self.mostPending = mostPending
     position = confirmed
     target = confirmed
     nextBeat = now
@@ -102,14 +113,16 @@ public struct TailSession: ~Copyable {
     switch acquisition {
     case .resume(let state):
       generation = state.generation
+      old = state.generation
       count = state.count
       applied = state.applied
       visible = state.visible
       cursor = state.cleared ? nil : "0"
-    case .begin(let old, let reason):
+    case .begin(let found, let reason):
       applied = confirmed
       visible = confirmed
-      due = (reason, old)
+      due = reason
+      old = found
     case .refuse(let reason):
       preconditionFailure("a refused sidecar tails nothing: \(reason)")
     }
@@ -123,7 +136,7 @@ public struct TailSession: ~Copyable {
   }
 
   /// Whether the log's reader should pause until more has been sent.
-  public var isFull: Bool { pending.completeCount >= Self.mostPending }
+  public var isFull: Bool { pending.completeCount >= mostPending }
 
   // MARK: The log
 
@@ -152,15 +165,16 @@ public struct TailSession: ~Copyable {
   }
 
   private mutating func beginGeneration(because reason: String) {
-    guard due == nil else { return }
-    due = (reason, generation)
+    due = due ?? reason
   }
 
   // MARK: The state
 
   /// What to do now. `drained`: the log has nothing more at this moment, so waiting would gain nothing.
   public mutating func next(now: Instant, drained: Bool, random: () -> Generation) -> Action {
-    guard underWay == .nothing else { return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)) }
+    guard underWay == .nothing else {
+      return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
+    }
     if let due {
       let new = random()
       // A new generation knows everything up to the position: the keys of what has ended are in it.
@@ -168,15 +182,20 @@ public struct TailSession: ~Copyable {
       sending.removeAll()
       unsent = 0
       keepOpenOnly()
-      underWay = .generation(new, start)
+      // What arises from here on lies beyond the position, and needs another one.
+      self.due = nil
+      underWay = .generation(new, start, reason: due)
       return .send(
         .newGeneration(
-          token: token, old: due.old, new: new, server: server, mapping: mapping, position: start))
+          token: token, old: old, new: new, server: server, mapping: mapping, position: start))
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
-    if sending.isEmpty { takeBatch(now: now, drained: drained) }
+    // Clearing and batches take turns, so that steady changes cannot keep a generation from being cleared.
+    let sweepIsDue = sweepEnded || cursor != nil && now >= nextPurge
+    if sending.isEmpty, !(sweepIsDue && sweepHasTurn) { takeBatch(now: now, drained: drained) }
     if !sending.isEmpty { return step(check, now: now) }
+    sweepHasTurn = false
     if sweepEnded {
       underWay = .purged
       return .send(.purged(check: check))
@@ -187,7 +206,9 @@ public struct TailSession: ~Copyable {
     }
     var until = nextBeat
     if cursor != nil { until = min(until, nextPurge) }
-    if position > applied { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod)) }
+    if position > applied {
+      until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod))
+    }
     return .wait(until: until)
   }
 
@@ -195,7 +216,7 @@ public struct TailSession: ~Copyable {
   private mutating func takeBatch(now: Instant, drained: Bool) {
     let beatDue = now >= nextBeat
     let idleDue = position > applied && now.since(lastApply) >= Self.idlePeriod
-    let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= Self.keysPerStep)
+    let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
     guard beatDue || idleDue || keysDue else { return }
     target = max(position, applied)
     unsent = 0
@@ -206,17 +227,17 @@ public struct TailSession: ~Copyable {
   }
 
   private mutating func step(_ check: WriteCheck, now: Instant) -> Action {
-    let end = min(unsent + Self.keysPerStep, sending.completeCount)
+    let end = min(unsent + keysPerStep, sending.completeCount)
     let chunk = unsent..<end
     let last = end == sending.completeCount
-    let parts = max(1, (sending.completeCount + Self.keysPerStep - 1) / Self.keysPerStep)
+    let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
     let beat = last && now >= nextBeat
     if beat { nextBeat = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod) }
     lastApply = now
     underWay = .apply(last: last)
     let request = ApplyRequest(
       check: check, applied: last ? target : applied, visible: last ? target : visible, fence: target,
-      beat: beat, part: unsent / Self.keysPerStep + 1, parts: parts)
+      beat: beat, part: unsent / keysPerStep + 1, parts: parts)
     unsent = end
     return .apply(request, chunk: chunk)
   }
@@ -227,17 +248,20 @@ public struct TailSession: ~Copyable {
     underWay = .nothing
     switch (request, reply) {
     case (.apply(let last), .applied(let w, let v, let asked)):
-      precondition(w >= applied && v >= visible, "W and V never go back within a generation")
+      // Within a generation neither goes back. A reply comes from outside, so this is no precondition.
+      guard w >= applied, v >= visible, v <= w else { return .over(.regressed) }
       count += 1
       applied = w
       visible = v
-      if last { sending.removeAll() }
+      if last {
+        sending.removeAll()
+        sweepHasTurn = true
+      }
       if asked { beginGeneration(because: "NEARSIDE INVALIDATE ALL") }
       return .goOn
-    case (.generation(let new, let start), .began):
-      let reason = due?.reason ?? ""
-      due = nil
+    case (.generation(let new, let start, let reason), .began):
       generation = new
+      old = new
       count = 0
       applied = start
       visible = start

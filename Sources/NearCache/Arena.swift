@@ -9,9 +9,8 @@
 ///     | list heads, bit maps | block | block | … | block | end mark |
 ///
 /// Places are offsets from the beginning, in units. 0 means none: the list heads lie there.
-@usableFromInline
 struct Arena: ~Copyable {
-  @usableFromInline let mapping: Mapping
+  let mapping: Mapping
   /// The mapping's size in units, the end mark included.
   private let units: UInt32
   /// Which powers of two have a free block.
@@ -41,7 +40,7 @@ struct Arena: ~Copyable {
   /// The most units that one block can have.
   var capacity: UInt32 { units - Self.firstBlock - Self.endMark }
 
-  @inlinable func at(_ offset: UInt32) -> UnsafeMutablePointer<EntryHeader> {
+  func at(_ offset: UInt32) -> UnsafeMutablePointer<EntryHeader> {
     (mapping.base + Int(truncatingIfNeeded: offset) &* 16).assumingMemoryBound(to: EntryHeader.self)
   }
 

@@ -6,35 +6,34 @@ import Invalidation
 /// An entry's key follows the header, and behind the key its reply, ready to be sent:
 ///
 ///     header (40) | key (keyCount) | "$5\r\nhello\r\n" (replyCount) | up to 15 bytes unused
-@usableFromInline
 struct EntryHeader {
   /// The block's size in units of 16 bytes; the highest bit says that it is free.
-  @usableFromInline var sizeAndFlag: UInt32
+  var sizeAndFlag: UInt32
   /// The size of the block that lies before this one in memory, 0 for the first: with it, a block that
   /// becomes free finds its neighbour.
-  @usableFromInline var previousSize: UInt32
+  var previousSize: UInt32
   /// Of an entry: the one inserted after it. Of a free block: the next of its free list. 0: none.
-  @usableFromInline var newer: UInt32
+  var newer: UInt32
   /// Of an entry: the one inserted before it. Of a free block: the previous of its free list. 0: none.
-  @usableFromInline var older: UInt32
+  var older: UInt32
 
   /// Nanoseconds since boot from which on the entry is absent; `never` for an entry without an end.
-  @usableFromInline var expires: UInt64
+  var expires: UInt64
   /// The owner's own number.
-  @usableFromInline var owner: UInt32
-  @usableFromInline var replyCount: UInt32
+  var owner: UInt32
+  var replyCount: UInt32
   /// The upper half of the key's hash: finds the slot of an entry that is to be evicted.
-  @usableFromInline var hashTag: UInt32
-  @usableFromInline var keyCount: UInt16
+  var hashTag: UInt32
+  var keyCount: UInt16
   /// 1 if the entry was found since SIEVE's hand passed it. A byte of its own, so that a hit writes nothing
   /// else.
-  @usableFromInline var visited: UInt8
+  var visited: UInt8
   /// How many bytes of the reply stand before the value: "$5\r\n" is 4.
-  @usableFromInline var valueStart: UInt8
+  var valueStart: UInt8
 
-  @usableFromInline static var count: Int { 40 }
-  @usableFromInline static var never: UInt64 { .max }
-  @usableFromInline static var freeFlag: UInt32 { 0x8000_0000 }
+  static var count: Int { 40 }
+  static var never: UInt64 { .max }
+  static var freeFlag: UInt32 { 0x8000_0000 }
 
   var size: UInt32 { sizeAndFlag & ~Self.freeFlag }
   var isFree: Bool { sizeAndFlag & Self.freeFlag != 0 }
@@ -43,35 +42,35 @@ struct EntryHeader {
 /// An entry that was found. It points into the near cache: use it before the next call that changes the
 /// cache, and do not keep it.
 public struct NearEntry {
-  @usableFromInline let base: UnsafeRawPointer
+  let base: UnsafeRawPointer
 
-  @inlinable init(base: UnsafeRawPointer) { self.base = base }
+  init(base: UnsafeRawPointer) { self.base = base }
 
-  @inlinable var header: UnsafePointer<EntryHeader> { base.assumingMemoryBound(to: EntryHeader.self) }
+  var header: UnsafePointer<EntryHeader> { base.assumingMemoryBound(to: EntryHeader.self) }
 
   /// The whole reply as RESP has it, `$5\r\nhello\r\n`: the same in RESP2 and RESP3.
-  @inlinable public var reply: UnsafeRawBufferPointer {
+  public var reply: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(
       start: base + EntryHeader.count + Int(header.pointee.keyCount), count: Int(header.pointee.replyCount))
   }
 
   /// The length of the value alone, in bytes.
-  @inlinable public var valueCount: Int {
+  public var valueCount: Int {
     Int(header.pointee.replyCount) - Int(header.pointee.valueStart) - 2
   }
 
-  @inlinable public var value: UnsafeRawBufferPointer {
+  public var value: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(
       start: base + EntryHeader.count + Int(header.pointee.keyCount) + Int(header.pointee.valueStart),
       count: valueCount)
   }
 
   /// From when on the entry is absent; nil: it has no end.
-  @inlinable public var expires: Instant? {
+  public var expires: Instant? {
     let instant = header.pointee.expires
     return instant == EntryHeader.never ? nil : Instant(nanoseconds: instant)
   }
 
   /// What the owner handed to `insert`.
-  @inlinable public var tag: UInt32 { header.pointee.owner }
+  public var tag: UInt32 { header.pointee.owner }
 }

@@ -20,10 +20,9 @@ public enum NearCacheError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Anonymous memory straight from the system. A page costs nothing until it is first touched, and
 /// MAP_NORESERVE keeps strict overcommit from charging for it before. Source: mmap(2).
-@usableFromInline
 struct Mapping: ~Copyable {
-  @usableFromInline let base: UnsafeMutableRawPointer
-  @usableFromInline let count: Int
+  let base: UnsafeMutableRawPointer
+  let count: Int
 
   init(count: Int) throws(NearCacheError) {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
@@ -34,6 +33,8 @@ struct Mapping: ~Copyable {
     self.count = count
   }
 
+  // Inlinable because the accessors of the properties that hold a mapping are: without it the optimiser of
+  // Swift 6.3.1 stops with an assertion in a release build.
   deinit { munmap(base, count) }
 
   /// Makes every byte zero again by giving the pages back, without touching one of them.

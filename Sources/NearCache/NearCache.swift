@@ -10,16 +10,17 @@ import Invalidation
 ///
 /// A read batch goes over its keys in passes, so that the memory of one key arrives while the next is looked
 /// at: `hash` and `prefetchSlot` for all, then `prefetchEntry` for all, then `find` for all. None of these
-/// allocates or counts references.
+/// allocates or counts references. They are plain calls, not `@inlinable`: Swift 6.3.1's optimiser stops with an
+/// assertion on the setters of non-copyable fields that inlinable code may reach.
 public struct NearCache: ~Copyable {
-  @usableFromInline let seed: UInt64
-  @usableFromInline var arena: Arena
-  @usableFromInline var table: SlotTable
+  let seed: UInt64
+  var arena: Arena
+  var table: SlotTable
   private var sieve = Sieve()
   private let maxEntry: Int
   private let limit: Int
-  @usableFromInline var hits: UInt64 = 0
-  @usableFromInline var misses: UInt64 = 0
+  var hits: UInt64 = 0
+  var misses: UInt64 = 0
   private var evictions = NearStatistics.Evictions()
 
   /// The least memory that a near cache works in, in bytes.
@@ -53,13 +54,13 @@ public struct NearCache: ~Copyable {
   // MARK: Finding
 
   /// The hash that the other calls want.
-  @inlinable public func hash(_ key: UnsafeRawBufferPointer) -> UInt64 { KeyHash.hash(key, seed: seed) }
+  public func hash(_ key: UnsafeRawBufferPointer) -> UInt64 { KeyHash.hash(key, seed: seed) }
 
   /// First pass: asks the memory for the slot.
-  @inlinable public func prefetchSlot(_ hash: UInt64) { table.prefetch(hash) }
+  public func prefetchSlot(_ hash: UInt64) { table.prefetch(hash) }
 
   /// Second pass: reads the slot and asks the memory for the entry, its first two cache lines.
-  @inlinable public func prefetchEntry(_ hash: UInt64) {
+  public func prefetchEntry(_ hash: UInt64) {
     let tag = SlotTable.tag(hash)
     var index = table.home(tag)
     while true {
@@ -76,7 +77,7 @@ public struct NearCache: ~Copyable {
   }
 
   /// Third pass: the entry under `key`, if there is one and it has not expired. An expired one is removed.
-  @inlinable public mutating func find(
+  public mutating func find(
     _ key: UnsafeRawBufferPointer, hash: UInt64, now: Instant
   ) -> NearEntry? {
     let offset = locate(key, SlotTable.tag(hash))
@@ -97,7 +98,7 @@ public struct NearCache: ~Copyable {
   }
 
   /// The offset of the entry under `key`; 0 if there is none.
-  @inlinable func locate(_ key: UnsafeRawBufferPointer, _ tag: UInt32) -> UInt32 {
+  func locate(_ key: UnsafeRawBufferPointer, _ tag: UInt32) -> UInt32 {
     var index = table.home(tag)
     while true {
       let slot = table.slots[index]
@@ -179,7 +180,7 @@ public struct NearCache: ~Copyable {
     sieve.removeAll()
   }
 
-  @usableFromInline mutating func expire(_ entry: UInt32) {
+  mutating func expire(_ entry: UInt32) {
     _ = drop(entry)
     evictions.expired += 1
   }
@@ -284,34 +285,5 @@ public struct NearCache: ~Copyable {
     if order.count != entries { return "\(entries) entries, \(order.count) in the order of eviction" }
     let slots = (0..<table.count).count { table.slots[$0] != 0 }
     return slots == entries ? nil : "\(entries) entries, \(slots) slots in use"
-  }
-}
-
-/// What a near cache holds, and what became of what it held. Counters run from the start of the process.
-public struct NearStatistics: Hashable, Sendable {
-  public var entries: Int
-  /// Bytes that entries take: headers, keys and replies.
-  public var bytes: Int
-  /// The most that `bytes` can be. What is missing to `limit` are the slots.
-  public var capacity: Int
-  /// The bound that the near cache was given.
-  public var limit: Int
-  /// Calls of `find` that found an entry, whether or not it was served then.
-  public var hits: UInt64
-  public var misses: UInt64
-  public var evictions: Evictions
-
-  /// Why entries left, by how many. An entry that was replaced did not leave.
-  public struct Evictions: Hashable, Sendable {
-    /// To make room.
-    public var size: UInt64 = 0
-    /// Found after their end.
-    public var expired: UInt64 = 0
-    /// Removed one by one: their rows changed, or a client wrote them.
-    public var invalidated: UInt64 = 0
-    /// With everything else.
-    public var flush: UInt64 = 0
-
-    public init() {}
   }
 }

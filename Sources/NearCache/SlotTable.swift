@@ -5,11 +5,10 @@ import CLinux
 ///
 /// A slot's home follows from its tag alone, `tag * count / 2^32`, so deleting an entry moves its successors
 /// back without reading one of them in the arena. Any number of slots will do, not only powers of two.
-@usableFromInline
 struct SlotTable: ~Copyable {
-  @usableFromInline let mapping: Mapping
+  let mapping: Mapping
   /// How many slots there are.
-  @usableFromInline let count: Int
+  let count: Int
   /// How many may be taken: three quarters, so that a probe for an absent key looks at eight slots or so.
   let limit: Int
   private(set) var taken = 0
@@ -22,22 +21,22 @@ struct SlotTable: ~Copyable {
     limit = count / 4 * 3
   }
 
-  @inlinable var slots: UnsafeMutablePointer<UInt64> { mapping.base.assumingMemoryBound(to: UInt64.self) }
+  var slots: UnsafeMutablePointer<UInt64> { mapping.base.assumingMemoryBound(to: UInt64.self) }
 
-  @inlinable static func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
+  static func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
 
-  @inlinable func home(_ tag: UInt32) -> Int {
+  func home(_ tag: UInt32) -> Int {
     Int(truncatingIfNeeded: (UInt64(tag) &* UInt64(truncatingIfNeeded: count)) >> 32)
   }
 
-  @inlinable func next(_ index: Int) -> Int { index &+ 1 == count ? 0 : index &+ 1 }
+  func next(_ index: Int) -> Int { index &+ 1 == count ? 0 : index &+ 1 }
 
   /// The offset in a slot; 0 in an empty one, for the arena's first bytes hold no block.
-  @inlinable static func offset(_ slot: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
+  static func offset(_ slot: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
 
-  @inlinable static func tagOf(_ slot: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: slot >> 32) }
+  static func tagOf(_ slot: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: slot >> 32) }
 
-  @inlinable func prefetch(_ hash: UInt64) { clinux_prefetch(slots + home(Self.tag(hash))) }
+  func prefetch(_ hash: UInt64) { clinux_prefetch(slots + home(Self.tag(hash))) }
 
   var isFull: Bool { taken >= limit }
 

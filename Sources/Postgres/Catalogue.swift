@@ -2,7 +2,8 @@ import Invalidation
 
 /// Reads what `CatalogueTable` holds from the system catalogues.
 ///
-/// Only catalogues that every role may read are used, so that the sidecar's role needs no right on the tables.
+/// Only catalogues that every role may read are used, so that the sidecar's role needs no right on the
+/// tables.
 public enum Catalogue {
   /// Every table of the publication as its changes arrive: plain tables, and of partitioned ones the leaves.
   ///
@@ -60,8 +61,9 @@ public enum Catalogue {
   private static func read(
     _ relations: String, _ parameters: [String?], _ session: borrowing SQLSession
   ) throws(PostgresError) -> [CatalogueTable] {
-    // Row filters and column lists came with version 15. Without publish_via_partition_root only the leaf's own
-    // entry counts, not that of a table above it (documentation of CREATE PUBLICATION, "publish_via_…").
+    // Row filters and column lists came with version 15. Without publish_via_partition_root only the leaf's
+    // own entry counts, not that of a table above it (documentation of CREATE PUBLICATION,
+    // "publish_via_…").
     let limits =
       session.serverVersion >= 150_000
       ? ("pr.prqual IS NOT NULL", "a.attnum = ANY (pr.prattrs::int2[])", "pr.prattrs IS NOT NULL")
@@ -118,8 +120,8 @@ public enum Catalogue {
     return tables
   }
 
-  /// Of `pg_index x` and `pg_class c`: whether x is what the server takes for the replica identity. A deferrable
-  /// or invalid index is none (relcache.c, RelationGetIndexList).
+  /// Of `pg_index x` and `pg_class c`: whether x is what the server takes for the replica identity. A
+  /// deferrable or invalid index is none (relcache.c, RelationGetIndexList).
   static let usableIdentityIndex = """
     x.indisunique AND x.indisvalid AND x.indimmediate AND x.indpred IS NULL
     AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END

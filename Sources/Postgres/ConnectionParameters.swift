@@ -21,8 +21,8 @@ struct ConnectionParameters {
     "client_encoding=UTF8",
   ]
 
-  /// - Throws: `badConnectionString`. The string is never quoted: libpq's own message would repeat the part of
-  ///   a badly encoded password that it took for a port or an option.
+  /// - Throws: `badConnectionString`. The string is never quoted: libpq's own message would repeat the part
+  ///   of a badly encoded password that it took for a port or an option.
   init(
     _ settings: PostgresSettings, purpose: Purpose,
     environment: (String) -> String? = { getenv($0).map { String(cString: $0) } }

@@ -47,6 +47,10 @@ extension PostgresError {
         .connectionsExhausted, "PostgreSQL takes no more connections: \(reason)",
         "Raise max_connections or the limit of the role or database, or close connections.")
     }
+    if lower.contains("the database system is") {
+      return error(
+        .unreachable, "PostgreSQL takes no connections now: \(reason)", "Wait until it does, or see its log.")
+    }
     if lower.contains("authentication failed") || lower.contains("no password supplied")
       || lower.contains("does not exist") && lower.contains("fatal")
       || lower.contains("permission denied for database") || lower.contains("is not permitted to log in")

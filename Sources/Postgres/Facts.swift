@@ -63,7 +63,8 @@ struct TableFacts: Equatable {
       session.serverVersion >= 150_000
       ? """
       OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn WHERE pn.pnpubid = p.oid
-        AND pn.pnnspid IN (SELECT c.relnamespace FROM pg_catalog.pg_class c JOIN self_and_above s ON s.id = c.oid))
+        AND pn.pnnspid IN (
+          SELECT c.relnamespace FROM pg_catalog.pg_class c JOIN self_and_above s ON s.id = c.oid))
       """ : ""
     let rows = try session.query(
       """
@@ -81,7 +82,8 @@ struct TableFacts: Equatable {
       hasHeirs: rows.first?.isTrue("heirs") ?? false)
   }
 
-  /// Why the application's own writes would fail, or stay unseen, once the table is published; empty if it can be.
+  /// Why the application's own writes would fail, or stay unseen, once the table is published; empty if it
+  /// can be.
   var obstacles: [String] {
     guard !relations.isEmpty else { return ["Table \(table) does not exist."] }
     return relations.compactMap { $0.obstacle(asked: table) }

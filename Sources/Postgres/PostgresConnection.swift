@@ -6,8 +6,9 @@ import Glibc
 ///
 /// The handle is in non-blocking mode. `run` waits all the same, with a time limit of the caller's.
 struct PostgresConnection: ~Copyable {
-  /// Frees the handle also where `init` throws.
-  private struct Handle: ~Copyable {
+  /// Frees the handle also where `init` throws. Not private: other modules' optimised code destroys a connection
+  /// in place and then needs the type's symbol.
+  struct Handle: ~Copyable {
     let pointer: OpaquePointer
     deinit { PQfinish(pointer) }
   }

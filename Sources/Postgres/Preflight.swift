@@ -14,11 +14,14 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
   public var what: String
   /// What to do about it, a sentence.
   public var fix: String?
+  /// Whether the role lacks a right.
+  public var isMissingRight: Bool
 
-  public init(_ severity: Severity, _ what: String, fix: String? = nil) {
+  public init(_ severity: Severity, _ what: String, fix: String? = nil, isMissingRight: Bool = false) {
     self.severity = severity
     self.what = what
     self.fix = fix
+    self.isMissingRight = isMissingRight
   }
 
   public var description: String { "\(severity.rawValue): \(what)" + (fix.map { " " + $0 } ?? "") }
@@ -26,7 +29,8 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
 
 /// Looks whether a server is ready for a sidecar. Nothing is changed, and any role may ask.
 public enum PostgresPreflight {
-  /// All findings, errors and warnings mixed, in the order in which one would repair them. Empty: all is well.
+  /// All findings, errors and warnings mixed, in the order in which one would repair them. Empty: all is
+  /// well.
   ///
   /// - Parameter tables: those of the configuration.
   public static func examine(
@@ -71,7 +75,8 @@ public enum PostgresPreflight {
       findings.append(
         Finding(
           .error, "Role \(server.role) has no right to replicate.",
-          fix: "As a superuser, run ALTER ROLE \(quotedIdentifier(server.role)) REPLICATION."))
+          fix: "As a superuser, run ALTER ROLE \(quotedIdentifier(server.role)) REPLICATION.",
+          isMissingRight: true))
     }
     if matches(server.applicationName, standbyNames: server.synchronousStandbyNames) {
       findings.append(
@@ -93,8 +98,8 @@ public enum PostgresPreflight {
       findings.append(
         Finding(
           .error,
-          "Publication \(name) leaves out \(publication.missingActions.joined(separator: ", ")), so such changes "
-            + "would clear no key.",
+          "Publication \(name) leaves out \(publication.missingActions.joined(separator: ", ")), so such "
+            + "changes would clear no key.",
           fix: "Run ALTER PUBLICATION \(quotedIdentifier(name)) SET (publish = '\(SetupPlan.allActions)')."))
     }
     if publication.viaPartitionRoot {
@@ -130,8 +135,8 @@ public enum PostgresPreflight {
         findings.append(
           Finding(
             .error,
-            "Publication \(publication) has a row filter for \(relation.qualifiedName): changes of other rows would "
-              + "clear no key.",
+            "Publication \(publication) has a row filter for \(relation.qualifiedName): changes of "
+              + "other rows would clear no key.",
             fix: "Take the table out of the publication and add it again without WHERE."))
       }
       guard let columns = relation.publishedColumns else { continue }
@@ -147,8 +152,8 @@ public enum PostgresPreflight {
           Finding(
             .error,
             "The column list of publication \(publication) for \(relation.qualifiedName) lacks "
-              + "\(missing.joined(separator: ", ")) of the replica identity, so PostgreSQL refuses the application's "
-              + "own UPDATE and DELETE.",
+              + "\(missing.joined(separator: ", ")) of the replica identity, so PostgreSQL refuses the "
+              + "application's own UPDATE and DELETE.",
             fix: "Take \(quoted) out of the publication and add it again without a column list."))
       }
     }
@@ -177,8 +182,8 @@ public enum PostgresPreflight {
         .warning,
         "max_slot_wal_keep_size is -1: while no sidecar runs, the slot keeps log without limit and could "
           + "fill the server's disk.",
-        "Run ALTER SYSTEM SET max_slot_wal_keep_size = '10GB' and SELECT pg_reload_conf(). A slot that is lost "
-          + "costs Nearside no more than a cold cache.")
+        "Run ALTER SYSTEM SET max_slot_wal_keep_size = '10GB' and SELECT pg_reload_conf(). A slot that "
+          + "is lost costs Nearside no more than a cold cache.")
     }
     guard let slot else {
       add(
@@ -211,8 +216,9 @@ public enum PostgresPreflight {
     return findings
   }
 
-  /// Whether a standby of this name would be a synchronous one. `FIRST 2 (a, "B c")`, `ANY 1 (*)`, `2 (a)`, `a, b`.
-  /// Source: PostgreSQL documentation, 20.6.2, "synchronous_standby_names"; case does not matter, `*` matches all.
+  /// Whether a standby of this name would be a synchronous one. `FIRST 2 (a, "B c")`, `ANY 1 (*)`, `2 (a)`,
+  /// `a, b`. Source: PostgreSQL documentation, 20.6.2, "synchronous_standby_names"; case does not matter,
+  /// `*` matches all.
   static func matches(_ application: String, standbyNames: String) -> Bool {
     var list = Substring(standbyNames)
     if let open = list.firstIndex(of: "("), let close = list.lastIndex(of: ")"), open < close,
@@ -236,8 +242,8 @@ extension SlotStatus {
   /// Why a durable slot of this name cannot be ours; nil if it can.
   func refusal(_ name: String, database own: String) -> String? {
     guard plugin == "pgoutput" else {
-      return
-        "Replication slot \(name) belongs to something else: its plugin is \(plugin ?? "none, it is physical")."
+      return "Replication slot \(name) belongs to something else: its plugin is "
+        + "\(plugin ?? "none, it is physical")."
     }
     guard database == own else {
       return "Replication slot \(name) belongs to database \(database ?? "?"), not to \(own)."

@@ -12,11 +12,12 @@ import Invalidation
 /// The server drops a connection that has been silent for 5 s (wal_sender_timeout), so call `confirm` once a
 /// second, also with a position that has not moved.
 public struct ReplicationStream: ~Copyable {
-  private let connection: PostgresConnection
+  let connection: PostgresConnection
   private var publication = ""
   /// What was last confirmed; an older position is never reported after it.
   public private(set) var confirmed = LSN.zero
-  /// Whether an update found no room in libpq's buffer. Only the newest position matters, so it is not queued.
+  /// Whether an update found no room in libpq's buffer. Only the newest position matters, so it is not
+  /// queued.
   private var owesStatus = false
   private var unsent = false
 
@@ -82,8 +83,8 @@ public struct ReplicationStream: ~Copyable {
 
   /// Begins to stream from where the slot stands.
   ///
-  /// The position asked for is 0/0: the server skips forward to the slot's own without a word whatever is asked
-  /// for, so nothing could be relied upon anyway.
+  /// The position asked for is 0/0: the server skips forward to the slot's own without a word whatever is
+  /// asked for, so nothing could be relied upon anyway.
   /// - Throws: `slotActive` if another connection has the slot, `slotMissing`, `slotLost`.
   public mutating func start(slot: String, publication: String) throws(PostgresError) {
     self.publication = publication

@@ -4,8 +4,8 @@ func quotedIdentifier(_ name: String) -> String {
   "\"" + name.replacing("\"", with: "\"\"") + "\""
 }
 
-/// A text constant. A backslash would be read differently with standard_conforming_strings off, so a text that
-/// has one takes the E'' form. Source: the same, 4.1.2.1 and 4.1.2.2.
+/// A text constant. A backslash would be read differently with standard_conforming_strings off, so a text
+/// that has one takes the E'' form. Source: the same, 4.1.2.1 and 4.1.2.2.
 func quotedLiteral(_ text: String) -> String {
   let doubled = text.replacing("'", with: "''")
   guard doubled.contains("\\") else { return "'" + doubled + "'" }

@@ -19,8 +19,8 @@ public struct SetupRequest: Sendable {
   }
 }
 
-/// The statements that make a database ready for sidecars, or take that back: only what is missing, or what is
-/// there. They are to be run one by one, each in a transaction of its own.
+/// The statements that make a database ready for sidecars, or take that back: only what is missing, or what
+/// is there. They are to be run one by one, each in a transaction of its own.
 public struct SetupPlan: Hashable, Sendable, CustomStringConvertible {
   public struct Statement: Hashable, Sendable, CustomStringConvertible {
     /// Why, on one line.
@@ -60,8 +60,8 @@ public struct SetupPlan: Hashable, Sendable, CustomStringConvertible {
     return uninstall(request, try SetupFacts.read(request, session))
   }
 
-  /// Runs the statements, each in a transaction of its own; stops at the first that fails. What was done stays, and
-  /// a new plan holds what is left.
+  /// Runs the statements, each in a transaction of its own; stops at the first that fails. What was done
+  /// stays, and a new plan holds what is left.
   ///
   /// - Parameters:
   ///   - timeout: nanoseconds for each. Creating the slot waits for the transactions that are writing.
@@ -218,8 +218,8 @@ extension SetupFacts {
     if server.isStandby { reasons.append("The server is a standby; run this on the primary.") }
     if server.walLevel != "logical" {
       reasons.append(
-        "wal_level is \(server.walLevel): run ALTER SYSTEM SET wal_level = 'logical', restart PostgreSQL, and "
-          + "come back.")
+        "wal_level is \(server.walLevel): run ALTER SYSTEM SET wal_level = 'logical', restart PostgreSQL, "
+          + "and come back.")
     }
     if slotSettings.mode == .durable {
       if let slot {
@@ -239,13 +239,14 @@ extension SetupFacts {
       for relation in table.relations {
         if relation.hasRowFilter {
           reasons.append(
-            "Publication \(publication) has a row filter for \(relation.qualifiedName), which hides changes; take the "
-              + "table out with ALTER PUBLICATION … DROP TABLE and come back.")
+            "Publication \(publication) has a row filter for \(relation.qualifiedName), which hides "
+              + "changes; take the table out with ALTER PUBLICATION … DROP TABLE and come back.")
         }
         if !relation.identityColumnsNotPublished.isEmpty {
           reasons.append(
-            "Publication \(publication) has a column list for \(relation.qualifiedName) that lacks part of the replica "
-              + "identity; take the table out with ALTER PUBLICATION … DROP TABLE and come back.")
+            "Publication \(publication) has a column list for \(relation.qualifiedName) that lacks "
+              + "part of the replica identity; take the table out with ALTER PUBLICATION … DROP TABLE and come back."
+          )
         }
       }
     }

@@ -17,7 +17,8 @@ public struct SlotStatus: Hashable, Sendable {
   public var restart: LSN?
   /// `reserved`, `extended`, `unreserved` or `lost`; nil before the slot reserves anything.
   public var walStatus: String?
-  /// How many bytes of log can still be written before the slot may be lost; nil: no limit is set, or it is lost.
+  /// How many bytes of log can still be written before the slot may be lost; nil: no limit is set, or it is
+  /// lost.
   public var safeWALSize: Int64?
   /// How many bytes of log the slot keeps on the server's disk; nil on a standby.
   public var retainedBytes: Int64?

@@ -4,11 +4,11 @@ import Invalidation
 ///
 /// Source: PostgreSQL documentation, 55.4 "Streaming Replication Protocol", START_REPLICATION.
 public enum StreamMessage {
-  /// XLogData: a message of the output plugin. `start` is the log position it belongs to, `serverEnd` the end of
-  /// the server's log as far as the walsender knows it.
+  /// XLogData: a message of the output plugin. `start` is the log position it belongs to, `serverEnd` the
+  /// end of the server's log as far as the walsender knows it.
   case data(start: LSN, serverEnd: LSN, payload: UnsafeRawBufferPointer)
-  /// A sign of life. With nothing pending, everything up to `serverEnd` has been sent. `ReplicationStream` has
-  /// already answered a request for a reply.
+  /// A sign of life. With nothing pending, everything up to `serverEnd` has been sent. `ReplicationStream`
+  /// has already answered a request for a reply.
   case keepalive(serverEnd: LSN, replyRequested: Bool)
 
   /// Reads the frame that CopyData carries; nil if it is none of the two or its length is wrong.
@@ -32,8 +32,8 @@ public enum StreamMessage {
   }
 }
 
-/// The standby status update, which names `position` as written, flushed and applied: 34 bytes. It asks for no
-/// answer. Source: the same, "Standby status update (F)".
+/// The standby status update, which names `position` as written, flushed and applied: 34 bytes. It asks for
+/// no answer. Source: the same, "Standby status update (F)".
 func statusUpdate(_ position: LSN, clock: Int64) -> [UInt8] {
   var bytes: [UInt8] = [UInt8(ascii: "r")]
   bytes.reserveCapacity(34)

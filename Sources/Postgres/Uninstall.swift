@@ -67,7 +67,7 @@ extension SetupPlan {
   }
 
   static func inUse(_ name: String, _ slot: SlotStatus) -> String {
-    "Replication slot \(name) is in use by process \(slot.activePID.map { String($0) } ?? "?") of the server; "
-      + "stop all sidecars first."
+    "Replication slot \(name) is in use by process \(slot.activePID.map { String($0) } ?? "?") of the "
+      + "server; stop all sidecars first."
   }
 }

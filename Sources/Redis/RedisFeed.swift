@@ -80,6 +80,8 @@ public struct RedisFeed {
     // An entry that nobody of ours wrote is left out; the next one's chain then shows a gap.
     let entries = items.compactMap { Self.entry($0) }
     if !entries.isEmpty { hear(.entries(entries, generation: reading)) }
+    // An entry without keys ends a journal: ask for the new generation instead of waiting at the old one.
+    if entries.last?.keys.isEmpty == true { generation = nil }
     return true
   }
 

@@ -20,7 +20,8 @@ public struct RedisSink: ~Copyable, TailSink {
   private let purgeMatch: String
   private let timeout: UInt64
 
-  private let digests: ScriptDigests
+  /// What EVALSHA calls each script.
+  private let digests: [Request: String]
   private var underWay: Request?
   private var sent = Instant(nanoseconds: 0)
   private var unsent = false
@@ -29,7 +30,7 @@ public struct RedisSink: ~Copyable, TailSink {
   private var buckets: [Int32] = []
   private var journalCheck: JournalCheck
 
-  private enum Request: String {
+  private enum Request: String, CaseIterable {
     case apply, takeover, newGeneration, purge, purged
 
     var script: String {
@@ -43,31 +44,6 @@ public struct RedisSink: ~Copyable, TailSink {
     }
   }
 
-  private struct ScriptDigests {
-    var apply = "", takeover = "", newGeneration = "", purge = "", purged = ""
-
-    subscript(request: Request) -> String {
-      get {
-        switch request {
-        case .apply: apply
-        case .takeover: takeover
-        case .newGeneration: newGeneration
-        case .purge: purge
-        case .purged: purged
-        }
-      }
-      set {
-        switch request {
-        case .apply: apply = newValue
-        case .takeover: takeover = newValue
-        case .newGeneration: newGeneration = newValue
-        case .purge: purge = newValue
-        case .purged: purged = newValue
-        }
-      }
-    }
-  }
-
   /// - Parameters:
   ///   - tableNames: `schema.name` by the table indices of the batches' keys.
   ///   - purgePatterns: Lua patterns of the governed keys; none: all keys that `purgeMatch` covers.
@@ -77,8 +53,8 @@ public struct RedisSink: ~Copyable, TailSink {
     purgePatterns: [String], purgeMatch: String
   ) throws(RedisError) {
     var connection = try RedisConnection(settings, name: "nearside-tailer")
-    var digests = ScriptDigests()
-    for request: Request in [.apply, .takeover, .newGeneration, .purge, .purged] {
+    var digests: [Request: String] = [:]
+    for request in Request.allCases {
       guard let digest = try connection.demand(["SCRIPT", "LOAD", request.script]).text else {
         throw RedisError(unexpected: "SCRIPT LOAD", place: connection.place)
       }
@@ -203,7 +179,7 @@ public struct RedisSink: ~Copyable, TailSink {
     underWay = request
     arguments.removeAll()
     arguments.append("EVALSHA")
-    arguments.append(digests[request])
+    arguments.append(digests[request] ?? "")
     arguments.append(count)
   }
 

@@ -10,8 +10,7 @@ public struct ListenError: Error, CustomStringConvertible {
 /// The Unix socket that applications connect to.
 ///
 /// A lock file beside it tells a living sidecar from a dead one's remains: the lock ends with its process,
-/// whatever ended that. So a stale socket file is replaced and a living one never is. The socket is bound
-/// under another name and renamed once its mode is set: nobody can connect before.
+/// whatever ended that. So a stale socket file is replaced and a living one never is.
 public struct ListenSocket: ~Copyable {
   let descriptor: Int32
   private let lock: Int32
@@ -57,15 +56,17 @@ public struct ListenSocket: ~Copyable {
     }
     let kind = SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue
     let descriptor = socket(AF_UNIX, Int32(kind), 0)
-    let temporary = "\(path).\(getpid())"
     do throws(ListenError) {
-      unlink(temporary)
-      guard let bound = withUnixAddress(temporary, { bind(descriptor, $0, $1) }) else {
+      unlink(path)
+      // Created for its owner alone, and opened to others once its group is set.
+      let mask = umask(0o177)
+      let bound = withUnixAddress(path) { bind(descriptor, $0, $1) }
+      umask(mask)
+      guard let bound else {
         throw ListenError(
-          description: "\(path) is too long for a Unix socket, which has room for 107 bytes with a process "
-            + "id behind it. Use a shorter path.")
+          description: "\(path) is too long for a Unix socket, which has room for 107 bytes. Use a shorter path.")
       }
-      guard bound == 0, chmod(temporary, mode_t(settings.mode)) == 0 else {
+      guard bound == 0 else {
         throw failed("create \(path)", "check that its folder exists and is writable")
       }
       if let group = settings.group {
@@ -73,16 +74,16 @@ public struct ListenSocket: ~Copyable {
           throw ListenError(
             description: "There is no group \"\(group)\". Create it, or leave \"group\" out of \"listen\".")
         }
-        guard chown(temporary, uid_t.max, entry.pointee.gr_gid) == 0 else {
+        guard chown(path, uid_t.max, entry.pointee.gr_gid) == 0 else {
           throw failed("give \(path) to group \(group)", "run as a member of that group")
         }
       }
-      guard listen(descriptor, 1024) == 0, rename(temporary, path) == 0 else {
+      guard chmod(path, mode_t(settings.mode)) == 0, listen(descriptor, 1024) == 0 else {
         throw failed("listen on \(path)", "check that its folder is writable")
       }
       return descriptor
     } catch {
-      unlink(temporary)
+      unlink(path)
       close(descriptor)
       throw error
     }

@@ -12,7 +12,8 @@ final class UpstreamTask {
   enum Work {
     case read(GovernedRead)
     case fill(GovernedFill)
-    case fillMany(keys: [GovernedKey])
+    /// The keys of an MSET, nil for one that is not governed.
+    case fillMany(keys: [GovernedKey?])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
     /// Whoever asked waits for the generation itself, not for this reply.
@@ -68,6 +69,9 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
+  /// The evidence under which the near values among the elements were found: it must still be young enough
+  /// when Redis has answered for the others.
+  var nearEvidence: Instant?
 }
 
 /// A write that Redis carries out only if its lease still counts.
@@ -83,6 +87,7 @@ struct GovernedFill {
 
   var key: GovernedKey
   var answer: Answer
+  var shape = ReplyShape.same
   /// The value to keep near if it is stored, and until when; nil: not kept.
   var near: (value: [UInt8], expires: Instant?)?
 }

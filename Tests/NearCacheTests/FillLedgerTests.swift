@@ -153,6 +153,10 @@ struct FillLedgerTests {
     #expect(ledger.set(1, at: 14_999) == .fill(lease(10)))
     #expect(ledger.set(1, at: 15_000) == .fill(lease(20)))
     #expect(ledger.set(1, at: 90_000) == .fill(lease(30)))
+    // A record stands until the next one, however long that takes.
+    ledger.observed(lease(40), at: at(95_000))
+    #expect(ledger.set(1, at: 96_000) == .fill(lease(30)))
+    #expect(ledger.set(1, at: 105_000) == .fill(lease(40)))
   }
 
   @Test("Within a window of the host's boot no SET without a miss is stored")
@@ -238,6 +242,27 @@ struct FillLedgerTests {
       ledger.missed(UInt64(step), lease: lease(UInt64(step)), at: at(20_000 + step * 2_100))
       #expect(ledger.set(UInt64(step), at: 20_001 + step * 2_100) == .fill(lease(UInt64(step))))
     }
+  }
+
+  @Test("A key that is missed all the time does not keep other keys' old misses in the table")
+  func hotKeyMakesRoom() {
+    var ledger = ledger(capacity: 10)
+    for step in 0..<100 {
+      ledger.missed(1, lease: lease(100), at: at(20_000 + step * 2_500))
+      ledger.missed(UInt64(100 + step), lease: lease(100), at: at(20_001 + step * 2_500))
+      #expect(ledger.set(1, at: 20_002 + step * 2_500) == .fill(lease(100)))
+    }
+  }
+
+  @Test("A key that is missed all the time under growing stamps is at most a grain behind")
+  func grain() {
+    var ledger = ledger()
+    for instant in 1...25_000 { ledger.missed(1, lease: lease(UInt64(instant)), at: at(instant)) }
+    guard case .fill(let given) = ledger.set(1, at: 25_000) else {
+      Issue.record("refused")
+      return
+    }
+    #expect(given.stamp <= lease(15_001).stamp && given.stamp > lease(15_001 - 40).stamp)
   }
 
   @Test("Runs answer like a list of every miss, exactly without a grain and to the safe side with one")
@@ -367,8 +392,11 @@ struct FillLedgerTests {
     var old = ledger(capacity: 1)
     old.missed(1, lease: lease(100), at: at(38_000))
     old.missed(2, lease: lease(100), at: at(39_000))
+    old.refused(5, at: at(39_400))
+    old.refused(6, at: at(39_500))
     var new = FillLedger(capacity: 1, seed: 0, started: at(40_000), keep: ms(window))
     let first = new.restore(from: old.serialise())
+    #expect(!new.mayMerge(7, at: at(49_499)) && new.mayMerge(7, at: at(49_500)))
     #expect(first && new.set(1, at: 48_999) == .refuse(.full))
     #expect(new.set(1, at: 49_000) == .refuse(.young))
 

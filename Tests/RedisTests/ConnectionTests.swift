@@ -82,8 +82,8 @@ struct ConnectionTests {
       timeout: 1_000_000_000)
     #expect(
       failure(settings)?.description
-        == "Redis cannot be reached at /nowhere/redis.sock: No such file or directory. Is Redis running there, "
-        + "and is the address in \"redis\" or REDIS_URL the right one?")
+        == "Redis cannot be reached at /nowhere/redis.sock: No such file or directory. Is Redis "
+        + "running there, and is the address in \"redis\" or REDIS_URL the right one?")
   }
 
   @Test("A missing, wrong or needless password is told apart, and never shown")

@@ -130,6 +130,70 @@ struct FeedTests {
     #expect(unpacked(entries.first?.0.keys ?? PackedKeys()) == ["shop:user:2"])
   }
 
+  @Test("After a new generation its entries too are heard as soon as they are written")
+  func wakesInANewGeneration() throws {
+    let lab = try Lab()
+    var redis = try lab.connect()
+    try redis.beginCleared(lab)
+    let listener = Listener(lab)
+    try eventually { listener.now.states.count >= 2 }
+    var best = Duration.seconds(1)
+    for round in 1...5 as ClosedRange<UInt64> {
+      let (old, new) = (Generation(g1.rawValue + round - 1), Generation(g1.rawValue + round))
+      _ = try redis.begin(lab, new, old: old)
+      try eventually(every: .microseconds(200)) { listener.now.states.last??.generation == new }
+      _ = try redis.apply(lab, Apply(g: new, W: 0x200, keys: ["shop:user:1"]))
+      let written = ContinuousClock.now
+      try eventually(every: .microseconds(200)) { listener.now.entries.last?.1 == new }
+      best = min(best, ContinuousClock.now - written)
+    }
+    // A feed that waited at the old journal first would take about 100 ms each time.
+    #expect(best < .milliseconds(50))
+    try listener.stop()
+  }
+
+  @Test(
+    "What is still read of an ended generation is not heard after the new one's state, and nothing is lost")
+  func endedGeneration() throws {
+    let lab = try Lab()
+    var redis = try lab.connect()
+    try redis.beginCleared(lab)
+    let events = Mutex<[String]>([])
+    // The feed runs on this thread, so what happens between two of its polls is exact.
+    let step = Atomic<Int>(0)
+    RedisFeed.follow(
+      settings: lab.settings, keys: lab.keys, until: { step.load(ordering: .relaxed) > 3 },
+      clock: { bootInstant() },
+      hear: { event in
+        guard var redis = try? lab.connect() else { return }
+        switch event {
+        case .state(let state, _):
+          events.withLock { $0.append("state \(state?.generation.rawValue ?? 0)") }
+          switch step.add(1, ordering: .relaxed).newValue {
+          // Before the first read of the journal: an entry that this read finds.
+          case 1: _ = try? redis.apply(lab, Apply(W: 0x200, keys: ["shop:user:1"]))
+          case 3: _ = try? redis.apply(lab, Apply(g: g2, n: 1, W: 0x400, keys: ["shop:user:3"]))
+          default: break
+          }
+        case .entries(let entries, let g):
+          events.withLock {
+            $0.append("entries \(g.rawValue) " + entries.flatMap { unpacked($0.keys) }.joined(separator: ","))
+          }
+          // Between two polls: the next one reads the old journal's last entry with the new state.
+          if g == g1 {
+            _ = try? redis.begin(lab, g2, old: g1)
+            _ = try? redis.apply(lab, Apply(g: g2, W: 0x300, keys: ["shop:user:2"]))
+          }
+        case .unreachable(let sentence): events.withLock { $0.append(sentence) }
+        }
+      })
+    #expect(
+      events.withLock { $0 } == [
+        "state 161", "state 161", "entries 161 shop:user:1", "state 162", "state 162",
+        "entries 162 shop:user:3",
+      ])
+  }
+
   @Test("A restart of Redis is heard, survived, and followed by what Redis then says")
   func restart() throws {
     let lab = try Lab(["--appendonly", "yes", "--appendfsync", "always"], timeout: 1_000_000_000)

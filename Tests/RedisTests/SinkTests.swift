@@ -57,7 +57,7 @@ struct SinkTests {
   }
 
   @Test(
-    "A tailer's whole life: no state, a generation, the purge, a batch in three steps, a beat, the next tailer"
+    "A tailer's life: no state, a generation, the purge, a batch in three steps, a beat, the next tailer"
   )
   func life() throws {
     var redis = try lab.connect()
@@ -201,24 +201,24 @@ struct SinkTests {
 
   @Test("While Redis does not answer nothing blocks, and after the time-out the sink says so")
   func slowRedis() throws {
-    let lab = try Lab(timeout: 300_000_000)
+    let lab = try Lab(timeout: 1_500_000_000)
     var sink = try lab.sink()
     _ = try begin(&sink)
     lab.server.pause()
     defer { lab.server.resume() }
     // More than a socket's buffers hold, so that writing too would have to wait.
     let long = String(repeating: "k", count: 30_000)
-    let keys = batch((0..<100).map { ("shop:\($0):\(long)", 0) }, through: 0x200)
+    let keys = batch((0..<10).map { ("shop:\($0):\(long)", 0) }, through: 0x200)
     let start = ContinuousClock.now
-    try sink.apply(step(0, W: 0x200), keys: keys, chunk: 0..<100)
+    try sink.apply(step(0, W: 0x200), keys: keys, chunk: 0..<10)
     let waits = sink.wantsToWrite
     #expect(waits)
     #expect(try sink.receive() == nil)
-    #expect(ContinuousClock.now - start < .milliseconds(250))
+    #expect(ContinuousClock.now - start < .seconds(1))
     var failure: SinkError?
-    do { _ = try sink.reply(within: .seconds(5)) } catch let error as SinkError { failure = error }
+    do { _ = try sink.reply(within: .seconds(10)) } catch let error as SinkError { failure = error }
     #expect(failure?.description.contains("did not answer \"apply\" in time") == true)
-    #expect(ContinuousClock.now - start < .seconds(3))
+    #expect(ContinuousClock.now - start < .seconds(6))
   }
 
   @Test("An answer that came while this process was not looking counts, however late it is read")

@@ -124,7 +124,7 @@ struct TailerScriptTests {
   }
 
   @Test(
-    "Another system or an older timeline takes nothing over; a newer timeline or another mapping needs a generation"
+    "Another system or older timeline takes nothing over; a newer one or another mapping needs a generation"
   )
   func takeoverRefusals() throws {
     var redis = try lab.connect()

@@ -9,7 +9,7 @@ struct ClientTests {
   private func client() -> Client {
     Client(
       descriptor: clinux_eventfd(), token: ClientToken(slot: 3, serial: 9), id: 1,
-      now: Instant(nanoseconds: 5))
+      now: Instant(nanoseconds: 5), arrivals: Arrivals(empty: Instant(nanoseconds: 5), poll: 0), watched: 0)
   }
 
   @Test("with nothing awaited a reply goes straight out")
@@ -40,7 +40,7 @@ struct ClientTests {
         default:
           guard !awaited.isEmpty else { continue }
           let number = awaited.removeFirst()
-          client.settle { $0.integer(number) }
+          client.settle(bound: .max) { $0.integer(number) }
           continue
         }
         expected += #":\#(asked)\r\n"#
@@ -48,7 +48,7 @@ struct ClientTests {
       }
       while !awaited.isEmpty {
         let number = awaited.removeFirst()
-        client.settle { $0.integer(number) }
+        client.settle(bound: .max) { $0.integer(number) }
       }
       #expect(text(client.output.bytes) == expected, "seed \(seed)")
       #expect(client.owed.isEmpty)
@@ -63,7 +63,7 @@ struct ClientTests {
     client.reply { $0.integer(3) }
     #expect(text(client.output.bytes) == "")
     #expect(client.owed.count == 2)
-    client.settle { $0.integer(1) }
+    client.settle(bound: .max) { $0.integer(1) }
     #expect(text(client.output.bytes) == #":1\r\n:2\r\n:3\r\n"#)
   }
 

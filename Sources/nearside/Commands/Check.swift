@@ -29,10 +29,12 @@ struct Check: ParsableCommand {
       return
     }
     var findings = 0
+    var isDown = false
     switch DatabaseCheck.examine(settings) {
     case .failure(let error):
       Output.error(error.description)
-      throw ExitCode(StartCheck.exitStatus(error) == ExitStatus.unavailable ? ExitStatus.unavailable : ExitStatus.findings)
+      throw ExitCode(
+        StartCheck.exitStatus(error) == ExitStatus.unavailable ? ExitStatus.unavailable : ExitStatus.findings)
     case .success(let check):
       let placed = check.problems.map {
         Diagnostic($0.isFatal ? .error : .warning, at: $0.place, code: "mapping", message: $0.message)
@@ -49,10 +51,13 @@ struct Check: ParsableCommand {
       {
         let isProblem = finding.severity == .problem
         Output.error((isProblem ? "error: " : "warning: ") + finding.description)
-        if isProblem { findings += 1 }
+        if finding.isTemporary { isDown = true } else if isProblem { findings += 1 }
       }
     }
     guard findings == 0 else { throw ExitCode(ExitStatus.findings) }
-    print("\(loaded.source.file): good (\(settings.tables.count) tables, PostgreSQL\(settings.redis == nil ? "" : " and Redis") asked)")
+    guard !isDown else { throw ExitCode(ExitStatus.unavailable) }
+    print(
+      "\(loaded.source.file): good (\(settings.tables.count) tables, PostgreSQL\(settings.redis == nil ? "" : " and Redis") asked)"
+    )
   }
 }

@@ -44,8 +44,9 @@ struct Explain: ParsableCommand {
     }
     let row = try columns(of: row)
     let before = try old.map { try columns(of: $0) }
-    guard let operation = operation.map({ RowOperation(rawValue: $0.lowercased()) })
-      ?? (before == nil ? .insert : .update)
+    guard
+      let operation = operation.map({ RowOperation(rawValue: $0.lowercased()) })
+        ?? (before == nil ? .insert : .update)
     else {
       throw ValidationError("--operation is insert, update, delete or truncate")
     }

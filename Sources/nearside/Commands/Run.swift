@@ -33,6 +33,7 @@ struct Run: ParsableCommand {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
 
+    raiseDescriptorLimit()
     try StartCheck.run(settings, log)
     guard let mailbox = LoopMailbox() else {
       Output.error("Cannot make an eventfd: \(String(cString: strerror(errno))).")
@@ -64,23 +65,38 @@ struct Run: ParsableCommand {
             clock: { bootClock() }, hear: { mailbox.hear($0) })
         })
     }
-    let waiter = Worker.start("signals") {
-      var signals = sigset_t()
-      sigemptyset(&signals)
-      sigaddset(&signals, SIGTERM)
-      sigaddset(&signals, SIGINT)
-      var caught: Int32 = 0
-      sigwait(&signals, &caught)
-      Logger(label: "nearside").notice("stopping on signal \(caught)")
-      stop.set()
-      mailbox.stop()
-    }
+    let waiter = Worker.start("signals") { Self.waitForSignal(stop, mailbox) }
     guard waiter != nil, threads.allSatisfy({ $0 != nil }) else {
       Output.error("Cannot start a thread: the system refuses one. Raise the limit of processes.")
       throw ExitCode(ExitStatus.bug)
     }
     loop.run()
     for thread in threads { thread?.join() }
-    waiter?.join()
+  }
+
+  /// Stops everything at SIGTERM or SIGINT. What has not ended 10 s later, or at a second signal, is left to the
+  /// end of the process: the tail may be waiting for a slot that PostgreSQL creates only once all writers of
+  /// that moment have finished.
+  private static func waitForSignal(_ stop: StopSignal, _ mailbox: LoopMailbox) {
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    sigaddset(&signals, SIGTERM)
+    sigaddset(&signals, SIGINT)
+    var caught: Int32 = 0
+    sigwait(&signals, &caught)
+    Logger(label: "nearside").notice("stopping on signal \(caught)")
+    stop.set()
+    mailbox.stop()
+    var limit = timespec(tv_sec: 10, tv_nsec: 0)
+    sigtimedwait(&signals, nil, &limit)
+    _exit(0)
+  }
+
+  /// One descriptor for each client: the soft limit, often 1024, goes up to what the hard one allows.
+  private func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 65_536)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }

@@ -38,6 +38,8 @@ enum StartCheck {
   static func exitStatus(_ error: PostgresError) -> Int32 {
     switch error.kind {
     case .authentication, .noHostLine, .noReplicationRight: ExitStatus.permission
+    // insufficient_privilege (PostgreSQL documentation, appendix A)
+    case .server where error.sqlState == "42501": ExitStatus.permission
     case .badConnectionString, .wrongWalLevel, .publicationMissing, .pooler: ExitStatus.configuration
     default: ExitStatus.unavailable
     }
@@ -62,7 +64,12 @@ struct DatabaseCheck {
       var check = DatabaseCheck()
       for finding in try PostgresPreflight.examine(settings.postgres, tables: names, session) {
         let sentence = finding.fix.map { finding.what + " " + $0 } ?? finding.what
-        if finding.severity == .error { check.errors.append(sentence) } else { check.warnings.append(sentence) }
+        if finding.isMissingRight { check.lacksRight = true }
+        if finding.severity == .error {
+          check.errors.append(sentence)
+        } else {
+          check.warnings.append(sentence)
+        }
       }
       let plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
       var seen = Set<PlanProblem>()
@@ -71,7 +78,11 @@ struct DatabaseCheck {
           schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
         for problem in found.flatMap({ plan.problems(with: $0) }) where seen.insert(problem).inserted {
           check.problems.append(problem)
-          if problem.isFatal { check.errors.append(problem.message) } else { check.warnings.append(problem.message) }
+          if problem.isFatal {
+            check.errors.append(problem.message)
+          } else {
+            check.warnings.append(problem.message)
+          }
         }
       }
       if check.errors.isEmpty { _ = try ReplicationStream(settings.postgres).identifySystem() }

@@ -10,6 +10,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var sink: Sink
   private var session: TailSession
   private var reader: LogReader
+  private let plan: KeyPlan
   private let publication: String
   private let stop: StopSignal
   private let log: Logger
@@ -22,6 +23,9 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var drained = false
   /// A Relation message that waits for the catalogue.
   private var unlearnt: Unlearnt?
+  /// What is wrong with rules since their tables have changed, by the table's id. Until it is mended every
+  /// change of such a table costs a new generation, since its keys cannot be told.
+  private var broken: [UInt32: String] = [:]
 
   private struct Unlearnt {
     var id: UInt32
@@ -45,6 +49,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     self.stream = stream
     self.sink = sink
     self.session = session
+    self.plan = plan
     self.publication = publication
     self.stop = stop
     self.log = log
@@ -57,7 +62,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     for table in tables { reader.learn(table) }
   }
 
-  mutating func run(_ sql: borrowing SQLSession) throws(TailTrouble) -> End {
+  /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that follows.
+  mutating func run(_ sql: borrowing SQLSession, regressed: inout Bool) throws(TailTrouble) -> End {
     while !stop.isSet {
       try readLog()
       if let unlearnt {
@@ -71,6 +77,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
           switch session.replied(reply, now: bootClock()) {
           case .goOn: break
           case .began(let generation, let reason):
+            regressed = false
             log.notice("new generation \(generation): \(reason)")
           case .cleared: log.notice("values of older generations are cleared")
           case .over(let ending): return .ended(ending)
@@ -136,7 +143,9 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     let table = try trouble { () throws(PostgresError) in
       try Catalogue.read(relation: unlearnt.id, publication: publication, sql)
     }
-    reader.learn(table ?? .dropped(id: unlearnt.id, schema: unlearnt.schema, name: unlearnt.name))
+    let known = table ?? .dropped(id: unlearnt.id, schema: unlearnt.schema, name: unlearnt.name)
+    reader.learn(known)
+    judge(known)
     do throws(PgOutputError) {
       let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: unlearnt.message.count, alignment: 8)
       defer { copy.deallocate() }
@@ -144,6 +153,18 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       session.heard(try reader.read(UnsafeRawBufferPointer(copy), into: &session.pending))
     } catch {
       throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
+    }
+  }
+
+  private mutating func judge(_ table: CatalogueTable) {
+    let problems = plan.problems(with: table).filter(\.isFatal).map(\.message)
+    let before = broken[table.id]
+    broken[table.id] = problems.isEmpty ? nil : problems.joined(separator: "; ")
+    guard broken[table.id] != before else { return }
+    if let now = broken[table.id] {
+      log.error("\(table.qualifiedName) has changed: \(now)")
+    } else {
+      log.notice("\(table.qualifiedName) has changed, and its rules hold again")
     }
   }
 
@@ -163,7 +184,9 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     if now.since(lastReport) >= 100_000_000 {
       lastReport = now
       mailbox.report(
-        TailReport(role: role, position: session.position, confirmed: stream.confirmed))
+        TailReport(
+          role: role, trouble: broken.isEmpty ? nil : broken.values.sorted().joined(separator: "; "),
+          position: session.position, confirmed: stream.confirmed))
     }
   }
 

@@ -76,6 +76,7 @@ struct TailRunner: ~Copyable {
       try trouble { () throws(PostgresError) in try stream.dropSlot(slot) }
     }
     if status == nil || status?.isLost == true {
+      reportSlotWait()
       _ = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: false) }
       created = true
       log.notice("created replication slot \(slot)")
@@ -102,6 +103,17 @@ struct TailRunner: ~Copyable {
       role: .tailer)
   }
 
+  /// A slot begins where no transaction is open, so a long one holds up its creation, whatever database it is
+  /// in. Source: PostgreSQL's snapbuild.c, `SnapBuildFindSnapshot`.
+  private func reportSlotWait() {
+    mailbox.report(
+      TailReport(
+        role: .waiting,
+        trouble:
+          "PostgreSQL is making a replication slot, which waits until every transaction that is writing "
+          + "now has ended; pg_stat_activity shows them"))
+  }
+
   private func redisSink(_ redis: RedisSettings) throws(TailTrouble) -> RedisSink {
     do throws(RedisError) {
       return try RedisSink(
@@ -121,6 +133,7 @@ struct TailRunner: ~Copyable {
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let slot = settings.postgres.slot.name + "_" + Generation.random().hex.prefix(8)
+    reportSlotWait()
     let point = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: true) }
     let catalogue = try readCatalogue(sql)
     try trouble { () throws(PostgresError) in
@@ -143,7 +156,8 @@ struct TailRunner: ~Copyable {
     for table in settings.tables
     where !tables.contains(where: { ($0.rootSchema, $0.rootName) == (table.schema, table.name) }) {
       throw TailTrouble(
-        sentence: "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
+        sentence:
+          "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
           + "changes would go unnoticed. Run nearside setup --apply.")
     }
     return tables
@@ -168,7 +182,7 @@ struct TailRunner: ~Copyable {
       stream: stream, sink: sink, session: session, plan: plan, publication: settings.postgres.publication,
       stop: stop, log: log, mailbox: mailbox, role: role)
     loop.learn(catalogue)
-    switch try loop.run(sql) {
+    switch try loop.run(sql, regressed: &regressed) {
     case .stopped: break
     case .ended(.regressed):
       regressed = true
@@ -188,7 +202,8 @@ struct TailRunner: ~Copyable {
   ) throws(TailTrouble) -> StateReply {
     do throws(SinkError) {
       try sink.send(.takeover(token: token, server: server, mapping: settings.mappingHash))
-      let deadline = bootClock().nanoseconds + 10_000_000_000
+      // Shorter than wal_sender_timeout: until the takeover is done nobody reads from the walsender.
+      let deadline = bootClock().nanoseconds + 4_000_000_000
       while bootClock().nanoseconds < deadline, !stop.isSet {
         if let reply = try sink.receive() { return reply }
         var waiting = pollfd(
@@ -198,7 +213,7 @@ struct TailRunner: ~Copyable {
     } catch {
       throw TailTrouble(sentence: error.description)
     }
-    throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 10 s.")
+    throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 4 s.")
   }
 }
 

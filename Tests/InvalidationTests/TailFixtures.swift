@@ -1,0 +1,145 @@
+import Invalidation
+
+let thisServer = ServerIdentity(systemID: "7000000000000000001", timeline: 1)
+
+/// A session with a clock of its own, spoken to in few words.
+struct Tail: ~Copyable {
+  var session: TailSession
+  var now: Instant
+  private var generations: UInt64 = 100
+
+  init(
+    _ acquisition: Acquisition, confirmed: UInt64 = 100, keysPerStep: Int = TailSession.keysPerStep,
+    mostPending: Int = TailSession.mostPending
+  ) {
+    now = Instant(nanoseconds: 1_000_000_000)
+    session = TailSession(
+      token: "me", server: thisServer, mapping: "map", acquisition: acquisition, confirmed: LSN(confirmed),
+      now: now, keysPerStep: keysPerStep, mostPending: mostPending)
+  }
+
+  /// A session that goes on with generation 1, which stands at `applied`, after `count` writes.
+  init(
+    resuming applied: UInt64 = 100, visible: UInt64? = nil, confirmed: UInt64 = 100, count: UInt64 = 7,
+    cleared: Bool = true, keysPerStep: Int = TailSession.keysPerStep,
+    mostPending: Int = TailSession.mostPending
+  ) {
+    self.init(
+      .resume(taken(applied: applied, visible: visible ?? applied, count: count, cleared: cleared)),
+      confirmed: confirmed, keysPerStep: keysPerStep, mostPending: mostPending)
+  }
+
+  mutating func pass(milliseconds: UInt64) {
+    now = Instant(nanoseconds: now.nanoseconds + milliseconds * 1_000_000)
+  }
+
+  // MARK: The log
+
+  mutating func begin(_ keys: String...) { begin(keys) }
+
+  mutating func begin(_ keys: [String]) {
+    session.heard(.began(transaction: 1))
+    row(keys)
+  }
+
+  mutating func row(_ keys: [String]) {
+    for key in keys { session.pending.add(key) }
+    session.heard(.rows)
+  }
+
+  mutating func commit(_ end: UInt64) {
+    session.heard(.committed(Commit(transaction: 1, end: LSN(end), committedAt: 0)))
+  }
+
+  mutating func transaction(_ end: UInt64, _ keys: String...) {
+    begin(keys)
+    commit(end)
+  }
+
+  mutating func transaction(_ end: UInt64, many: Range<Int>) {
+    begin(many.map { "k\($0)" })
+    commit(end)
+  }
+
+  mutating func truncation(_ end: UInt64) {
+    begin()
+    session.heard(.doubt(.truncated(table: "public.users")))
+    commit(end)
+  }
+
+  // MARK: The state
+
+  /// What the session does now. New generations are numbered from 101.
+  mutating func next(drained: Bool = true) -> TailSession.Action {
+    var number = generations
+    let action = session.next(now: now, drained: drained) {
+      number += 1
+      return Generation(number)
+    }
+    generations = number
+    return action
+  }
+
+  mutating func reply(_ reply: StateReply) -> TailSession.Outcome { session.replied(reply, now: now) }
+
+  mutating func reply(applied: UInt64, asked: Bool = false) -> TailSession.Outcome {
+    reply(.applied(W: LSN(applied), V: LSN(applied), generationAsked: asked))
+  }
+
+  /// The keys that an action clears; nil if it is no `apply`.
+  func keys(_ action: TailSession.Action) -> [String]? {
+    guard case .apply(_, let chunk) = action else { return nil }
+    let all = session.sending.keys
+    return Array(all[chunk])
+  }
+
+  /// Answers whatever the session asks, as a Redis without any trouble, until it waits or `limit` is reached.
+  /// Returns the actions.
+  mutating func settle(limit: Int = 1000, drained: Bool = true) -> [TailSession.Action] {
+    var actions: [TailSession.Action] = []
+    for _ in 0..<limit {
+      let action = next(drained: drained)
+      actions.append(action)
+      switch action {
+      case .apply(let request, _):
+        _ = reply(.applied(W: request.applied, V: request.visible, generationAsked: false))
+      case .send(.newGeneration): _ = reply(.began)
+      case .send(.purge): _ = reply(.purgeStep(cursor: "0", removed: 0))
+      case .send(.purged): _ = reply(.cleared)
+      case .send(.takeover), .wait: return actions
+      }
+    }
+    return actions
+  }
+}
+
+func taken(
+  applied: UInt64 = 100, visible: UInt64 = 100, count: UInt64 = 7, watching: Bool = false,
+  cleared: Bool = true
+) -> StateReply.Takeover {
+  StateReply.Takeover(
+    generation: Generation(1), applied: LSN(applied), visible: LSN(visible), count: count,
+    watching: watching, cleared: cleared)
+}
+
+/// An `apply` as these tests expect it: of the token "me" and without a difference between W and V.
+func step(
+  _ generation: UInt64 = 1, count: UInt64 = 7, to applied: UInt64, fence: UInt64? = nil, beat: Bool = false,
+  part: Int = 1, parts: Int = 1, _ chunk: Range<Int>
+) -> TailSession.Action {
+  .apply(
+    ApplyRequest(
+      check: check(generation, count), applied: LSN(applied), visible: LSN(applied),
+      fence: LSN(fence ?? applied), beat: beat, part: part, parts: parts), chunk: chunk)
+}
+
+func check(_ generation: UInt64, _ count: UInt64) -> WriteCheck {
+  WriteCheck(token: "me", generation: Generation(generation), count: count)
+}
+
+func newGeneration(_ new: UInt64, for old: UInt64?, at position: UInt64) -> TailSession.Action {
+  .send(
+    .newGeneration(
+      token: "me", old: old.map { Generation($0) }, new: Generation(new), server: thisServer, mapping: "map",
+      position: LSN(position)))
+}
