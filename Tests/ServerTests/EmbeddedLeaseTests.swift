@@ -106,7 +106,7 @@ struct EmbeddedLeaseTests {
 
   @Test("a SET that is aged needs no miss, and a change keeps it out for a window")
   func aged() throws {
-    let sidecar = try EmbeddedSidecar(plainSet: PlainSetSettings(mode: .aged, window: 500_000_000))
+    let sidecar = try EmbeddedSidecar(plainSet: PlainSetSettings(mode: .aged, window: 1_500_000_000))
     defer { sidecar.stop() }
     var tail = Tail(sidecar)
     try tail.begin()
@@ -258,12 +258,15 @@ struct EmbeddedLeaseTests {
     var tail = Tail(sidecar)
     try tail.begin()
     let client = try RawClient(sidecar.path)
-    let old = try lease(client, "page:1")
-    try tail.change("page:1")
-    #expect(try client.answer("GET", "user:1") == missing)
-    #expect(try client.answer("NEARSIDE", "FILL", "page:1", old, "v") == #":0\r\n"#)
+    let none = String(repeating: "0", count: 48)
+    #expect(try client.answer("NEARSIDE", "FILL", "page:1", none, "v") == #":0\r\n"#)
+    #expect(try client.answer("MGET", "page:1", "user:1") == #"*2\r\n$-1\r\n$-1\r\n"#)
     #expect(try client.answer("APPEND", "page:1", "x").hasPrefix("-TRYAGAIN"))
+    #expect(try client.answer("INCR", "page:1").hasPrefix("-TRYAGAIN"))
     #expect(try client.answer("APPEND", "user:1", "x") == #":1\r\n"#)
+    // A whole value is under no such bar.
+    #expect(try client.answer("SET", "page:1", "5") == ok)
+    #expect(try client.answer("GET", "page:1") == bulk("5"))
   }
 
   // MARK: Generations
