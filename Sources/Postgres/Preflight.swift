@@ -14,11 +14,14 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
   public var what: String
   /// What to do about it, a sentence.
   public var fix: String?
+  /// Whether the role lacks a right.
+  public var isMissingRight: Bool
 
-  public init(_ severity: Severity, _ what: String, fix: String? = nil) {
+  public init(_ severity: Severity, _ what: String, fix: String? = nil, isMissingRight: Bool = false) {
     self.severity = severity
     self.what = what
     self.fix = fix
+    self.isMissingRight = isMissingRight
   }
 
   public var description: String { "\(severity.rawValue): \(what)" + (fix.map { " " + $0 } ?? "") }
@@ -72,7 +75,8 @@ public enum PostgresPreflight {
       findings.append(
         Finding(
           .error, "Role \(server.role) has no right to replicate.",
-          fix: "As a superuser, run ALTER ROLE \(quotedIdentifier(server.role)) REPLICATION."))
+          fix: "As a superuser, run ALTER ROLE \(quotedIdentifier(server.role)) REPLICATION.",
+          isMissingRight: true))
     }
     if matches(server.applicationName, standbyNames: server.synchronousStandbyNames) {
       findings.append(

@@ -61,7 +61,8 @@ struct CommandTable {
     var words: (UInt64, UInt64, UInt64)
 
     init?(_ bytes: UnsafeRawBufferPointer) {
-      guard bytes.count > 0, bytes.count <= 24 else { return nil }
+      // A zero would be taken for the end of a shorter name.
+      guard bytes.count > 0, bytes.count <= 24, !bytes.contains(0) else { return nil }
       var packed: (UInt64, UInt64, UInt64) = (0, 0, 0)
       withUnsafeMutableBytes(of: &packed) { words in
         for (at, byte) in bytes.enumerated() {

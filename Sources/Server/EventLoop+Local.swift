@@ -228,6 +228,16 @@ extension EventLoop {
         $0.bulk(value)
       }
     }
+    // Whoever may use this socket need not know Redis's own passwords, which a pattern would bring as well.
+    for index in 2..<request.count {
+      let name = request.word(index)
+      guard !name.contains(where: { "*?[\\".contains($0) }), !Self.secretParameters.contains(name) else {
+        return reply(slot) {
+          $0.error(
+            "NOPERM this command is not available through Nearside: 'config|get' of a pattern or a password")
+        }
+      }
+    }
     // Without Redis the parameters that are known here are all there are.
     var fallback = IOBuffer(size: 256)
     let known = (2..<request.count).compactMap { index in
@@ -242,6 +252,12 @@ extension EventLoop {
     }
     relayOr([UInt8](fallback.bytes), request, slot)
   }
+
+  /// Source: Redis's config.c, the entries flagged SENSITIVE_CONFIG.
+  private static let secretParameters: Set<String> = [
+    "requirepass", "masterauth", "masteruser", "primaryauth", "primaryuser", "tls-key-file-pass",
+    "tls-client-key-file-pass",
+  ]
 
   private static let maxmemoryPolicy = "allkeys-lru"
 

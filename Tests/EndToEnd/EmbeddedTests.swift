@@ -49,16 +49,6 @@ struct EmbeddedTests {
     let client = try sidecar.client()
     try fillAside(client, world.key("user:1"), "one")
     try world.psql("BEGIN; UPDATE users SET name = 'x' WHERE id = 1; ROLLBACK;")
-    let open = try world.postgres.background(
-      "BEGIN; UPDATE users SET name = 'y' WHERE id = 1; SELECT pg_sleep(600)", database: world.database)
-    try eventually("the update is done, and not committed") {
-      try world.psql(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
-        == "1"
-    }
-    try world.settle(sidecar)
-    #expect(try client.call("GET", world.key("user:1")) == "one")
-    open.kill()
   }
 
   @Test("TRUNCATE drops everything, unless the table's \"on\" leaves it out")

@@ -64,6 +64,7 @@ struct DatabaseCheck {
       var check = DatabaseCheck()
       for finding in try PostgresPreflight.examine(settings.postgres, tables: names, session) {
         let sentence = finding.fix.map { finding.what + " " + $0 } ?? finding.what
+        if finding.isMissingRight { check.lacksRight = true }
         if finding.severity == .error {
           check.errors.append(sentence)
         } else {
