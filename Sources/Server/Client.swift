@@ -1,3 +1,4 @@
+import CLinux
 import DequeModule
 import Glibc
 import Invalidation
@@ -16,6 +17,8 @@ struct Client: ~Copyable {
     case awaited
     /// Answered here, behind something that is still awaited.
     case ready([UInt8])
+    /// The same from the near cache, with the evidence under which it was found.
+    case near([UInt8], evidence: Instant)
   }
 
   enum Pause: Equatable {
@@ -38,32 +41,39 @@ struct Client: ~Copyable {
   var output = IOBuffer(size: 16 * 1024)
   var parser = RequestParser()
   var owed = Deque<Owed>()
+  /// Bytes that are kept for what is owed, here and on the way to Redis, since nothing was owed.
+  var owedBytes = 0
   var resp3 = false
   var pause = Pause.none
   /// Set by QUIT and by protocol errors: whatever comes next is not read, and the connection ends once
   /// everything owed has been sent.
   var isClosing = false
-  var wantsWrite = false
+  /// Commands wait in `input` because the client does not take its replies, or is owed too many.
+  var isStalled = false
   var readsPaused = false
+  /// The events that epoll watches for.
+  var watched: UInt32
 
-  /// When the descriptor was last seen empty by a read, and in which poll it was last reported readable:
-  /// from these follows the last moment at which nothing waited in the socket.
-  var drainedAt: Instant
-  var reportedIn: UInt64 = 0
-  /// That moment, as of the commands being executed: a SET cannot have been sent before it and still wait.
+  var arrivals: Arrivals
+  /// Every byte of the commands being executed was sent after this instant.
   var emptyAt: Instant
+  /// The same for a command whose rest has not arrived.
+  var partialSince: Instant
 
   var name = ""
   var libraryName = ""
   var libraryVersion = ""
 
-  init(descriptor: Int32, token: ClientToken, id: Int, now: Instant) {
+  /// `watched`: the events that epoll is told to watch for.
+  init(descriptor: Int32, token: ClientToken, id: Int, now: Instant, arrivals: Arrivals, watched: UInt32) {
     self.descriptor = descriptor
     self.token = token
     self.id = id
     connectedAt = now
-    drainedAt = now
-    emptyAt = now
+    self.arrivals = arrivals
+    self.watched = watched
+    emptyAt = Instant(nanoseconds: 0)
+    partialSince = Instant(nanoseconds: 0)
   }
 
   deinit { close(descriptor) }
@@ -73,22 +83,48 @@ struct Client: ~Copyable {
     if owed.isEmpty { return write(&output) }
     var late = IOBuffer(size: 256)
     write(&late)
-    if case .ready(let before) = owed[owed.count - 1] {
-      owed[owed.count - 1] = .ready(before + late.bytes)
-    } else {
-      owed.append(.ready([UInt8](late.bytes)))
-    }
+    owedBytes += late.count
+    let last = owed.count - 1
+    guard case .ready(var before) = owed[last] else { return owed.append(.ready([UInt8](late.bytes))) }
+    // Released first, so that the append below copies only what is new.
+    owed[last] = .awaited
+    before.append(contentsOf: late.bytes)
+    owed[last] = .ready(before)
   }
 
-  /// The oldest awaited reply has come; what was answered behind it follows.
-  mutating func settle(_ write: (inout IOBuffer) -> Void) {
+  /// Appends a reply made of near values. Where it has to wait for Redis, `settle` asks again whether the
+  /// evidence holds.
+  mutating func replyNear(evidence: Instant, _ write: (inout IOBuffer) -> Void) {
+    if owed.isEmpty { return write(&output) }
+    var late = IOBuffer(size: 256)
+    write(&late)
+    owedBytes += late.count
+    owed.append(.near([UInt8](late.bytes), evidence: evidence))
+  }
+
+  /// The oldest awaited reply has come; what was answered behind it follows. Near values whose evidence is
+  /// older than `bound` by now become an error.
+  mutating func settle(bound: UInt64, _ write: (inout IOBuffer) -> Void) {
     guard case .awaited? = owed.popFirst() else {
       preconditionFailure("a reply came that nobody awaits")
     }
     write(&output)
-    while case .ready(let bytes)? = owed.first {
-      output.append(bytes)
+    while let next = owed.first {
+      switch next {
+      case .awaited: return
+      case .ready(let bytes): output.append(bytes)
+      case .near(let bytes, let evidence):
+        if Instant(nanoseconds: clinux_boot_nanoseconds()).since(evidence) <= bound {
+          output.append(bytes)
+        } else {
+          output.error(Self.waitedTooLong)
+        }
+      }
       owed.removeFirst()
     }
+    owedBytes = 0
   }
+
+  static let waitedTooLong =
+    "TRYAGAIN Nearside: Redis took longer to answer than cached values may wait; try again"
 }

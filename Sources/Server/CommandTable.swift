@@ -61,7 +61,8 @@ struct CommandTable {
     var words: (UInt64, UInt64, UInt64)
 
     init?(_ bytes: UnsafeRawBufferPointer) {
-      guard bytes.count > 0, bytes.count <= 24 else { return nil }
+      // A zero would be taken for the end of a shorter name.
+      guard bytes.count > 0, bytes.count <= 24, !bytes.contains(0) else { return nil }
       var packed: (UInt64, UInt64, UInt64) = (0, 0, 0)
       withUnsafeMutableBytes(of: &packed) { words in
         for (at, byte) in bytes.enumerated() {
@@ -202,7 +203,7 @@ struct CommandTable {
       multi:1 exec:1 discard:1 watch:-2:1:-1:1 unwatch:1 subscribe:-2 psubscribe:-2
       ssubscribe:-2:1:-1:1 unsubscribe:-1 punsubscribe:-1 sunsubscribe:-1:1:-1:1 blpop:-3:1:-2:1
       brpop:-3:1:-2:1 blmove:6:1:2:1 brpoplpush:4:1:2:1 bzpopmin:-3:1:-2:1 bzpopmax:-3:1:-2:1 blmpop:-5
-      bzmpop:-5 xread:-4 xreadgroup:-7 wait:3
+      bzmpop:-5 xread:-4 xreadgroup:-7 wait:3 waitaof:4
       """),
     (.refuse,
       """

@@ -30,7 +30,7 @@ extension EventLoop {
     case .read(let absent): executeRead(request, spec?.name ?? "", absent, slot)
     case .replace: executeReplace(request, spec?.name ?? "", slot)
     case .replaceMany: executeReplaceMany(request, slot)
-    case .merge: executeMerge(request, slot)
+    case .merge: executeMerge(request, spec?.name ?? "", slot)
     case .remove: executeRemove(request, spec?.name ?? "", slot)
     case .expiry: executeExpiry(request, spec?.name ?? "", slot)
     default: executePass(request, spec?.name ?? "", slot)
@@ -74,6 +74,8 @@ extension EventLoop {
       return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(reason))") }
     }
     clients[slot].owed.append(.awaited)
+    let before = resp3 ? self.resp3.output.count : resp2.output.count
     if resp3 { send(&self.resp3) } else { send(&resp2) }
+    clients[slot].owedBytes += (resp3 ? self.resp3.output.count : resp2.output.count) - before
   }
 }

@@ -61,7 +61,8 @@ extension EventLoop {
     guard let state, follower.accepts(state) else { return .bypass(nil) }
     guard state.trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
-    if let evidence, now.since(evidence) <= settings.staleness.bound { return .trusted(state.lease) }
+    // Asked of the clock, not of the poll: between the two the process may have been stopped.
+    if let evidence, clock().since(evidence) <= settings.staleness.bound { return .trusted(state.lease) }
     switch settings.staleness.beyond {
     case .bypass: return .bypass(evidence == nil ? state.lease : nil)
     case .serve: return .stale(state.lease)
@@ -84,6 +85,7 @@ extension EventLoop {
   mutating func noteMiss(_ key: GovernedKey, lease: Lease?) {
     let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
     ledger.missed(hash, lease: lease, at: now)
+    misses.append((hash, lease))
   }
 
   func governedKey(_ key: UnsafeRawBufferPointer) -> GovernedKey? {

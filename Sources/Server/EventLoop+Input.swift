@@ -32,21 +32,32 @@ struct Batch {
 }
 
 extension EventLoop {
-  /// Executes every complete command in the client's input, in order.
+  /// Executes every complete command in the client's input, in order, until one pauses the client or there are
+  /// too many replies that it has not taken.
   mutating func processInput(_ slot: Int) {
     let client = clients + slot
     var work = Batch()
     swap(&work, &batch)
     defer { swap(&work, &batch) }
-    while client.pointee.pause == .none, !client.pointee.isClosing,
-      client.pointee.output.count <= Self.outputHighWater, client.pointee.owed.count <= Self.mostOwed
-    {
+    client.pointee.isStalled = false
+    while client.pointee.pause == .none, !client.pointee.isClosing {
+      if mustWait(slot) {
+        client.pointee.isStalled = !client.pointee.input.isEmpty
+        return
+      }
       work.removeAll()
       let failure = cut(slot, into: &work)
       let done = work.commands.isEmpty ? 0 : execute(&work, slot)
       // A command that pauses the client leaves the rest of the batch for later: it is cut again then.
       if done < work.commands.count {
         client.pointee.input.consume(work.commands[done].start)
+        client.pointee.parser = RequestParser()
+        return
+      }
+      if client.pointee.isClosing { return client.pointee.input.consume(client.pointee.input.count) }
+      if failure != nil, client.pointee.pause != .none {
+        // The error comes behind the answer that is waited for: it is found again then.
+        client.pointee.input.consume(work.consumed)
         client.pointee.parser = RequestParser()
         return
       }

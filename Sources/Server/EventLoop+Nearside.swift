@@ -45,11 +45,17 @@ extension EventLoop {
       }
       milliseconds = given
     }
-    if appliedPosition >= position { return reply(slot) { $0.integer(1) } }
+    if hasApplied(position) { return reply(slot) { $0.integer(1) } }
     if milliseconds == 0 { return reply(slot) { $0.integer(0) } }
     // What is owed before it is answered first; the wait holds everything behind it.
     let deadline = Instant(nanoseconds: now.nanoseconds + UInt64(milliseconds) * 1_000_000)
     pause(slot, .position(position, deadline: deadline))
+  }
+
+  /// Whether no read from now on shows anything older than `position`. While transactions from before the slot
+  /// are watched, one of them may lie below it and be visible to nobody yet.
+  func hasApplied(_ position: LSN) -> Bool {
+    appliedPosition >= position && follower.state?.watching != true
   }
 
   /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this

@@ -17,20 +17,27 @@ extension EventLoop {
     case .get: finishGet(read, &cursor, judgement, slot)
     case .mget(let elements): finishMany(read, elements, &cursor, judgement, slot)
     case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgement, slot)
-    case .strlen:
-      let reply = cursor.raw()
-      settle(slot) { output, _ in
-        if judgement.counts { output.append(reply) } else { output.integer(0) }
-      }
+    case .strlen: finishOther(read, .zero, 0, "strlen", &cursor, judgement, slot)
     case .lease: finishLease(read, &cursor, judgement, slot)
     case .other(let absent, let arguments, let name):
-      let reply = cursor.raw()
-      settle(slot) { output, resp3 in
-        if judgement.counts || reply.first == UInt8(ascii: "-") {
-          output.append(reply)
-        } else {
-          output.absent(absent, arguments: arguments, name: name, resp3: resp3)
-        }
+      finishOther(read, absent, arguments, name, &cursor, judgement, slot)
+    }
+  }
+
+  private mutating func finishOther(
+    _ read: GovernedRead, _ absent: AbsentReply, _ arguments: Int, _ name: String,
+    _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
+  ) {
+    let reply = cursor.peek
+    // An error shows as it is, unless it tells of what must not be seen.
+    let hidden = !judgement.counts && (!cursor.isError || cursor.isWrongType)
+    let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
+    if hidden || isAbsent { for key in read.keys { missed(key, judgement, isNull: isAbsent) } }
+    settle(slot) { output, resp3 in
+      if hidden {
+        output.absent(absent, arguments: arguments, name: name, resp3: resp3)
+      } else {
+        output.append(reply)
       }
     }
   }
@@ -45,15 +52,15 @@ extension EventLoop {
       default: false
       }
     guard holdsNear, settings.staleness.beyond != .serve else { return nil }
-    if let evidence = read.nearEvidence, now.since(evidence) <= settings.staleness.bound { return nil }
-    return "TRYAGAIN Nearside: Redis took longer to answer than cached values may wait; try again"
+    if let evidence = read.nearEvidence, clock().since(evidence) <= settings.staleness.bound { return nil }
+    return Client.waitedTooLong
   }
 
   private mutating func finishGet(
     _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
   ) {
     let key = read.keys[0]
-    let isError = cursor.isError
+    let isError = cursor.isError && (judgement.counts || !cursor.isWrongType)
     let isNull = cursor.isNull
     let start = cursor
     let reply = cursor.raw()
@@ -120,13 +127,18 @@ extension EventLoop {
   ) {
     var total = found
     var error: UnsafeRawBufferPointer?
+    var key = 0
     for isGoverned in governed {
       if cursor.isError {
         error = cursor.raw()
       } else {
         let count = cursor.integer() ?? 0
         if !isGoverned || judgement.counts { total += count }
+        if isGoverned, count == 0 || !judgement.counts {
+          missed(read.keys[key], judgement, isNull: count == 0)
+        }
       }
+      if isGoverned { key += 1 }
     }
     settle(slot) { output, _ in
       if let error { output.append(error) } else { output.integer(total) }
@@ -137,7 +149,7 @@ extension EventLoop {
     _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
   ) {
     let key = read.keys[0]
-    let isError = cursor.isError
+    let isError = cursor.isError && (judgement.counts || !cursor.isWrongType)
     let isNull = cursor.isNull
     let start = cursor
     let reply = cursor.raw()
@@ -202,9 +214,12 @@ extension EventLoop {
   mutating func settle(_ slot: Int?, _ write: (inout IOBuffer, Bool) -> Void) {
     guard let slot else { return }
     let resp3 = clients[slot].resp3
-    clients[slot].settle { write(&$0, resp3) }
+    clients[slot].settle(bound: waitBound) { write(&$0, resp3) }
     markDirty(slot)
   }
+
+  /// How old the evidence of near values may be when Redis has answered what is before them.
+  var waitBound: UInt64 { settings.staleness.beyond == .serve ? .max : settings.staleness.bound }
 }
 
 extension EventLoop.Judgement {
@@ -231,6 +246,42 @@ extension ReplyCursor {
   var peek: UnsafeRawBufferPointer {
     var copy = self
     return copy.raw()
+  }
+
+  /// Whether the element at the cursor, which stays where it is, is Redis's refusal of a value by its type.
+  var isWrongType: Bool { "-WRONGTYPE".utf8.elementsEqual(bytes[position...].prefix(10)) }
+
+  /// Whether the reply at the cursor, which stays where it is, may tell its reader that a key or a part of
+  /// it does not exist. `absent`: what the command answers of a key that does not; `keys`: how many it named.
+  func saysAbsent(_ absent: AbsentReply, of keys: Int = 1) -> Bool {
+    var copy = self
+    switch absent {
+    case .null: return isNull
+    case .zero: return copy.integer() == 0
+    case .emptyArray, .emptySet, .emptyMap: return head?.count == 0
+    case .emptyString: return head?.count == 0
+    case .minusTwo: return copy.integer() == -2
+    case .none: return "+none\r\n".utf8.elementsEqual(peek)
+    case .nulls, .zeros, .unknown:
+      if head?.type == UInt8(ascii: ":") { return (copy.integer() ?? 0) < max(1, keys) }
+      return copy.holdsNothing()
+    }
+  }
+
+  /// Steps over the element; true if it is, or has in it, a null, a zero or something empty.
+  private mutating func holdsNothing() -> Bool {
+    if isNull || head?.kind != .line && head?.count == 0 {
+      _ = raw()
+      return true
+    }
+    if head?.type == UInt8(ascii: ":") { return (integer() ?? 0) == 0 }
+    guard let count = enter() else {
+      _ = raw()
+      return false
+    }
+    var holds = false
+    for _ in 0..<count where holdsNothing() { holds = true }
+    return holds
   }
 }
 

@@ -25,7 +25,7 @@ extension EventLoop {
       if let key, nearAllowed, let entry = near.find(request[index + 1], hash: key.hash, now: now) {
         found += 1
         if fresh { counters.nearHits += 1 } else { counters.stale += 1 }
-        if name == "strlen" { return reply(slot) { $0.integer(entry.valueCount) } }
+        if name == "strlen" { return replyNear(slot) { $0.integer(entry.valueCount) } }
         elements.append(.near(name == "exists" ? [] : [UInt8](entry.reply)))
         continue
       }
@@ -35,7 +35,7 @@ extension EventLoop {
       if let key { governed.append(key) }
     }
     if asked.isEmpty {
-      return reply(slot) { output in
+      return replyNear(slot) { output in
         if name == "exists" { return output.integer(found) }
         if name == "mget" { output.array(elements.count) }
         for case .near(let bytes) in elements { output.append(bytes) }
@@ -52,6 +52,7 @@ extension EventLoop {
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
     let read = GovernedRead(shape: shape, keys: governed, asked: now, nearEvidence: certificate)
+    for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     let token = clients[slot].token
     let stateRequest = stateRequest
     withUpstream(slot) { upstream in
@@ -76,6 +77,12 @@ extension EventLoop {
     }
   }
 
+  /// Answers with what the near cache has.
+  private mutating func replyNear(_ slot: Int, _ write: (inout IOBuffer) -> Void) {
+    guard let certificate else { return reply(slot, write) }
+    clients[slot].replyNear(evidence: certificate, write)
+  }
+
   /// Any other read: Redis answers, under the state read before it.
   mutating func executeRead(_ request: Request, _ name: String, _ absent: AbsentReply, _ slot: Int) {
     guard let spec = commands.spec(request[0]) else { return relay(request, slot) }
@@ -92,10 +99,10 @@ extension EventLoop {
   /// NEARSIDE LEASE key: like GET, with the lease in the answer.
   mutating func executeLease(_ request: Request, _ slot: Int) {
     guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
-    if isFresh(at: now), let entry = near.find(request[2], hash: key.hash, now: now) {
+    if isFresh(at: clock()), let entry = near.find(request[2], hash: key.hash, now: now) {
       counters.nearHits += 1
       let resp3 = clients[slot].resp3
-      return reply(slot) {
+      return replyNear(slot) {
         $0.array(2)
         $0.append(entry.reply)
         $0.null(resp3: resp3)

@@ -17,8 +17,10 @@ extension EventLoop {
       end = try GivenTime(form: form).end(request[digits], of: name, positive: true, now: timeOfDay)
     }
     var old: (reply: [UInt8], expires: Instant?)?
-    if options.looks, let entry = find(key), try standingNow() != .hidden {
-      old = (options.returnsOld ? [UInt8](entry.reply) : [], entry.expires)
+    if options.looks {
+      let entry = find(key)
+      let isShown = try standingNow() != .hidden
+      if let entry, isShown { old = (options.returnsOld ? [UInt8](entry.reply) : [], entry.expires) }
     }
     let isMet =
       switch options.condition {

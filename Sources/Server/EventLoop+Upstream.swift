@@ -32,6 +32,16 @@ extension EventLoop {
     }
   }
 
+  /// Gives a connection up on which something is awaited and nothing has come for as long as one command may
+  /// take: a server behind a broken network never says that it is gone.
+  mutating func giveUpSilentUpstreams() {
+    guard let redis = settings.redis else { return }
+    for isResp3 in [false, true] {
+      let isSilent = isResp3 ? resp3.isSilent(redis.timeout, now: now) : resp2.isSilent(redis.timeout, now: now)
+      if isSilent { upstreamFailed(isResp3, "no answer within \(redis.timeout / 1_000_000) ms") }
+    }
+  }
+
   mutating func flushUpstreams() {
     for isResp3 in [false, true] {
       switch isResp3 ? Self.flush(&resp3) : Self.flush(&resp2) {
@@ -52,6 +62,7 @@ extension EventLoop {
   /// Writes what waits.
   private static func flush(_ upstream: inout Upstream) -> Flushed {
     guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return .unchanged }
+    defer { upstream.output.shrinkIfIdle(to: EventLoop.idleBuffer) }
     if case .failed(let code) = upstream.output.write(to: upstream.descriptor) {
       return .failed(String(cString: strerror(code)))
     }
@@ -70,12 +81,18 @@ extension EventLoop {
         ? resp3.input.read(from: resp3.descriptor, limit: 64 * 1024, drained: &drained)
         : resp2.input.read(from: resp2.descriptor, limit: 64 * 1024, drained: &drained)
       switch transfer {
-      case .some, .wouldBlock: break
+      case .some: if isResp3 { resp3.heardAt = now } else { resp2.heardAt = now }
+      case .wouldBlock: break
       case .closed: return upstreamFailed(isResp3, "Redis closed the connection")
       case .failed(let code): return upstreamFailed(isResp3, String(cString: strerror(code)))
       }
       do throws(ConnectFailure) {
         while try settleNext(isResp3) {}
+        if isResp3 {
+          resp3.input.shrinkIfIdle(to: Self.idleBuffer)
+        } else {
+          resp2.input.shrinkIfIdle(to: Self.idleBuffer)
+        }
       } catch {
         upstreamFailed(isResp3, error.sentence)
       }
@@ -92,7 +109,7 @@ extension EventLoop {
     case .relay(let token):
       if isAlive(token) {
         let slot = Int(token.slot)
-        clients[slot].settle { $0.append(replies) }
+        clients[slot].settle(bound: waitBound) { $0.append(replies) }
         markDirty(slot)
       }
     case .task(let task): try finish(task, replies, isResp3)
@@ -116,7 +133,7 @@ extension EventLoop {
     case .fillMany(let keys): finishMany(keys, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
-    case .askForGeneration: break
+    case .askForGeneration: finishAsk(replies)
     case .info: finishInfo(replies, slot)
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
     case .greeting: try greeted(replies, isResp3)
@@ -166,6 +183,7 @@ extension EventLoop {
     let orphans = isResp3 ? resp3.fail(reason, now: now) : resp2.fail(reason, now: now)
     log.debug("upstream connection lost", metadata: ["resp": "\(isResp3 ? 3 : 2)", "reason": "\(reason)"])
     for awaited in orphans {
+      if case .task(let task) = awaited { abandon(task.work) }
       let token: ClientToken? =
         switch awaited {
         case .relay(let token): token

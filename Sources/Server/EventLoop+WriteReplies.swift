@@ -23,17 +23,35 @@ extension EventLoop {
         }
       }
     }
-    settle(slot) { output, _ in
-      if case .stored = fill.answer, !failed { output.integer(1) } else { output.append(reply) }
+    settle(slot) { output, resp3 in
+      if case .stored = fill.answer, !failed {
+        output.integer(1)
+      } else {
+        output.append(reply, shape: resp3 ? fill.shape : .same)
+      }
     }
-    guard !failed else { return dropNear(fill.key) }
+    // Whatever was read before the write and arrives after it must not take its place.
+    let moved = fill.key.version != writeVersion(fill.key.hash)
+    dropNear(fill.key)
+    guard !failed else { return }
     counters.fillsStored += 1
-    // Kept near under the state that the script found: nothing may have moved since, here or there.
-    if let near = fill.near, acceptsFill(&cursor), fill.key.version == writeVersion(fill.key.hash) {
-      near.value.withUnsafeBytes { keepNear(fill.key, $0, expires: near.expires) }
-    } else {
-      dropNear(fill.key)
+    if case .command(refused: .tryAgain) = fill.answer, ReplyCursor(reply).saysNothingLeft {
+      noteAbsent(fill.key, generation: cursor.peekText)
     }
+    // Kept near under the state that the script found: nothing may have moved since, here or there.
+    if let near = fill.near, acceptsFill(&cursor), !moved {
+      var key = fill.key
+      key.version = writeVersion(key.hash)
+      near.value.withUnsafeBytes { keepNear(key, $0, expires: near.expires) }
+    }
+  }
+
+  /// The reply to a write has told that the key does not exist. Such a reply has no stamp, so the miss gets
+  /// what this host knows: that is no younger than the reply.
+  private mutating func noteAbsent(_ key: GovernedKey, generation: String?) {
+    let state = follower.state
+    let isOurs = state != nil && state?.generation == generation.flatMap { Generation(hex: $0) }
+    noteMiss(key, lease: isOurs ? state?.lease : nil)
   }
 
   /// The script itself did not run: Redis is full, busy loading, or forgot the script.
@@ -60,8 +78,9 @@ extension EventLoop {
     return follower.accepts(generation: g, beats: h, journal: jl)
   }
 
-  mutating func finishMany(_ keys: [GovernedKey], _ replies: UnsafeRawBufferPointer, client slot: Int?) {
-    for key in keys { dropNear(key) }
+  /// `keys`: those that were sent, nil for one that is not governed.
+  mutating func finishMany(_ keys: [GovernedKey?], _ replies: UnsafeRawBufferPointer, client slot: Int?) {
+    for case let key? in keys { dropNear(key) }
     var cursor = ReplyCursor(replies)
     if cursor.isError {
       guard isForgottenScript(replies) else {
@@ -70,11 +89,13 @@ extension EventLoop {
       reloadScripts()
       return settle(slot) { output, _ in output.error(Self.forgotten) }
     }
-    if cursor.enter() != nil {
-      _ = cursor.raw()
-      let refused = cursor.integer() ?? 0
-      counters.fillsRefused += refused
-      counters.fillsStored += keys.count - refused
+    if let count = cursor.enter(), count == 6 + keys.count {
+      for _ in 0..<6 { _ = cursor.raw() }
+      for key in keys {
+        let stored = cursor.integer() == 1
+        guard let key else { continue }
+        if stored { counters.fillsStored += 1 } else { noteRefused(key) }
+      }
     }
     settle(slot) { output, _ in output.status("OK") }
   }
@@ -94,6 +115,11 @@ extension EventLoop {
     _ = cursor.enter()
     let word = cursor.text()
     let reply = cursor.peek
+    // GETDEL and GETEX of nothing, EXPIRE of nothing; DEL says nothing of what was there before it that a
+    // reader could fill.
+    let isAbsent = word == "UNTRUSTED" || cursor.isNull || absent != nil && cursor.saysAbsent(.zero)
+    _ = cursor.raw()
+    if isAbsent { for key in removal.keys { noteAbsent(key, generation: cursor.peekText) } }
     settle(slot) { output, resp3 in
       if let count = removal.answerCount {
         output.integer(count)
@@ -103,6 +129,23 @@ extension EventLoop {
         output.append(reply)
       }
     }
+  }
+
+  /// No reply will come: Redis may have carried the write out.
+  mutating func abandon(_ work: UpstreamTask.Work) {
+    switch work {
+    case .fill(let fill): dropNear(fill.key)
+    case .fillMany(let keys): for case let key? in keys { dropNear(key) }
+    case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
+    default: break
+    }
+  }
+
+  /// A request for a new generation was answered.
+  mutating func finishAsk(_ reply: UnsafeRawBufferPointer) {
+    guard isForgottenScript(reply) else { return }
+    reloadScripts()
+    if resp2.isReady { sendAsk() }
   }
 
   /// The write has been carried out: whatever was read before it must not stay near.
@@ -122,5 +165,68 @@ extension EventLoop {
   private mutating func reloadScripts() {
     if resp2.isReady { resp2.loadScripts() }
     if resp3.isReady { resp3.loadScripts() }
+  }
+}
+
+extension ReplyCursor {
+  /// The text at the cursor, which stays where it is.
+  fileprivate var peekText: String? {
+    var copy = self
+    return copy.text()
+  }
+
+  /// Whether a command that takes something out found nothing: LPOP, SPOP, ZPOPMIN.
+  fileprivate var saysNothingLeft: Bool { isNull || head?.kind == .aggregate && head?.count == 0 }
+}
+
+/// What becomes of a script's reply for a client that speaks RESP3. Scripts answer in RESP2's types.
+/// Source: Redis documentation, "Redis Lua API reference", RESP2 to Lua type conversion.
+enum ReplyShape {
+  case same
+  /// A bulk string that is a number: ZINCRBY, ZADD INCR.
+  case double
+  /// SPOP with a count.
+  case set
+  /// A member and its score: ZPOPMIN.
+  case scored
+  /// Members with their scores, in pairs: ZPOPMIN with a count.
+  case scoredPairs
+
+  init(_ request: Request, _ name: String) {
+    switch name {
+    case "zincrby": self = .double
+    case "zadd" where (2..<min(request.count, 8)).contains { request.isWord($0, "incr") }: self = .double
+    case "spop" where request.count == 3: self = .set
+    case "zpopmin", "zpopmax": self = request.count == 2 ? .scored : .scoredPairs
+    default: self = .same
+    }
+  }
+}
+
+extension IOBuffer {
+  fileprivate mutating func append(_ reply: UnsafeRawBufferPointer, shape: ReplyShape) {
+    var cursor = ReplyCursor(reply)
+    switch shape {
+    case .double where !cursor.isError && !cursor.isNull: double(&cursor)
+    case .set where reply.first == UInt8(ascii: "*"):
+      append(byte: UInt8(ascii: "~"))
+      append(UnsafeRawBufferPointer(rebasing: reply.dropFirst()))
+    case .scored, .scoredPairs:
+      guard let count = cursor.enter() else { return append(reply) }
+      array(shape == .scored ? count : count / 2)
+      for _ in 0..<count / 2 {
+        if shape == .scoredPairs { array(2) }
+        append(cursor.raw())
+        double(&cursor)
+      }
+    default: append(reply)
+    }
+  }
+
+  private mutating func double(_ cursor: inout ReplyCursor) {
+    guard let digits = cursor.string() else { return }
+    append(byte: UInt8(ascii: ","))
+    append(digits)
+    append("\r\n")
   }
 }

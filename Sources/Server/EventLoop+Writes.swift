@@ -27,14 +27,14 @@ extension EventLoop {
   }
 
   /// INCR, HSET, LPUSH and the like: what they leave behind depends on what is there.
-  mutating func executeMerge(_ request: Request, _ slot: Int) {
+  mutating func executeMerge(_ request: Request, _ name: String, _ slot: Int) {
     guard let key = governedKey(request[1]) else { return relay(request, slot) }
     guard ledger.mayMerge(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now),
       let lease = leaseForPlainWrite(key, slot)
     else { return refuse(key, .tryAgain, slot) }
     fill(
-      key, lease: lease, mode: "merge", answer: .command(refused: .tryAgain), near: nil, slot,
-      argumentCount: request.count
+      key, lease: lease, mode: "merge", answer: .command(refused: .tryAgain),
+      shape: ReplyShape(request, name), near: nil, slot, argumentCount: request.count
     ) { output in
       for index in 0..<request.count { output.bulk(request[index]) }
     }
@@ -69,13 +69,13 @@ extension EventLoop {
     guard request.count % 2 == 1 else {
       return reply(slot) { $0.error("ERR wrong number of arguments for 'mset' command") }
     }
-    var keys: [GovernedKey] = []
+    var keys: [Int: GovernedKey] = [:]
     var leases: [Int: Lease] = [:]
     var left = Set<Int>()
     for index in stride(from: 1, to: request.count, by: 2) {
       guard let key = governedKey(request[index]) else { continue }
       noteWrite(key)
-      keys.append(key)
+      keys[index] = key
       if let lease = leaseForPlainWrite(key, slot) {
         leases[index] = lease
       } else {
@@ -102,7 +102,7 @@ extension EventLoop {
         }
         upstream.output.bulk(request[index + 1])
       }
-      upstream.await(.task(UpstreamTask(client: token, work: .fillMany(keys: keys))))
+      upstream.await(.task(UpstreamTask(client: token, work: .fillMany(keys: sent.map { keys[$0] }))))
     }
   }
 
@@ -178,13 +178,13 @@ extension EventLoop {
 
   private mutating func fill(
     _ key: GovernedKey, lease: Lease, mode: StaticString, answer: GovernedFill.Answer,
-    near: (value: [UInt8], expires: Instant?)?, _ slot: Int, argumentCount: Int,
+    shape: ReplyShape = .same, near: (value: [UInt8], expires: Instant?)?, _ slot: Int, argumentCount: Int,
     command: (inout IOBuffer) -> Void
   ) {
     noteWrite(key)
     var key = key
     key.version = writeVersion(key.hash)
-    let work = GovernedFill(key: key, answer: answer, near: near)
+    let work = GovernedFill(key: key, answer: answer, shape: shape, near: near)
     let token = clients[slot].token
     let meta = keys.meta
     withUpstream(slot) { upstream in

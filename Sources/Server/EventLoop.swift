@@ -40,6 +40,8 @@ public struct EventLoop: ~Copyable {
   /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
   /// such a write must not be kept near after it.
   var localWrites = [UInt32](repeating: 0, count: 4096)
+  /// The misses answered in this poll, with their keys in the ledger.
+  var misses: [(key: UInt64, lease: Lease?)] = []
   var counters = Counters()
   var tail = TailReport(role: .waiting, trouble: "starting")
   var redisVersion = "7.0.0"
@@ -49,7 +51,8 @@ public struct EventLoop: ~Copyable {
   var now: Instant
   let started: Instant
   private var poll: UInt64 = 1
-  private var previousPoll: Instant
+  private var wholePoll: Arrivals.WholePoll
+  private var listenerArrivals: Arrivals
   private var lastTouch = Instant(nanoseconds: 0)
   private var listenerRests = false
   private var listenerRestsUntil = Instant(nanoseconds: 0)
@@ -65,6 +68,12 @@ public struct EventLoop: ~Copyable {
   static let outputHighWater = 1024 * 1024
   /// How many replies a client may be owed before its own commands wait.
   static let mostOwed = 10_000
+  /// How many bytes may be kept for what a client is owed before its own commands wait.
+  static let mostOwedBytes = 16 * 1024 * 1024
+  /// A client that leaves more than this unread is given up.
+  static let outputLimit = 1024 * 1024 * 1024
+  /// Buffers that are empty shrink to this after a burst.
+  static let idleBuffer = 64 * 1024
 
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String
@@ -81,7 +90,8 @@ public struct EventLoop: ~Copyable {
     governance = Governance(settings: settings)
     now = Instant(nanoseconds: clinux_boot_nanoseconds())
     started = now
-    previousPoll = now
+    wholePoll = Arrivals.WholePoll(began: now)
+    listenerArrivals = Arrivals(empty: now, poll: 0)
     follower = Follower(mapping: settings.mappingHash)
     let windows = settings.caches.map(\.plainSet.window) + [settings.plainSet.window]
     ledger = FillLedger(
@@ -135,14 +145,15 @@ public struct EventLoop: ~Copyable {
     var stopBy: Instant?
     tick()
     while true {
+      let began = clock()
       let count = clinux_epoll_wait(epoll, events, 512, 100)
-      // Clients that this poll does not name had nothing waiting when it returned. With a full table that
-      // cannot be said of the others.
-      let returned = Instant(nanoseconds: clinux_boot_nanoseconds())
-      now = returned
+      now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
       writeDirty()
-      if count < 512 { previousPoll = returned }
+      // Clients that this poll did not name had nothing waiting when it began. With a full table that cannot
+      // be said of the others.
+      if count >= 0, count < 512 { wholePoll = Arrivals.WholePoll(number: poll, began: began) }
+      dateMisses()
       poll += 1
       tick()
       writeDirty()
@@ -185,9 +196,12 @@ public struct EventLoop: ~Copyable {
   // MARK: Clients
 
   private mutating func acceptClients() {
+    // A connection may have waited, with commands in it, since the listener was last empty.
+    let empty = listenerArrivals.named(in: poll, last: wholePoll, watched: !listenerRests)
     for _ in 0..<64 {
       let descriptor = clinux_accept(listener.descriptor)
       guard descriptor >= 0 else {
+        if errno == EAGAIN { listenerArrivals.drained(now) }
         // Out of descriptors: whoever waits is reported by every poll, so the listener rests until the next
         // tick instead of turning the loop in a circle.
         if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
@@ -206,12 +220,16 @@ public struct EventLoop: ~Copyable {
       }
       serial &+= 1
       let token = ClientToken(slot: slot, serial: serial)
-      (clients + Int(slot)).initialize(to: Client(descriptor: descriptor, token: token, id: nextID, now: now))
+      let events = UInt32(CLINUX_READABLE)
+      (clients + Int(slot)).initialize(
+        to: Client(
+          descriptor: descriptor, token: token, id: nextID, now: now,
+          arrivals: Arrivals(empty: empty, poll: poll), watched: events))
       inUse[Int(slot)] = true
       nextID += 1
       counters.connections += 1
       counters.clients += 1
-      if clinux_epoll_add(epoll, descriptor, UInt32(CLINUX_READABLE), Self.pack(token)) != 0 {
+      if clinux_epoll_add(epoll, descriptor, events, Self.pack(token)) != 0 {
         drop(Int(slot))
       }
     }
@@ -224,57 +242,67 @@ public struct EventLoop: ~Copyable {
   private mutating func clientEvent(_ slot: Int, _ events: UInt32) {
     let client = clients + slot
     if events & UInt32(CLINUX_READABLE | CLINUX_HANGUP | CLINUX_ERROR) != 0 {
-      // If the poll before this one did not name it, the socket was empty when that one returned.
-      client.pointee.emptyAt =
-        client.pointee.reportedIn + 1 == poll
-        ? client.pointee.drainedAt : max(client.pointee.drainedAt, previousPoll)
-      client.pointee.reportedIn = poll
+      let empty = client.pointee.arrivals.named(
+        in: poll, last: wholePoll, watched: !client.pointee.readsPaused)
+      if client.pointee.input.isEmpty { client.pointee.partialSince = empty }
       var drained = false
       switch client.pointee.input.read(
         from: client.pointee.descriptor, limit: 16 * 1024, drained: &drained)
       {
       case .some:
-        if drained { client.pointee.drainedAt = Instant(nanoseconds: clinux_boot_nanoseconds()) }
+        if drained { client.pointee.arrivals.drained(now) }
+        client.pointee.emptyAt = client.pointee.partialSince
+        let waiting = client.pointee.input.count
         processInput(slot)
-      case .wouldBlock: client.pointee.drainedAt = now
+        // What is left now, if anything is, began in the bytes of this read.
+        if client.pointee.input.count < waiting { client.pointee.partialSince = empty }
+      case .wouldBlock: client.pointee.arrivals.drained(now)
+      case .closed where events & UInt32(CLINUX_HANGUP | CLINUX_ERROR) == 0 && !client.pointee.isClosing:
+        // It has only finished sending, as `printf … | nc -U` does, and still takes its answers.
+        client.pointee.isClosing = true
       case .closed, .failed: return drop(slot)
       }
     }
-    guard inUse[slot] else { return }
     flush(slot)
   }
 
-  /// Writes what the client is owed, and watches for what the kernel did not take yet.
+  /// Writes what the client is owed, goes on with its commands as it takes its replies, and watches for what
+  /// the kernel did not take yet.
   mutating func flush(_ slot: Int) {
     let client = clients + slot
-    if !client.pointee.output.isEmpty {
-      if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
+    while true {
+      if !client.pointee.output.isEmpty {
+        if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
+        if client.pointee.output.count > Self.outputLimit { return drop(slot) }
+      }
+      if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
+        return drop(slot)
+      }
+      guard client.pointee.isStalled, !mustWait(slot) else { return watch(slot) }
+      processInput(slot)
     }
-    if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
-      return drop(slot)
-    }
-    watch(slot)
+  }
+
+  /// Whether a client's commands wait until it has taken some of its replies, or Redis has given them.
+  func mustWait(_ slot: Int) -> Bool {
+    let client = clients + slot
+    return client.pointee.output.count > Self.outputHighWater || client.pointee.owed.count > Self.mostOwed
+      || client.pointee.owedBytes > Self.mostOwedBytes
   }
 
   /// Reads from a client only while it takes its answers and nothing pauses it.
   private mutating func watch(_ slot: Int) {
     let client = clients + slot
-    let wantsWrite = !client.pointee.output.isEmpty
-    let pauseReads =
-      client.pointee.isClosing || client.pointee.pause != .none
-      || client.pointee.output.count > Self.outputHighWater || client.pointee.owed.count > Self.mostOwed
-    if !pauseReads, client.pointee.readsPaused, !client.pointee.input.isEmpty {
-      client.pointee.readsPaused = false
-      processInput(slot)
-      guard inUse[slot] else { return }
-      return flush(slot)
-    }
-    guard wantsWrite != client.pointee.wantsWrite || pauseReads != client.pointee.readsPaused else { return }
-    client.pointee.wantsWrite = wantsWrite
+    let pauseReads = client.pointee.isClosing || client.pointee.pause != .none || mustWait(slot)
+    if client.pointee.readsPaused, !pauseReads { client.pointee.arrivals.resumed(in: poll) }
     client.pointee.readsPaused = pauseReads
+    client.pointee.output.shrinkIfIdle(to: Self.idleBuffer)
+    client.pointee.input.shrinkIfIdle(to: Self.idleBuffer)
     var events: UInt32 = 0
     if !pauseReads { events |= UInt32(CLINUX_READABLE) }
-    if wantsWrite { events |= UInt32(CLINUX_WRITABLE) }
+    if !client.pointee.output.isEmpty { events |= UInt32(CLINUX_WRITABLE) }
+    guard events != client.pointee.watched else { return }
+    client.pointee.watched = events
     _ = clinux_epoll_modify(epoll, client.pointee.descriptor, events, Self.pack(client.pointee.token))
   }
 
@@ -304,15 +332,27 @@ public struct EventLoop: ~Copyable {
   private mutating func tick() {
     if listenerRests, now >= listenerRestsUntil {
       listenerRests = false
+      listenerArrivals.resumed(in: poll)
       _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
     }
     connectUpstreams()
+    giveUpSilentUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
       ledgerStore.touch(now: now)
     }
     releaseWaiters()
     askForGeneration()
+  }
+
+  /// Misses were dated by the poll in which they were answered. If the answers went out much later, since the
+  /// process was stopped for example, they are dated again.
+  private mutating func dateMisses() {
+    if !misses.isEmpty, clock().since(now) > 10_000_000 {
+      let late = clock()
+      for miss in misses { ledger.missed(miss.key, lease: miss.lease, at: late) }
+    }
+    misses.removeAll(keepingCapacity: misses.capacity <= 4096)
   }
 
   /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
@@ -341,7 +381,7 @@ public struct EventLoop: ~Copyable {
       }
       clients[slot].pause = .none
       processInput(slot)
-      if inUse[slot] { markDirty(slot) }
+      markDirty(slot)
     }
   }
 
@@ -350,7 +390,7 @@ public struct EventLoop: ~Copyable {
     case .none: return true
     case .drain: return clients[slot].owed.isEmpty
     case .position(let position, let deadline):
-      let reached = appliedPosition >= position
+      let reached = hasApplied(position)
       guard reached || now >= deadline else { return false }
       clients[slot].reply { $0.integer(reached ? 1 : 0) }
       return true
@@ -388,7 +428,8 @@ public struct EventLoop: ~Copyable {
       _ = near.remove(key, hash: near.hash(key))
     }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
-    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: now) }
+    // The event may have been posted after this poll returned: a lease must not be dated before it existed.
+    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock()) }
     if case .dropAll = action {
       near.removeAll()
       counters.drops += 1

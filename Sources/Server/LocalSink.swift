@@ -84,7 +84,7 @@ extension EventLoop {
       let reply = standalone?.apply(request, keys, posted: posted) { key in
         _ = near.remove(key, hash: near.hash(key))
       }
-      if let lease = standalone?.lease { ledger.observed(lease, at: now) }
+      if let lease = standalone?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }
   }

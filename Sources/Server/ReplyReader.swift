@@ -79,7 +79,9 @@ struct ReplyHead {
     default: kind = .malformed
     }
     guard kind == .bulk || kind == .aggregate else { return }
-    guard let number = RequestParser.number(base + start + 1, at - start - 1), number >= -1 else {
+    // No reply is as long as that, and sums of such counts do not overflow.
+    guard let number = RequestParser.number(base + start + 1, at - start - 1), number >= -1, number < 1 << 40
+    else {
       kind = .malformed
       return
     }

@@ -29,6 +29,8 @@ struct Upstream: ~Copyable {
   var output = IOBuffer(size: 64 * 1024)
   var awaited = Deque<Awaited>()
   var wantsWrite = false
+  /// When Redis last sent something; while nothing is awaited, when it was last seen that nothing was.
+  var heardAt = Instant(nanoseconds: 0)
   private var scanner = ReplyScanner()
   /// Complete replies of the first awaited request that lie at the front of `input`, and their bytes.
   private var collected = 0
@@ -49,6 +51,15 @@ struct Upstream: ~Copyable {
   var trouble: String {
     if case .down(let reason, _) = phase { return reason }
     return "the connection is being made"
+  }
+
+  /// Whether something has been awaited for `limit` nanoseconds in which nothing came.
+  mutating func isSilent(_ limit: UInt64, now: Instant) -> Bool {
+    guard descriptor >= 0, !awaited.isEmpty else {
+      heardAt = now
+      return false
+    }
+    return now.since(heardAt) > limit
   }
 
   mutating func await(_ request: Awaited) { awaited.append(request) }

@@ -12,7 +12,8 @@ final class UpstreamTask {
   enum Work {
     case read(GovernedRead)
     case fill(GovernedFill)
-    case fillMany(keys: [GovernedKey])
+    /// The keys of an MSET, nil for one that is not governed.
+    case fillMany(keys: [GovernedKey?])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
     /// Whoever asked waits for the generation itself, not for this reply.
@@ -86,6 +87,7 @@ struct GovernedFill {
 
   var key: GovernedKey
   var answer: Answer
+  var shape = ReplyShape.same
   /// The value to keep near if it is stored, and until when; nil: not kept.
   var near: (value: [UInt8], expires: Instant?)?
 }

@@ -55,7 +55,7 @@ final class World: Sendable {
     let patience =
       options.contains { $0.contains("\"staleness\"") } ? [] : [#""staleness": { "bound": "30s" }"#]
     let members =
-      ["\"namespace\": \"\(database)\""] + options + patience + ["\"tables\": \(tables)"]
+      ["\"namespace\": \"\(database)\""] + options + ["\"tables\": \(tables)"] + patience
     configuration = "{ " + members.joined(separator: ",\n  ") + " }\n"
     folder = try TemporaryFolder()
     try folder.write(configuration, to: "config.json")

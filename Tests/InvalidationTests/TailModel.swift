@@ -49,6 +49,8 @@ struct ModelRedis {
   var values = [Value?](repeating: nil, count: keys)
   /// The order in which SCAN finds the keys; another server has another one.
   var layout = Array(0..<keys)
+  /// How many writes of tailers it has taken, counted in n or not.
+  var writes = 0
 
   /// - Parameters: who sends the order, and with which mapping.
   mutating func execute(_ order: Order, token: Int, mapping: Int) -> StateReply {

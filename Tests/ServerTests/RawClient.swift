@@ -6,7 +6,8 @@ import TestSupport
 /// A connection that shows replies as the bytes they are.
 final class RawClient {
   private let fd: Int32
-  private var marks = 0
+  /// How often `answer` was called; each sends an ECHO of its own.
+  private(set) var answers = 0
 
   init(_ path: String) throws {
     fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -33,8 +34,8 @@ final class RawClient {
 
   /// Everything that is answered to these bytes, which hold whole commands.
   func answer(_ bytes: [UInt8]) throws -> [UInt8] {
-    marks += 1
-    let mark = "--mark-\(marks)--"
+    answers += 1
+    let mark = "--mark-\(answers)--"
     try send(bytes + RESPClient.encode(["ECHO", mark]))
     let end = Array("$\(mark.utf8.count)\r\n\(mark)\r\n".utf8)
     var all: [UInt8] = []
@@ -70,19 +71,4 @@ final class RawClient {
       throw HarnessError("recv: \(String(cString: strerror(errno)))")
     }
   }
-}
-
-/// Bytes as a text in which every byte can be told: those that are no printable ASCII as `\\xff`, ends of
-/// lines as `\\r\\n`.
-func text(_ bytes: some Sequence<UInt8>) -> String {
-  var out = ""
-  for byte in bytes {
-    switch byte {
-    case 13: out += "\\r"
-    case 10: out += "\\n"
-    case 32...126: out.unicodeScalars.append(UnicodeScalar(byte))
-    default: out += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
-    }
-  }
-  return out
 }

@@ -34,6 +34,8 @@ public final class PostgresServer: Sendable {
     data = folder.file("data")
     log = folder.file("postgres.log")
     var all = [
+      // The backend of a psql that was killed ends its transaction soon, and not when its sleep is over.
+      "client_connection_check_interval": "'200ms'",
       "listen_addresses": "''", "unix_socket_directories": "'\(folder.path)'", "wal_level": "logical",
       "max_wal_senders": "20", "max_replication_slots": "20", "max_connections": "60",
       "shared_buffers": "'16MB'", "dynamic_shared_memory_type": "mmap", "jit": "off",

@@ -62,7 +62,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     for table in tables { reader.learn(table) }
   }
 
-  mutating func run(_ sql: borrowing SQLSession) throws(TailTrouble) -> End {
+  /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that follows.
+  mutating func run(_ sql: borrowing SQLSession, regressed: inout Bool) throws(TailTrouble) -> End {
     while !stop.isSet {
       try readLog()
       if let unlearnt {
@@ -76,6 +77,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
           switch session.replied(reply, now: bootClock()) {
           case .goOn: break
           case .began(let generation, let reason):
+            regressed = false
             log.notice("new generation \(generation): \(reason)")
           case .cleared: log.notice("values of older generations are cleared")
           case .over(let ending): return .ended(ending)

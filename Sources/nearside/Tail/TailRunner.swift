@@ -182,7 +182,7 @@ struct TailRunner: ~Copyable {
       stream: stream, sink: sink, session: session, plan: plan, publication: settings.postgres.publication,
       stop: stop, log: log, mailbox: mailbox, role: role)
     loop.learn(catalogue)
-    switch try loop.run(sql) {
+    switch try loop.run(sql, regressed: &regressed) {
     case .stopped: break
     case .ended(.regressed):
       regressed = true
@@ -202,7 +202,8 @@ struct TailRunner: ~Copyable {
   ) throws(TailTrouble) -> StateReply {
     do throws(SinkError) {
       try sink.send(.takeover(token: token, server: server, mapping: settings.mappingHash))
-      let deadline = bootClock().nanoseconds + 10_000_000_000
+      // Shorter than wal_sender_timeout: until the takeover is done nobody reads from the walsender.
+      let deadline = bootClock().nanoseconds + 4_000_000_000
       while bootClock().nanoseconds < deadline, !stop.isSet {
         if let reply = try sink.receive() { return reply }
         var waiting = pollfd(
@@ -212,7 +213,7 @@ struct TailRunner: ~Copyable {
     } catch {
       throw TailTrouble(sentence: error.description)
     }
-    throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 10 s.")
+    throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 4 s.")
   }
 }
 
