@@ -95,12 +95,22 @@ public struct Follower {
   }
 
   /// Up to which instant of this host a value in Redis reflects every commit, when the state read before it
-  /// (in the same pipeline) has `beats` beats. nil: of none. Only for a reply that `accepts` is true of.
+  /// (in the same pipeline) has `beats` beats. nil: of none. Only for a reply that `follows` is true of.
   public func certificate(beats: UInt64) -> Instant? {
     phase == .following ? evidence.certificate(beats: beats) : nil
   }
 
-  /// Whether a reply with this state may be believed: it comes from the generation that is followed, from no
+  /// Whether a value read under this state may be shown, given evidence for its beats: it belongs to the
+  /// generation that is followed. It may have been read a moment before the latest poll, or before an entry
+  /// that has been heard, since replies and news come on different connections: its beats date it all the same.
+  /// More than one beat behind, it is taken for a Redis that went back, as a poll would be.
+  public func follows(_ reply: FleetState) -> Bool {
+    guard phase == .following, let known else { return false }
+    return reply.mapping == mapping && reply.generation == known.generation
+      && reply.beats + 1 >= known.beats
+  }
+
+  /// Whether a value read under this state may also be kept: it comes from the generation that is followed, from no
   /// earlier moment than the latest poll, and knows of every entry that was heard. A value read before its
   /// invalidation, and arriving after it, knows of fewer.
   public func accepts(_ reply: FleetState) -> Bool {

@@ -44,8 +44,9 @@ extension EventLoop {
 
   /// What a value or its absence, read from Redis under `state`, is worth.
   enum Judgement {
-    /// It counts; its absence gives the right to fill.
-    case trusted(Lease)
+    /// It counts; its absence gives the right to fill. It may be kept near unless this host has heard of
+    /// something since it was read: a reply may arrive behind news that came on another connection.
+    case trusted(Lease, mayKeep: Bool)
     /// It counts by configuration only: the evidence is too old.
     case stale(Lease)
     /// As if the key did not exist; with the right to fill it.
@@ -58,11 +59,13 @@ extension EventLoop {
   }
 
   func judge(_ state: FleetState?) -> Judgement {
-    guard let state, follower.accepts(state) else { return .bypass(nil) }
+    guard let state, follower.follows(state) else { return .bypass(nil) }
     guard state.trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
-    if let evidence, clock().since(evidence) <= settings.staleness.bound { return .trusted(state.lease) }
+    if let evidence, clock().since(evidence) <= settings.staleness.bound {
+      return .trusted(state.lease, mayKeep: follower.accepts(state))
+    }
     switch settings.staleness.beyond {
     case .bypass: return .bypass(evidence == nil ? state.lease : nil)
     case .serve: return .stale(state.lease)

@@ -204,7 +204,7 @@ extension EventLoop {
     _ judgement: Judgement
   ) {
     let milliseconds = cursor.integer()
-    guard case .trusted = judgement, let value, let milliseconds, milliseconds != -2 else { return }
+    guard case .trusted(_, mayKeep: true) = judgement, let value, let milliseconds, milliseconds != -2 else { return }
     // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
     let expires = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
     keepNear(key, value, expires: expires)
@@ -234,7 +234,7 @@ extension EventLoop.Judgement {
   /// The right to fill that a miss under this judgement gives; `isNull`: Redis itself has no such key.
   func lease(isNull: Bool) -> Lease? {
     switch self {
-    case .trusted(let lease), .stale(let lease), .absent(let lease): lease
+    case .trusted(let lease, _), .stale(let lease), .absent(let lease): lease
     case .bypass(let lease): isNull ? lease : nil
     case .fail: nil
     }

@@ -299,6 +299,21 @@ struct FollowerTests {
     }
   }
 
+  @Test(
+    "A reply may be shown, though not kept, when news overtook it; not when Redis seems to have gone back",
+    arguments: [
+      (state(1, h: 10, jl: 6), true), (state(1, h: 10, jl: 5), true), (state(1, h: 9, jl: 5), true),
+      (state(1, h: 8, jl: 5), false), (state(2, h: 10, jl: 6), false),
+      (state(1, h: 10, jl: 6, mapping: "other"), false),
+    ])
+  func follows(reply: FleetState, followed: Bool) {
+    var owner = Owner()
+    #expect(!owner.follower.follows(reply))
+    owner.poll(state(1, h: 10, jl: 5), asked: 0)
+    owner.entries([entry(6, after: 5, "a")])
+    #expect(owner.follower.follows(reply) == followed)
+  }
+
   // MARK: Losing and changing state
 
   @Test("A new generation drops everything, evidence included, and begins at its own position")
