@@ -203,7 +203,7 @@ struct CommandTable {
       multi:1 exec:1 discard:1 watch:-2:1:-1:1 unwatch:1 subscribe:-2 psubscribe:-2
       ssubscribe:-2:1:-1:1 unsubscribe:-1 punsubscribe:-1 sunsubscribe:-1:1:-1:1 blpop:-3:1:-2:1
       brpop:-3:1:-2:1 blmove:6:1:2:1 brpoplpush:4:1:2:1 bzpopmin:-3:1:-2:1 bzpopmax:-3:1:-2:1 blmpop:-5
-      bzmpop:-5 xread:-4 xreadgroup:-7 wait:3 waitaof:4
+      bzmpop:-5 xread:-4 xreadgroup:-7 wait:3
       """),
     (.refuse,
       """

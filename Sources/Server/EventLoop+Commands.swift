@@ -16,12 +16,9 @@ extension EventLoop {
       return reply(slot) {
         $0.error("NOPERM this command is not available through Nearside: '\(spec?.name ?? "")'")
       }
-    case .later where standalone == nil:
-      return reply(slot) {
-        $0.error(
-          "ERR Nearside: '\(spec?.name ?? "")' is not supported by this version; "
-            + "send it to Redis on a connection of its own")
-      }
+    case .later where standalone == nil: return replyLater(spec?.name ?? "", slot)
+    // Redis 7.2's; it would hold up everybody else on the shared connection.
+    case nil where standalone == nil && request.isNamed("waitaof"): return replyLater("waitaof", slot)
     default: break
     }
     if standalone != nil { return executeStandalone(request, spec, slot) }
@@ -40,6 +37,14 @@ extension EventLoop {
   @inline(__always)
   mutating func reply(_ slot: Int, _ write: (inout IOBuffer) -> Void) {
     clients[slot].reply(write)
+  }
+
+  private mutating func replyLater(_ name: String, _ slot: Int) {
+    reply(slot) {
+      $0.error(
+        "ERR Nearside: '\(name)' is not supported by this version; "
+          + "send it to Redis on a connection of its own")
+    }
   }
 
   /// Any other command, a module's for example: what it does to a governed key is not known, so it may only
