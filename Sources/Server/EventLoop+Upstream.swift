@@ -27,7 +27,11 @@ extension EventLoop {
     switch result {
     case .failure(let failure): upstreamFailed(isResp3, failure.sentence)
     case .success(let descriptor):
-      if isResp3 { resp3.greet(descriptor, settings: redis) } else { resp2.greet(descriptor, settings: redis) }
+      if isResp3 {
+        resp3.greet(descriptor, settings: redis)
+      } else {
+        resp2.greet(descriptor, settings: redis)
+      }
       watchUpstream(descriptor, resp3: isResp3, wantsWrite: false, added: true)
     }
   }
@@ -37,7 +41,8 @@ extension EventLoop {
   mutating func giveUpSilentUpstreams() {
     guard let redis = settings.redis else { return }
     for isResp3 in [false, true] {
-      let isSilent = isResp3 ? resp3.isSilent(redis.timeout, now: now) : resp2.isSilent(redis.timeout, now: now)
+      let isSilent =
+        isResp3 ? resp3.isSilent(redis.timeout, now: now) : resp2.isSilent(redis.timeout, now: now)
       if isSilent { upstreamFailed(isResp3, "no answer within \(redis.timeout / 1_000_000) ms") }
     }
   }

@@ -27,7 +27,7 @@ extension EventLoop {
       if case .stored = fill.answer, !failed {
         output.integer(1)
       } else {
-        output.append(reply, shape: resp3 ? fill.shape : .same)
+        output.append(reply, shape: fill.shape, resp3: resp3)
       }
     }
     // Whatever was read before the write and arrives after it must not take its place.
@@ -179,11 +179,13 @@ extension ReplyCursor {
   fileprivate var saysNothingLeft: Bool { isNull || head?.kind == .aggregate && head?.count == 0 }
 }
 
-/// What becomes of a script's reply for a client that speaks RESP3. Scripts answer in RESP2's types.
+/// What becomes of a script's reply. Scripts answer in RESP2's types, and know one null.
 /// Source: Redis documentation, "Redis Lua API reference", RESP2 to Lua type conversion.
 enum ReplyShape {
   case same
-  /// A bulk string that is a number: ZINCRBY, ZADD INCR.
+  /// LPOP and RPOP with a count: RESP2's null is an array's.
+  case nullArray
+  /// The others are for RESP3. A bulk string that is a number: ZINCRBY, ZADD INCR.
   case double
   /// SPOP with a count.
   case set
@@ -194,6 +196,7 @@ enum ReplyShape {
 
   init(_ request: Request, _ name: String) {
     switch name {
+    case "lpop", "rpop": self = request.count == 3 ? .nullArray : .same
     case "zincrby": self = .double
     case "zadd" where (2..<min(request.count, 8)).contains { request.isWord($0, "incr") }: self = .double
     case "spop" where request.count == 3: self = .set
@@ -204,8 +207,11 @@ enum ReplyShape {
 }
 
 extension IOBuffer {
-  fileprivate mutating func append(_ reply: UnsafeRawBufferPointer, shape: ReplyShape) {
+  fileprivate mutating func append(_ reply: UnsafeRawBufferPointer, shape: ReplyShape, resp3: Bool) {
     var cursor = ReplyCursor(reply)
+    guard resp3 else {
+      return shape == .nullArray && cursor.isNull ? append("*-1\r\n") : append(reply)
+    }
     switch shape {
     case .double where !cursor.isError && !cursor.isNull: double(&cursor)
     case .set where reply.first == UInt8(ascii: "*"):

@@ -358,7 +358,9 @@ public struct EventLoop: ~Copyable {
   /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
   /// seen it: so it asks for one, once a second.
   private mutating func askForGeneration() {
-    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else { return }
+    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else {
+      return
+    }
     lastAsk = now
     sendAsk()
   }

@@ -49,6 +49,8 @@ struct EmbeddedTests {
     let client = try sidecar.client()
     try fillAside(client, world.key("user:1"), "one")
     try world.psql("BEGIN; UPDATE users SET name = 'x' WHERE id = 1; ROLLBACK;")
+    try world.settle(sidecar)
+    #expect(try client.call("GET", world.key("user:1")) == "one")
   }
 
   @Test("TRUNCATE drops everything, unless the table's \"on\" leaves it out")
@@ -332,11 +334,12 @@ struct EmbeddedTests {
   @Test("A PostgreSQL that restarts makes a new generation: nothing of before is served, and it works again")
   func postgresRestarts() throws {
     let world = try World(
-      options: [#""staleness": { "bound": "300ms" }"#], redis: false, postgres: PostgresServer())
+      options: [#""staleness": { "bound": "1s" }"#], redis: false, postgres: PostgresServer())
     let sidecar = try world.sidecar()
     let client = try sidecar.client()
     let name = world.key("user:1")
-    try fillAside(client, name, "old")
+    try sidecar.store(name, "old")
+    try eventually("the value is served") { try client.call("GET", name) == "old" }
     let generation = try sidecar.status()["generation"]
     try world.postgres.stop(.fast)
     try eventually("the value counts no longer") { try client.call("GET", name) == nil }
@@ -358,7 +361,7 @@ struct EmbeddedTests {
     }
     let token = try client.call("NEARSIDE", "LEASE", name).elements?.last?.text ?? ""
     #expect(try client.call("NEARSIDE", "FILL", name, token, "new") == 1)
-    #expect(try client.call("GET", name) == "new")
+    try eventually("the new value is served") { try client.call("GET", name) == "new" }
     try world.psql("UPDATE users SET name = 'newer' WHERE id = 1")
     try world.settle(sidecar)
     #expect(try client.call("GET", name) == nil)

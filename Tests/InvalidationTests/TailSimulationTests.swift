@@ -37,7 +37,7 @@ struct TailSimulationTests {
     "takeover", "resumed", "new generation", "cleared", "batch in steps", "zombie", "crash", "failover",
     "fill", "fill refused", "fenced", "noState", "regressed", "request of a sidecar that is gone",
     "slot advanced by somebody else",
-    "Redis has lost writes", "the replication slot is new", "Redis holds no state of this namespace",
+    "Redis has lost writes", "the replication slot is new", "there is no state of this namespace yet",
     "PostgreSQL's timeline or the mapping has changed", "the replication slot has moved on to ",
   ]
 }
