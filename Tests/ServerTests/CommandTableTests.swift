@@ -37,7 +37,7 @@ struct CommandTableTests {
 
   @Test("every command is found under its own name, and has room for its keys")
   func complete() {
-    #expect(table.all.count == 242)
+    #expect(table.all.count > 240)
     for row in table.all {
       #expect(spec(row.name)?.name == row.name)
       #expect(spec(row.name.uppercased())?.kind == row.kind)

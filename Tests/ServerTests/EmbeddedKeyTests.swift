@@ -24,7 +24,7 @@ struct EmbeddedKeyTests {
       "GET other:1", "MGET user:1 other:1", "EXISTS user:1 other:1", "STRLEN other:1", "TTL other:1",
       "TYPE other:1", "SET other:1 v", "SETEX other:1 10 v", "SETNX other:1 v", "GETSET other:1 v",
       "MSET user:1 v other:1 v", "APPEND other:1 v", "INCR other:1", "DEL user:1 other:1", "GETDEL other:1",
-      "GETEX other:1", "EXPIRE other:1 10", "PERSIST other:1", "NEARSIDE LEASE other:1", "GET user:",
+      "GETEX other:1", "EXPIRE other:1 10", "PERSIST other:1", "NEARSIDE LEASE other:1", "GET user",
       "GET ''",
     ])
   func unmapped(_ command: String) throws {
