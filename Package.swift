@@ -63,7 +63,8 @@ let package = Package(
       swiftSettings: settings),
 
     // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
-    .target(name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+      name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),

@@ -27,7 +27,8 @@ public enum KeyHash {
         a = word32(p) << 32 | word32(p + middle)
         b = word32(p + count - 4) << 32 | word32(p + count - 4 - middle)
       } else {
-        a = UInt64(p.load(as: UInt8.self)) << 16
+        a =
+          UInt64(p.load(as: UInt8.self)) << 16
           | UInt64(p.load(fromByteOffset: count >> 1, as: UInt8.self)) << 8
           | UInt64(p.load(fromByteOffset: count - 1, as: UInt8.self))
         b = 0

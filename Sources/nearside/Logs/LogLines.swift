@@ -52,7 +52,8 @@ struct LogLines: LogHandler {
   }
 
   private func jsonLine(_ level: Logger.Level, _ message: String, _ fields: Logger.Metadata) -> String {
-    var line = "{\"ts\":\"\(timestamp())\",\"level\":\"\(level.rawValue)\",\"component\":\"\(label)\",\"msg\":"
+    var line =
+      "{\"ts\":\"\(timestamp())\",\"level\":\"\(level.rawValue)\",\"component\":\"\(label)\",\"msg\":"
     line += Self.quoted(message)
     for (name, value) in fields.sorted(by: { $0.key < $1.key }) {
       line += ",\(Self.quoted(name)):\(Self.quoted("\(value)"))"

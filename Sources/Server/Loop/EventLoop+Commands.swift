@@ -16,12 +16,18 @@ extension EventLoop {
       return reply(slot) {
         $0.error("NOPERM this command is not available through Nearside: '\(spec?.name ?? "")'")
       }
-    case .later where standalone == nil: return replyLater(spec?.name ?? "", slot)
+    case .later where embedded == nil: return replyLater(spec?.name ?? "", slot)
     // Redis 7.2's; it would hold up everybody else on the shared connection.
-    case nil where standalone == nil && request.isNamed("waitaof"): return replyLater("waitaof", slot)
+    case nil where embedded == nil && request.isNamed("waitaof"): return replyLater("waitaof", slot)
     default: break
     }
-    if standalone != nil { return executeStandalone(request, spec, slot) }
+    if embedded != nil { return executeEmbedded(request, spec, slot) }
+    if writesState(request, spec) {
+      return reply(slot) {
+        $0.error(
+          "NOPERM keys that begin with 'nearside:{' hold Nearside's own state and are not written here")
+      }
+    }
     switch spec?.kind {
     case .near: executeNear(request, spec?.name ?? "", slot)
     case .read(let absent): executeRead(request, spec?.name ?? "", absent, slot)
@@ -32,6 +38,20 @@ extension EventLoop {
     case .expiry: executeExpiry(request, spec?.name ?? "", slot)
     default: executePass(request, spec?.name ?? "", slot)
     }
+  }
+
+  /// Whether a command that may write names a key of some fleet's state. The values there decide what every
+  /// sidecar trusts; only sidecars write them.
+  private func writesState(_ request: Request, _ spec: CommandSpec?) -> Bool {
+    switch spec?.kind {
+    case .near, .read: return false
+    default: break
+    }
+    for index in 1..<max(1, request.count) {
+      let argument = request[index]
+      if argument.count > 10, argument.prefix(10).elementsEqual("nearside:{".utf8) { return true }
+    }
+    return false
   }
 
   @inline(__always)

@@ -270,7 +270,7 @@ extension EventLoop {
 
   private mutating func relayOr(_ fallback: [UInt8], _ request: Request, _ slot: Int) {
     let token = clients[slot].token
-    guard standalone == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
       return reply(slot) { $0.append(fallback) }
     }
     withUpstream(slot) { upstream in
@@ -282,7 +282,7 @@ extension EventLoop {
   // MARK: INFO
 
   private mutating func info(_ request: Request, _ slot: Int) {
-    guard standalone == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
       return answerInfoAlone(slot, settling: false)
     }
     let token = clients[slot].token

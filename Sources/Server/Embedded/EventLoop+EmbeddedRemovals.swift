@@ -7,7 +7,7 @@ import NearCache
 /// before it, so that no fill of before survives it.
 extension EventLoop {
   /// DEL, UNLINK: removes whatever the evidence says.
-  mutating func removeStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func removeEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     var keys: [GovernedKey] = []
     for index in 1..<request.count { keys.append(try heldKey(request[index])) }
     var count = 0
@@ -19,7 +19,7 @@ extension EventLoop {
   }
 
   /// GETDEL.
-  mutating func takeStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func takeEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let value = find(key).map { [UInt8]($0.reply) }
     remove(key)
@@ -36,14 +36,14 @@ extension EventLoop {
 
   mutating func remove(_ key: GovernedKey) {
     noteWrite(key)
-    key.bytes.withUnsafeBytes { standalone?.fence($0) }
+    key.bytes.withUnsafeBytes { embedded?.fence($0) }
     counters.removals += 1
   }
 
   // MARK: Expiry
 
   /// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT.
-  mutating func expireStandalone(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
+  mutating func expireEmbedded(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let condition = try ExpiryCondition(request)
     let clock = WallClock.now()
@@ -62,14 +62,14 @@ extension EventLoop {
     reply(slot) { $0.integer(1) }
   }
 
-  mutating func persistStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func persistEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     guard let entry = try show(key), entry.expires != nil else { return reply(slot) { $0.integer(0) } }
     setEnd(key, nil)
     reply(slot) { $0.integer(1) }
   }
 
-  mutating func getAndExpireStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func getAndExpireEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let options = try StringOptions(request, from: 2, isSet: false)
     guard let entry = try show(key) else {

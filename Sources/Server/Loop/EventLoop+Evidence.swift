@@ -19,7 +19,7 @@ extension EventLoop {
 
   @inline(__always)
   var certificate: Instant? {
-    if let standalone { return standalone.certificate }
+    if let embedded { return embedded.certificate }
     return follower.certificate
   }
 
@@ -33,12 +33,12 @@ extension EventLoop {
 
   /// A, the position up to which this sidecar has applied everything.
   var appliedPosition: LSN {
-    if let standalone { return standalone.applied }
+    if let embedded { return embedded.applied }
     return follower.consumed
   }
 
   var currentGeneration: Generation? {
-    if let standalone { return standalone.generation }
+    if let embedded { return embedded.generation }
     return follower.state?.generation
   }
 

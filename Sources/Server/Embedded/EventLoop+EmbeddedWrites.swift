@@ -7,7 +7,7 @@ import NearCache
 /// every mode, or it is not, and the answer is the same.
 extension EventLoop {
   /// SET, SETEX, PSETEX, SETNX, GETSET.
-  mutating func setStandalone(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
+  mutating func setEmbedded(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let (options, valueIndex) = try StringOptions.set(request, name)
     let clock = WallClock.now()
@@ -51,7 +51,7 @@ extension EventLoop {
   }
 
   /// MSET: each key under its own lease; those that are refused are left out.
-  mutating func setManyStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func setManyEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     guard request.count % 2 == 1 else {
       throw ErrorReply("ERR wrong number of arguments for 'mset' command")
     }
@@ -69,7 +69,7 @@ extension EventLoop {
 
   // MARK: APPEND, INCR and kin
 
-  mutating func appendStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  mutating func appendEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let addition = request[2]
     let lease = try mergeLease(key, slot)
@@ -84,7 +84,7 @@ extension EventLoop {
   }
 
   /// INCR, DECR, INCRBY, DECRBY.
-  mutating func addStandalone(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
+  mutating func addEmbedded(_ request: Request, _ name: String, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     var step = 1
     if request.count > 2 {
@@ -158,7 +158,7 @@ extension EventLoop {
   }
 
   private func isRefused(_ lease: Lease, _ key: GovernedKey) -> Bool {
-    key.bytes.withUnsafeBytes { standalone?.refusal(lease, $0) } != nil
+    key.bytes.withUnsafeBytes { embedded?.refusal(lease, $0) } != nil
   }
 
   /// Whether the near cache takes a value: `near.maxEntry` bounds the whole reply, with its `$…` line and

@@ -64,7 +64,8 @@ public struct ListenSocket: ~Copyable {
       umask(mask)
       guard let bound else {
         throw ListenError(
-          description: "\(path) is too long for a Unix socket, which has room for 107 bytes. Use a shorter path.")
+          description:
+            "\(path) is too long for a Unix socket, which has room for 107 bytes. Use a shorter path.")
       }
       guard bound == 0 else {
         throw failed("create \(path)", "check that its folder exists and is writable")

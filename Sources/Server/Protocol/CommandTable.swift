@@ -46,7 +46,8 @@ struct CommandSpec {
   /// The places of the keys among `count` arguments.
   func keyIndices(count: Int) -> StrideThrough<Int> {
     guard firstKey > 0 else { return stride(from: 1, through: 0, by: 1) }
-    return stride(from: firstKey, through: lastKey < 0 ? count + lastKey : min(lastKey, count - 1), by: keyStep)
+    return stride(
+      from: firstKey, through: lastKey < 0 ? count + lastKey : min(lastKey, count - 1), by: keyStep)
   }
 }
 
@@ -99,75 +100,106 @@ struct CommandTable {
   var all: some Collection<CommandSpec> { specs.values }
 
   private static let rows: [(CommandKind, String)] = [
-    (.local,
+    (
+      .local,
       """
       ping:-1 echo:2 hello:-1 auth:-2 select:2 quit:-1 reset:1 client:-2 command:-1 config:-2 info:-1
       cluster:-2 readonly:1 readwrite:1 asking:1 role:1 sentinel:-1 nearside:-1
-      """),
-    (.near,
+      """
+    ),
+    (
+      .near,
       """
       get:2:1:1:1 mget:-2:1:-1:1 exists:-2:1:-1:1 strlen:2:1:1:1
-      """),
-    (.read(absent: .null),
+      """
+    ),
+    (
+      .read(absent: .null),
       """
       hget:3:1:1:1 lindex:3:1:1:1 zscore:3:1:1:1 zrank:3:1:1:1 zrevrank:3:1:1:1 dump:2:1:1:1
-      """),
-    (.read(absent: .zero),
+      """
+    ),
+    (
+      .read(absent: .zero),
       """
       hexists:3:1:1:1 hlen:2:1:1:1 hstrlen:3:1:1:1 llen:2:1:1:1 scard:2:1:1:1 sismember:3:1:1:1
       zcard:2:1:1:1 zcount:4:1:1:1 zlexcount:4:1:1:1 xlen:2:1:1:1 bitcount:-2:1:1:1 getbit:3:1:1:1
-      """),
-    (.read(absent: .emptyArray),
+      """
+    ),
+    (
+      .read(absent: .emptyArray),
       """
       lrange:4:1:1:1 hkeys:2:1:1:1 hvals:2:1:1:1 zrange:-4:1:1:1 zrevrange:-4:1:1:1
       zrangebyscore:-4:1:1:1 zrevrangebyscore:-4:1:1:1 zrangebylex:-4:1:1:1 zrevrangebylex:-4:1:1:1
       xrange:-4:1:1:1 xrevrange:-4:1:1:1
-      """),
-    (.read(absent: .emptySet),
+      """
+    ),
+    (
+      .read(absent: .emptySet),
       """
       smembers:2:1:1:1
-      """),
-    (.read(absent: .emptyMap),
+      """
+    ),
+    (
+      .read(absent: .emptyMap),
       """
       hgetall:2:1:1:1
-      """),
-    (.read(absent: .emptyString),
+      """
+    ),
+    (
+      .read(absent: .emptyString),
       """
       getrange:4:1:1:1 substr:4:1:1:1
-      """),
-    (.read(absent: .minusTwo),
+      """
+    ),
+    (
+      .read(absent: .minusTwo),
       """
       ttl:2:1:1:1 pttl:2:1:1:1 expiretime:2:1:1:1 pexpiretime:2:1:1:1
-      """),
-    (.read(absent: .none),
+      """
+    ),
+    (
+      .read(absent: .none),
       """
       type:2:1:1:1
-      """),
-    (.read(absent: .nulls),
+      """
+    ),
+    (
+      .read(absent: .nulls),
       """
       hmget:-3:1:1:1 zmscore:-3:1:1:1
-      """),
-    (.read(absent: .zeros),
+      """
+    ),
+    (
+      .read(absent: .zeros),
       """
       smismember:-3:1:1:1
-      """),
-    (.read(absent: .unknown),
+      """
+    ),
+    (
+      .read(absent: .unknown),
       """
       bitpos:-3:1:1:1 bitfield_ro:-2:1:1:1 geodist:-4:1:1:1 geohash:-2:1:1:1 geopos:-2:1:1:1
       georadius_ro:-6:1:1:1 georadiusbymember_ro:-5:1:1:1 geosearch:-7:1:1:1 hrandfield:-2:1:1:1
       hscan:-3:1:1:1 lpos:-3:1:1:1 srandmember:-2:1:1:1 sscan:-3:1:1:1 xpending:-3:1:1:1
       zrandmember:-2:1:1:1 zscan:-3:1:1:1 lcs:-3:1:2:1 pfcount:-2:1:-1:1 sdiff:-2:1:-1:1
       sinter:-2:1:-1:1 sunion:-2:1:-1:1 touch:-2:1:-1:1 sort_ro:-2:1:1:1
-      """),
-    (.replace,
+      """
+    ),
+    (
+      .replace,
       """
       set:-3:1:1:1 setex:4:1:1:1 psetex:4:1:1:1 setnx:3:1:1:1 getset:3:1:1:1
-      """),
-    (.replaceMany,
+      """
+    ),
+    (
+      .replaceMany,
       """
       mset:-3:1:-1:2
-      """),
-    (.merge,
+      """
+    ),
+    (
+      .merge,
       """
       append:3:1:1:1 incr:2:1:1:1 decr:2:1:1:1 incrby:3:1:1:1 decrby:3:1:1:1 incrbyfloat:3:1:1:1
       setrange:4:1:1:1 setbit:4:1:1:1 bitfield:-2:1:1:1 hset:-4:1:1:1 hmset:-4:1:1:1 hsetnx:4:1:1:1
@@ -177,17 +209,23 @@ struct CommandTable {
       zrem:-3:1:1:1 zpopmin:-2:1:1:1 zpopmax:-2:1:1:1 zremrangebylex:4:1:1:1 zremrangebyrank:4:1:1:1
       zremrangebyscore:4:1:1:1 geoadd:-5:1:1:1 pfadd:-2:1:1:1 xadd:-5:1:1:1 xdel:-3:1:1:1
       xtrim:-4:1:1:1 xack:-4:1:1:1 xsetid:-3:1:1:1
-      """),
-    (.remove,
+      """
+    ),
+    (
+      .remove,
       """
       del:-2:1:-1:1 unlink:-2:1:-1:1 getdel:2:1:1:1
-      """),
-    (.expiry,
+      """
+    ),
+    (
+      .expiry,
       """
       expire:-3:1:1:1 pexpire:-3:1:1:1 expireat:-3:1:1:1 pexpireat:-3:1:1:1 persist:2:1:1:1
       getex:-2:1:1:1
-      """),
-    (.pass,
+      """
+    ),
+    (
+      .pass,
       """
       dbsize:1 time:1 randomkey:1 scan:-2 lolwut:-1 publish:3 spublish:3:1:1:1 script:-2 function:-2
       pubsub:-2 object:-2 memory:-2 xinfo:-2 xgroup:-2 eval:-3 evalsha:-3 eval_ro:-3 evalsha_ro:-3
@@ -197,20 +235,25 @@ struct CommandTable {
       zdiffstore:-4:1:1:1 zinterstore:-4:1:1:1 zunionstore:-4:1:1:1 geosearchstore:-8:1:2:1
       georadius:-6:1:1:1 georadiusbymember:-5:1:1:1 sintercard:-3 zdiff:-3 zinter:-3 zintercard:-3
       zunion:-3 lmpop:-4 zmpop:-4 xclaim:-6:1:1:1 xautoclaim:-6:1:1:1
-      """),
-    (.later,
+      """
+    ),
+    (
+      .later,
       """
       multi:1 exec:1 discard:1 watch:-2:1:-1:1 unwatch:1 subscribe:-2 psubscribe:-2
       ssubscribe:-2:1:-1:1 unsubscribe:-1 punsubscribe:-1 sunsubscribe:-1:1:-1:1 blpop:-3:1:-2:1
       brpop:-3:1:-2:1 blmove:6:1:2:1 brpoplpush:4:1:2:1 bzpopmin:-3:1:-2:1 bzpopmax:-3:1:-2:1 blmpop:-5
       bzmpop:-5 xread:-4 xreadgroup:-7 wait:3
-      """),
-    (.refuse,
+      """
+    ),
+    (
+      .refuse,
       """
       acl:-2 bgrewriteaof:1 bgsave:-1 debug:-2 failover:-1 flushall:-1 flushdb:-1 keys:2 lastsave:1
       latency:-2 migrate:-6:3:3:1 module:-2 monitor:1 pfdebug:3:2:2:1 pfselftest:1 psync:-3 replconf:-1
       replicaof:3 restore:-4:1:1:1 restore-asking:-4:1:1:1 save:1 shutdown:-1 slaveof:3 slowlog:-2
       sort:-2:1:1:1 swapdb:3 sync:1
-      """),
+      """
+    ),
   ]
 }

@@ -70,10 +70,10 @@ final class LocalReplies: Sendable {
 extension EventLoop {
   /// Carries out a write of the tail.
   mutating func applyLocally(_ write: LocalWrite, posted: Instant) {
-    guard standalone != nil else { return }
+    guard embedded != nil else { return }
     switch write {
     case .request(.newGeneration(_, _, let new, _, _, let position)):
-      standalone?.begin(new, at: position)
+      embedded?.begin(new, at: position)
       near.removeAll()
       counters.drops += 1
       mailbox.localReplies.post(.began)
@@ -81,10 +81,10 @@ extension EventLoop {
     case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.purged): mailbox.localReplies.post(.cleared)
     case .apply(let request, let keys):
-      let reply = standalone?.apply(request, keys, posted: posted) { key in
+      let reply = embedded?.apply(request, keys, posted: posted) { key in
         _ = near.remove(key, hash: near.hash(key))
       }
-      if let lease = standalone?.lease { ledger.observed(lease, at: clock()) }
+      if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }
   }

@@ -5,7 +5,7 @@ import NearCache
 
 /// NEARSIDE LEASE, FILL and INVALIDATE in the embedded mode.
 extension EventLoop {
-  mutating func leaseStandalone(_ request: Request, _ slot: Int) {
+  mutating func leaseEmbedded(_ request: Request, _ slot: Int) {
     let resp3 = clients[slot].resp3
     do throws(ErrorReply) {
       let key = try heldKey(request[2])
@@ -30,7 +30,7 @@ extension EventLoop {
     }
   }
 
-  mutating func fillStandalone(_ request: Request, _ slot: Int) {
+  mutating func fillEmbedded(_ request: Request, _ slot: Int) {
     do throws(ErrorReply) {
       let fill = try FillOrder(request, now: now)
       let key = try heldKey(request[2])
@@ -42,7 +42,7 @@ extension EventLoop {
   }
 
   /// NEARSIDE INVALIDATE KEY: a key that nothing is held under counts like any other, as it does with Redis.
-  mutating func invalidateStandalone(_ request: Request, _ slot: Int) {
+  mutating func invalidateEmbedded(_ request: Request, _ slot: Int) {
     for index in 3..<request.count {
       if let key = governedKey(request[index]) { remove(key) }
     }
@@ -52,8 +52,8 @@ extension EventLoop {
 
   /// NEARSIDE INVALIDATE ALL: nothing is held any more, and no lease of before counts. The tail goes on
   /// under the generation that it began.
-  mutating func invalidateAllStandalone(_ slot: Int) {
-    standalone?.renew(.random())
+  mutating func invalidateAllEmbedded(_ slot: Int) {
+    embedded?.renew(.random())
     near.removeAll()
     counters.drops += 1
     reply(slot) { $0.status("OK") }

@@ -204,7 +204,9 @@ extension EventLoop {
     _ judgement: Judgement
   ) {
     let milliseconds = cursor.integer()
-    guard case .trusted(_, mayKeep: true) = judgement, let value, let milliseconds, milliseconds != -2 else { return }
+    guard case .trusted(_, mayKeep: true) = judgement, let value, let milliseconds, milliseconds != -2 else {
+      return
+    }
     // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
     let expires = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
     keepNear(key, value, expires: expires)

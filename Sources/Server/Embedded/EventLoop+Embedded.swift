@@ -19,24 +19,24 @@ struct ErrorReply: Error {
 /// Replies and errors are those of Redis 7 for the same command. What differs: a value may be gone at any
 /// time, because the near cache made room, and the leases that guard fills in Redis guard them here too.
 extension EventLoop {
-  mutating func executeStandalone(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
+  mutating func executeEmbedded(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
     guard let spec else { return unknown(request, slot) }
     do throws(ErrorReply) {
       switch spec.name {
-      case "get": try getStandalone(request, slot)
-      case "mget": try getManyStandalone(request, slot)
-      case "exists": try countStandalone(request, slot)
+      case "get": try getEmbedded(request, slot)
+      case "mget": try getManyEmbedded(request, slot)
+      case "exists": try countEmbedded(request, slot)
       case "strlen", "type", "ttl", "pttl", "expiretime", "pexpiretime":
-        try describeStandalone(request, spec.name, slot)
-      case "set", "setex", "psetex", "setnx", "getset": try setStandalone(request, spec.name, slot)
-      case "mset": try setManyStandalone(request, slot)
-      case "append": try appendStandalone(request, slot)
-      case "incr", "decr", "incrby", "decrby": try addStandalone(request, spec.name, slot)
-      case "del", "unlink": try removeStandalone(request, slot)
-      case "getdel": try takeStandalone(request, slot)
-      case "getex": try getAndExpireStandalone(request, slot)
-      case "expire", "pexpire", "expireat", "pexpireat": try expireStandalone(request, spec.name, slot)
-      case "persist": try persistStandalone(request, slot)
+        try describeEmbedded(request, spec.name, slot)
+      case "set", "setex", "psetex", "setnx", "getset": try setEmbedded(request, spec.name, slot)
+      case "mset": try setManyEmbedded(request, slot)
+      case "append": try appendEmbedded(request, slot)
+      case "incr", "decr", "incrby", "decrby": try addEmbedded(request, spec.name, slot)
+      case "del", "unlink": try removeEmbedded(request, slot)
+      case "getdel": try takeEmbedded(request, slot)
+      case "getex": try getAndExpireEmbedded(request, slot)
+      case "expire", "pexpire", "expireat", "pexpireat": try expireEmbedded(request, spec.name, slot)
+      case "persist": try persistEmbedded(request, slot)
       default: throw ErrorReply("ERR Nearside: '\(spec.name)' is not available without Redis")
       }
     } catch {
@@ -113,7 +113,7 @@ extension EventLoop {
   mutating func noteMiss(_ key: GovernedKey, _ standing: Standing, isHeld: Bool) -> Lease? {
     counters.nearMisses += 1
     let gathering = certificate == nil && !isHeld
-    let lease = standing != .hidden || gathering ? standalone?.lease : nil
+    let lease = standing != .hidden || gathering ? embedded?.lease : nil
     if lease == nil { counters.bypassed += 1 }
     noteMiss(key, lease: lease)
     return lease
@@ -121,13 +121,13 @@ extension EventLoop {
 
   // MARK: Reads
 
-  private mutating func getStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  private mutating func getEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let entry = try show(try heldKey(request[1]))
     let resp3 = clients[slot].resp3
     reply(slot) { if let entry { $0.append(entry.reply) } else { $0.null(resp3: resp3) } }
   }
 
-  private mutating func getManyStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  private mutating func getManyEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let keys = try heldKeys(request)
     let resp3 = clients[slot].resp3
     var values = IOBuffer(size: 1024)
@@ -149,7 +149,7 @@ extension EventLoop {
   }
 
   /// EXISTS: a key that is named twice counts twice.
-  private mutating func countStandalone(_ request: Request, _ slot: Int) throws(ErrorReply) {
+  private mutating func countEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let keys = try heldKeys(request)
     let isHeld = keys.map { find($0) != nil }
     let standing = try noteAll(keys, isHeld)
@@ -176,7 +176,7 @@ extension EventLoop {
   }
 
   /// STRLEN, TYPE and the family of TTL.
-  private mutating func describeStandalone(
+  private mutating func describeEmbedded(
     _ request: Request, _ name: String, _ slot: Int
   ) throws(ErrorReply) {
     guard let entry = try show(try heldKey(request[1])) else {

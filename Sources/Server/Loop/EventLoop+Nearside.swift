@@ -15,13 +15,13 @@ extension EventLoop {
     case ("wait", 3), ("wait", 4): wait(request, slot)
     case ("invalidate", 3...) where request.isWord(2, "all") && request.count == 3: invalidateAll(slot)
     case ("invalidate", 4...) where request.isWord(2, "key"):
-      if standalone != nil { return invalidateStandalone(request, slot) }
+      if embedded != nil { return invalidateEmbedded(request, slot) }
       remove(request, keys: 3..<request.count, word: "UNLINK", answerCount: request.count - 3, slot)
     case ("lease", 3):
-      if standalone != nil { return leaseStandalone(request, slot) }
+      if embedded != nil { return leaseEmbedded(request, slot) }
       executeLease(request, slot)
     case ("fill", 5...):
-      if standalone != nil { return fillStandalone(request, slot) }
+      if embedded != nil { return fillEmbedded(request, slot) }
       executeFill(request, slot)
     default:
       reply(slot) {
@@ -61,7 +61,7 @@ extension EventLoop {
   /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this
   /// sidecar follows it.
   private mutating func invalidateAll(_ slot: Int) {
-    if standalone != nil { return invalidateAllStandalone(slot) }
+    if embedded != nil { return invalidateAllEmbedded(slot) }
     guard resp2.isReady else {
       let trouble = resp2.trouble
       return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(trouble))") }
@@ -86,7 +86,7 @@ extension EventLoop {
     let statistics = near.statistics
     var lines = [
       "version:\(version)",
-      "mode:\(standalone == nil ? "redis" : "embedded")",
+      "mode:\(embedded == nil ? "redis" : "embedded")",
       "role:\(tail.role.rawValue)",
       "standing:\(standing)",
       "generation:\(currentGeneration?.hex ?? "")",
@@ -122,10 +122,10 @@ extension EventLoop {
     return lines
   }
 
-  private var isCleared: Bool { standalone != nil || follower.state?.trusted ?? false }
+  private var isCleared: Bool { embedded != nil || follower.state?.trusted ?? false }
 
   private var standing: String {
-    if let standalone { return standalone.generation == nil ? "starting" : "following" }
+    if let embedded { return embedded.generation == nil ? "starting" : "following" }
     return switch follower.standing {
     case .starting: "starting"
     case .following: "following"

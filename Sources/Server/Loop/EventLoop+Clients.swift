@@ -1,0 +1,141 @@
+import CLinux
+import Configuration
+import Glibc
+import Invalidation
+import Logging
+import NearCache
+
+/// Connections: accepted, read, written, paused by back-pressure, and dropped.
+extension EventLoop {
+  mutating func acceptClients() {
+    // A connection may have waited, with commands in it, since the listener was last empty.
+    let empty = listenerArrivals.named(in: poll, last: wholePoll, watched: !listenerRests)
+    for _ in 0..<64 {
+      let descriptor = clinux_accept(listener.descriptor)
+      guard descriptor >= 0 else {
+        if errno == EAGAIN { listenerArrivals.drained(now) }
+        // Out of descriptors: whoever waits is reported by every poll, so the listener rests until the next
+        // tick instead of turning the loop in a circle.
+        if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
+          _ = clinux_epoll_modify(epoll, listener.descriptor, 0, Token.listener)
+          listenerRests = true
+          listenerRestsUntil = Instant(nanoseconds: now.nanoseconds + 100_000_000)
+        }
+        return
+      }
+      guard let slot = freeSlots.popLast() else {
+        var refusal = IOBuffer(size: 64)
+        refusal.error("ERR max number of clients reached")
+        _ = refusal.write(to: descriptor)
+        close(descriptor)
+        continue
+      }
+      serial &+= 1
+      let token = ClientToken(slot: slot, serial: serial)
+      let events = UInt32(CLINUX_READABLE)
+      (clients + Int(slot)).initialize(
+        to: Client(
+          descriptor: descriptor, token: token, id: nextID, now: now,
+          arrivals: Arrivals(empty: empty, poll: poll), watched: events))
+      inUse[Int(slot)] = true
+      nextID += 1
+      counters.connections += 1
+      counters.clients += 1
+      if clinux_epoll_add(epoll, descriptor, events, Self.pack(token)) != 0 {
+        drop(Int(slot))
+      }
+    }
+  }
+
+  static func pack(_ token: ClientToken) -> UInt64 {
+    UInt64(token.serial) << 32 | UInt64(UInt32(bitPattern: token.slot))
+  }
+
+  mutating func clientEvent(_ slot: Int, _ events: UInt32) {
+    let client = clients + slot
+    if events & UInt32(CLINUX_READABLE | CLINUX_HANGUP | CLINUX_ERROR) != 0 {
+      let empty = client.pointee.arrivals.named(
+        in: poll, last: wholePoll, watched: !client.pointee.readsPaused)
+      if client.pointee.input.isEmpty { client.pointee.partialSince = empty }
+      var drained = false
+      switch client.pointee.input.read(
+        from: client.pointee.descriptor, limit: 16 * 1024, drained: &drained)
+      {
+      case .some:
+        if drained { client.pointee.arrivals.drained(now) }
+        client.pointee.emptyAt = client.pointee.partialSince
+        let waiting = client.pointee.input.count
+        processInput(slot)
+        // What is left now, if anything is, began in the bytes of this read.
+        if client.pointee.input.count < waiting { client.pointee.partialSince = empty }
+      case .wouldBlock: client.pointee.arrivals.drained(now)
+      case .closed where events & UInt32(CLINUX_HANGUP | CLINUX_ERROR) == 0 && !client.pointee.isClosing:
+        // It has only finished sending, as `printf … | nc -U` does, and still takes its answers.
+        client.pointee.isClosing = true
+      case .closed, .failed: return drop(slot)
+      }
+    }
+    flush(slot)
+  }
+
+  /// Writes what the client is owed, goes on with its commands as it takes its replies, and watches for what
+  /// the kernel did not take yet.
+  mutating func flush(_ slot: Int) {
+    let client = clients + slot
+    while true {
+      if !client.pointee.output.isEmpty {
+        if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
+        if client.pointee.output.count > Self.outputLimit { return drop(slot) }
+      }
+      if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
+        return drop(slot)
+      }
+      guard client.pointee.isStalled, !mustWait(slot) else { return watch(slot) }
+      processInput(slot)
+    }
+  }
+
+  /// Whether a client's commands wait until it has taken some of its replies, or Redis has given them.
+  func mustWait(_ slot: Int) -> Bool {
+    let client = clients + slot
+    return client.pointee.output.count > Self.outputHighWater || client.pointee.owed.count > Self.mostOwed
+      || client.pointee.owedBytes > Self.mostOwedBytes
+  }
+
+  /// Reads from a client only while it takes its answers and nothing pauses it.
+  mutating func watch(_ slot: Int) {
+    let client = clients + slot
+    let pauseReads = client.pointee.isClosing || client.pointee.pause != .none || mustWait(slot)
+    if client.pointee.readsPaused, !pauseReads { client.pointee.arrivals.resumed(in: poll) }
+    client.pointee.readsPaused = pauseReads
+    client.pointee.output.shrinkIfIdle(to: Self.idleBuffer)
+    client.pointee.input.shrinkIfIdle(to: Self.idleBuffer)
+    var events: UInt32 = 0
+    if !pauseReads { events |= UInt32(CLINUX_READABLE) }
+    if !client.pointee.output.isEmpty { events |= UInt32(CLINUX_WRITABLE) }
+    guard events != client.pointee.watched else { return }
+    client.pointee.watched = events
+    _ = clinux_epoll_modify(epoll, client.pointee.descriptor, events, Self.pack(client.pointee.token))
+  }
+
+  mutating func drop(_ slot: Int) {
+    guard inUse[slot] else { return }
+    _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
+    (clients + slot).deinitialize(count: 1)
+    inUse[slot] = false
+    freeSlots.append(Int32(slot))
+    counters.clients -= 1
+  }
+
+  mutating func markDirty(_ slot: Int) { dirty.append(Int32(slot)) }
+
+  mutating func writeDirty() {
+    flushUpstreams()
+    while !dirty.isEmpty {
+      let slots = dirty
+      dirty.removeAll(keepingCapacity: true)
+      for slot in slots where inUse[Int(slot)] { flush(Int(slot)) }
+      flushUpstreams()
+    }
+  }
+}

@@ -1,0 +1,90 @@
+import CLinux
+import Configuration
+import Glibc
+import Invalidation
+import Logging
+import NearCache
+
+/// What time brings, and the clients that wait for something.
+extension EventLoop {
+  mutating func tick() {
+    if listenerRests, now >= listenerRestsUntil {
+      listenerRests = false
+      listenerArrivals.resumed(in: poll)
+      _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
+    }
+    connectUpstreams()
+    giveUpSilentUpstreams()
+    if now.since(lastTouch) >= 1_000_000_000 {
+      lastTouch = now
+      ledgerStore.touch(now: now)
+    }
+    releaseWaiters()
+    askForGeneration()
+  }
+
+  /// Misses were dated by the poll in which they were answered. If the answers went out much later, since the
+  /// process was stopped for example, they are dated again.
+  mutating func dateMisses() {
+    if !misses.isEmpty, clock().since(now) > 10_000_000 {
+      let late = clock()
+      for miss in misses { ledger.missed(miss.key, lease: miss.lease, at: late) }
+    }
+    misses.removeAll(keepingCapacity: misses.capacity <= 4096)
+  }
+
+  /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
+  /// seen it: so it asks for one, once a second.
+  mutating func askForGeneration() {
+    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else {
+      return
+    }
+    lastAsk = now
+    sendAsk()
+  }
+
+  /// Holds a client until something has happened; `releaseWaiters` answers it.
+  mutating func pause(_ slot: Int, _ pause: Client.Pause) {
+    clients[slot].pause = pause
+    waiting.append(Int32(slot))
+  }
+
+  /// Answers the clients whose wait is over, and goes on with those that waited for their own replies.
+  mutating func releaseWaiters() {
+    guard !waiting.isEmpty else { return }
+    let slots = waiting
+    waiting.removeAll(keepingCapacity: true)
+    for slot in slots.map(Int.init) where inUse[slot] && clients[slot].pause != .none {
+      guard isOver(clients[slot].pause, slot) else {
+        waiting.append(Int32(slot))
+        continue
+      }
+      clients[slot].pause = .none
+      processInput(slot)
+      markDirty(slot)
+    }
+  }
+
+  func isOver(_ pause: Client.Pause, _ slot: Int) -> Bool {
+    switch pause {
+    case .none: return true
+    case .drain: return clients[slot].owed.isEmpty
+    case .position(let position, let deadline):
+      let reached = hasApplied(position)
+      guard reached || now >= deadline else { return false }
+      clients[slot].reply { $0.integer(reached ? 1 : 0) }
+      return true
+    case .generation(let old, let deadline):
+      let changed = currentGeneration != nil && currentGeneration != old
+      guard changed || now >= deadline else { return false }
+      clients[slot].reply {
+        if changed { $0.status("OK") } else { $0.error(Self.noTailer) }
+      }
+      return true
+    }
+  }
+
+  private static let noTailer =
+    "ERR Nearside: no sidecar holds the replication slot, so nobody could begin a new generation; "
+    + "NEARSIDE STATUS says what it waits for"
+}

@@ -1,0 +1,252 @@
+import CLinux
+import Configuration
+import DequeModule
+import Glibc
+import Invalidation
+import Logging
+import NearCache
+
+/// The one thread that clients talk to: it owns the near cache, the follower, the ledger of fills and the
+/// connections to Redis, so that nothing of them needs a lock.
+///
+/// How it works: 1. epoll says which descriptors are ready; 2. a client's bytes are cut into commands, a batch
+/// at a time; 3. near hits are copied straight into its output, everything else becomes a request to Redis
+/// and a note of who awaits the reply; 4. replies from Redis are judged and copied; 5. each output is written
+/// once. Messages of other threads come through the mailbox between two polls.
+public struct EventLoop: ~Copyable {
+  let settings: Settings
+  let keys: StateKeys
+  let governance: Governance
+  let commands = CommandTable()
+  let mailbox: LoopMailbox
+  let log: Logger
+  let version: String
+
+  let epoll: Int32
+  let listener: ListenSocket
+  var clients: UnsafeMutablePointer<Client>
+  var inUse: [Bool]
+  var freeSlots: [Int32]
+  var serial: UInt32 = 0
+  var nextID = 1
+
+  var near: NearCache
+  var follower: Follower
+  var ledger: FillLedger
+  let ledgerStore: LedgerStore
+  var resp2 = Upstream(resp3: false)
+  var resp3 = Upstream(resp3: true)
+  var embedded: LocalState?
+  /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
+  /// such a write must not be kept near after it.
+  var localWrites = [UInt32](repeating: 0, count: 4096)
+  /// The misses answered in this poll, with their keys in the ledger.
+  var misses: [(key: UInt64, lease: Lease?)] = []
+  var counters = Counters()
+  var tail = TailReport(role: .waiting, trouble: "starting")
+  var redisVersion = "7.0.0"
+
+  var batch = Batch()
+  var stateRequest: [UInt8] = []
+  var now: Instant
+  let started: Instant
+  var poll: UInt64 = 1
+  var wholePoll: Arrivals.WholePoll
+  var listenerArrivals: Arrivals
+  var lastTouch = Instant(nanoseconds: 0)
+  var listenerRests = false
+  var listenerRestsUntil = Instant(nanoseconds: 0)
+  var lastAsk = Instant(nanoseconds: 0)
+  var isStopping = false
+  /// Slots of clients that are paused.
+  var waiting: [Int32] = []
+  /// Clients that were answered out of their own turn and still have to be written to.
+  var dirty: [Int32] = []
+
+  static let mostClients = 10_000
+  /// How much a client may leave unread before its own commands wait.
+  static let outputHighWater = 1024 * 1024
+  /// How many replies a client may be owed before its own commands wait.
+  static let mostOwed = 10_000
+  /// How many bytes may be kept for what a client is owed before its own commands wait.
+  static let mostOwedBytes = 16 * 1024 * 1024
+  /// A client that leaves more than this unread is given up.
+  static let outputLimit = 1024 * 1024 * 1024
+  /// Buffers that are empty shrink to this after a burst.
+  static let idleBuffer = 64 * 1024
+
+  public init(
+    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String
+  ) throws(ListenError) {
+    let cache = try Self.nearCache(settings.near)
+    epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
+    self.listener = listener
+    near = cache
+    self.settings = settings
+    self.mailbox = mailbox
+    self.log = log
+    self.version = version
+    keys = StateKeys(namespace: settings.namespace ?? "")
+    governance = Governance(settings: settings)
+    now = Instant(nanoseconds: clinux_boot_nanoseconds())
+    started = now
+    wholePoll = Arrivals.WholePoll(began: now)
+    listenerArrivals = Arrivals(empty: now, poll: 0)
+    follower = Follower(mapping: settings.mappingHash)
+    let windows = settings.caches.map(\.plainSet.window) + [settings.plainSet.window]
+    ledger = FillLedger(
+      capacity: 262_144, seed: UInt64.random(in: .min ... .max), started: now,
+      keep: windows.max() ?? settings.plainSet.window)
+    ledgerStore = LedgerStore(socketPath: settings.listen.path)
+    embedded = settings.redis == nil ? LocalState() : nil
+    clients = .allocate(capacity: Self.mostClients)
+    inUse = [Bool](repeating: false, count: Self.mostClients)
+    freeSlots = (0..<Int32(Self.mostClients)).reversed()
+    stateRequest = Self.stateRequest(keys.meta)
+    ledgerStore.load(into: &ledger)
+  }
+
+  private static func makeEpoll(_ listener: Int32, _ mailbox: Int32) throws(ListenError) -> Int32 {
+    let epoll = clinux_epoll_create()
+    guard epoll >= 0, clinux_epoll_add(epoll, listener, UInt32(CLINUX_READABLE), Token.listener) == 0,
+      clinux_epoll_add(epoll, mailbox, UInt32(CLINUX_READABLE), Token.mailbox) == 0
+    else { throw ListenError(description: "Cannot watch descriptors: \(String(cString: strerror(errno))).") }
+    return epoll
+  }
+
+  private static func nearCache(_ settings: NearSettings) throws(ListenError) -> NearCache {
+    do throws(NearCacheError) {
+      return try NearCache(
+        bytes: settings.size, maxEntry: settings.maxEntry, seed: UInt64.random(in: .min ... .max))
+    } catch {
+      throw ListenError(description: "Cannot make the near cache: \(error)")
+    }
+  }
+
+  deinit {
+    for slot in inUse.indices where inUse[slot] { (clients + slot).deinitialize(count: 1) }
+    clients.deallocate()
+    close(epoll)
+  }
+
+  /// What a descriptor is, in the 64 bits that epoll keeps for it: a client's slot and serial, or one of
+  /// these.
+  enum Token {
+    static let listener = UInt64.max
+    static let mailbox = UInt64.max - 1
+    static let resp2 = UInt64.max - 2
+    static let resp3 = UInt64.max - 3
+  }
+
+  /// Serves until the mailbox says stop, then answers what is owed for at most `drain` nanoseconds.
+  public mutating func run(drain: UInt64 = 5_000_000_000) {
+    let events = UnsafeMutablePointer<clinux_event>.allocate(capacity: 512)
+    defer { events.deallocate() }
+    var stopBy: Instant?
+    tick()
+    while true {
+      let began = clock()
+      let count = clinux_epoll_wait(epoll, events, 512, 100)
+      now = clock()
+      for index in 0..<max(0, Int(count)) { handle(events[index]) }
+      writeDirty()
+      // Clients that this poll did not name had nothing waiting when it began. With a full table that cannot
+      // be said of the others.
+      if count >= 0, count < 512 { wholePoll = Arrivals.WholePoll(number: poll, began: began) }
+      dateMisses()
+      poll += 1
+      tick()
+      writeDirty()
+      if isStopping {
+        if stopBy == nil {
+          stopBy = Instant(nanoseconds: now.nanoseconds + drain)
+          clinux_epoll_remove(epoll, listener.descriptor)
+        }
+        if let stopBy, owesNothing || now >= stopBy { break }
+      }
+    }
+    ledgerStore.save(ledger, now: now)
+  }
+
+  var owesNothing: Bool {
+    for slot in inUse.indices where inUse[slot] {
+      if !clients[slot].owed.isEmpty || !clients[slot].output.isEmpty { return false }
+    }
+    return true
+  }
+
+  mutating func handle(_ event: clinux_event) {
+    switch event.token {
+    case Token.listener: acceptClients()
+    case Token.mailbox: readMailbox()
+    case Token.resp2: upstreamEvent(event.events, resp3: false)
+    case Token.resp3: upstreamEvent(event.events, resp3: true)
+    default:
+      let token = ClientToken(
+        slot: Int32(truncatingIfNeeded: event.token), serial: UInt32(truncatingIfNeeded: event.token >> 32))
+      guard isAlive(token) else { return }
+      clientEvent(Int(token.slot), event.events)
+    }
+  }
+
+  func isAlive(_ token: ClientToken) -> Bool {
+    inUse[Int(token.slot)] && clients[Int(token.slot)].token == token
+  }
+
+  // MARK: Messages of other threads
+
+  mutating func readMailbox() {
+    for message in mailbox.take() {
+      switch message {
+      case .feed(let event): hear(event)
+      case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
+      case .local(let write, let posted): applyLocally(write, posted: posted)
+      case .tail(let report): tail = report
+      case .stop: isStopping = true
+      }
+    }
+    releaseWaiters()
+  }
+
+  mutating func hear(_ event: FeedEvent) {
+    let action = follower.hear(event) { key in
+      _ = near.remove(key, hash: near.hash(key))
+    }
+    // Only what this host follows may become the lease of a SET: not the state of another mapping.
+    // The event may have been posted after this poll returned: a lease must not be dated before it existed.
+    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock()) }
+    if case .dropAll = action {
+      near.removeAll()
+      counters.drops += 1
+    }
+  }
+
+  /// A descriptor of Redis changed what it waits for.
+  func watchUpstream(_ descriptor: Int32, resp3: Bool, wantsWrite: Bool, added: Bool) {
+    let events = UInt32(CLINUX_READABLE) | (wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
+    let token = resp3 ? Token.resp3 : Token.resp2
+    if added {
+      _ = clinux_epoll_add(epoll, descriptor, events, token)
+    } else {
+      _ = clinux_epoll_modify(epoll, descriptor, events, token)
+    }
+  }
+}
+
+/// What this process has done since it started.
+struct Counters {
+  var connections = 0
+  var clients = 0
+  var nearHits = 0
+  var nearMisses = 0
+  var redisHits = 0
+  var redisMisses = 0
+  var bypassed = 0
+  var stale = 0
+  var fillsStored = 0
+  var fillsRefused = 0
+  var removals = 0
+  var drops = 0
+  var commands = 0
+  var protocolErrors = 0
+}
