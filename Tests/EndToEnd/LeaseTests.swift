@@ -145,11 +145,11 @@ struct LeaseTests {
 
   @Test("A SET without a miss counts as read one window ago")
   func withoutMiss() throws {
-    let world = try World(options: [#""plainSetWindow": "400ms""#])
+    let world = try World(options: [#""plainSetWindow": "3s""#])
     let a = try world.sidecar()
     let client = try a.client()
     let key = world.key("user:1")
-    sleep(.milliseconds(600))
+    sleep(.milliseconds(3300))
     #expect(try client.call("SET", key, "v") == .ok)
     #expect(try client.call("GET", key) == "v")
     try world.psql("UPDATE users SET name = 'x' WHERE id = 1")
@@ -206,43 +206,5 @@ struct LeaseTests {
         #expect(reply == nil || reply == .bulk(truth), "product \(id) in \(name): \(reply), not \(truth)")
       }
     }
-  }
-
-  @Test("A hot key is near again within 100 ms of an UPDATE")
-  func hotKey() throws {
-    // The window is short so that rounds may follow each other: a SET is dated by the oldest miss in it, and
-    // each round must find the key as a hot key is found, without a miss for a whole window.
-    let world = try World(options: [#""plainSetWindow": "500ms""#])
-    let a = try world.sidecar()
-    let key = world.key("user:42")
-    let client = try a.client()
-    /// One cache-aside read, about a thousand a second as long as they hit.
-    func read() throws -> Reply {
-      let reply = try client.call("GET", key)
-      if reply == nil {
-        let value = try world.psql("SELECT name FROM users WHERE id = 42")
-        try client.call("SET", key, value, "EX", "600")
-      }
-      sleep(.milliseconds(1))
-      return reply
-    }
-    let clock = ContinuousClock()
-    var times: [Double] = []
-    for round in 1...9 {
-      let quiet = clock.now.advanced(by: .milliseconds(600))
-      while clock.now < quiet { _ = try read() }
-      let value = Reply.bulk("name \(round)")
-      let psql = try world.postgres.background(
-        "UPDATE users SET name = 'name \(round)' WHERE id = 42", database: world.database)
-      let limit = clock.now.advanced(by: .seconds(5))
-      while try !(read() == value && a.hasNear(key)), clock.now < limit {}
-      let now = wallClock()
-      #expect(try psql.wait() == .code(0))
-      let committed = try world.psql(
-        "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM users WHERE id = 42")
-      times.append((now - (try #require(Double(committed)))) * 1e3)
-    }
-    times.sort()
-    #expect(times[times.count / 2] <= 100, "times in ms: \(times)")
   }
 }

@@ -219,6 +219,22 @@ struct RelayTests {
     #expect(try sidecar.redis.client().call("EXISTS", "user:1") == .integer(0))
   }
 
+  @Test("the state's own keys are not written through the socket, and may be read")
+  func stateKeys() throws {
+    let sidecar = try RelaySidecar()
+    let client = try sidecar.client()
+    for command in [
+      ["SET", "nearside:{shop}:m", "x"], ["DEL", "nearside:{shop}:m"],
+      ["HSET", "nearside:{shop}:m", "V", "f"],
+      ["EVAL", "return redis.call('DEL', KEYS[1])", "1", "nearside:{shop}:m"],
+      ["RENAME", "a", "nearside:{shop}:m"],
+    ] {
+      let text = try client.call(command).errorText ?? ""
+      #expect(text.hasPrefix("NOPERM keys that begin with 'nearside:{'"), "\(command)")
+    }
+    #expect(try client.call("EXISTS", "nearside:{other}:m") == .integer(0))
+  }
+
   @Test("a SET that comes in pieces is dated before its first piece")
   func pieces() throws {
     let sidecar = try RelaySidecar(window: 400_000_000)

@@ -8,7 +8,9 @@ import NearCache
 /// What time brings, and the clients that wait for something.
 extension EventLoop {
   mutating func tick() {
-    if listenerRests, now >= listenerRestsUntil {
+    let redisTried = resp2.hasBeenTried && resp3.hasBeenTried
+    if listenerRests, now >= listenerRestsUntil || (isOpening && redisTried) {
+      isOpening = false
       listenerRests = false
       listenerArrivals.resumed(in: poll)
       _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)

@@ -54,8 +54,11 @@ public struct EventLoop: ~Copyable {
   var wholePoll: Arrivals.WholePoll
   var listenerArrivals: Arrivals
   var lastTouch = Instant(nanoseconds: 0)
-  var listenerRests = false
-  var listenerRestsUntil = Instant(nanoseconds: 0)
+  /// Nobody is accepted before Redis has been tried once, for at most 2 s: the first command of a client that is
+  /// there at once should not find the connection still being made.
+  var isOpening = true
+  var listenerRests = true
+  var listenerRestsUntil: Instant
   var lastAsk = Instant(nanoseconds: 0)
   var isStopping = false
   /// Slots of clients that are paused.
@@ -99,6 +102,8 @@ public struct EventLoop: ~Copyable {
       keep: windows.max() ?? settings.plainSet.window)
     ledgerStore = LedgerStore(socketPath: settings.listen.path)
     embedded = settings.redis == nil ? LocalState() : nil
+    listenerRestsUntil =
+      settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)
     clients = .allocate(capacity: Self.mostClients)
     inUse = [Bool](repeating: false, count: Self.mostClients)
     freeSlots = (0..<Int32(Self.mostClients)).reversed()
@@ -108,7 +113,7 @@ public struct EventLoop: ~Copyable {
 
   private static func makeEpoll(_ listener: Int32, _ mailbox: Int32) throws(ListenError) -> Int32 {
     let epoll = clinux_epoll_create()
-    guard epoll >= 0, clinux_epoll_add(epoll, listener, UInt32(CLINUX_READABLE), Token.listener) == 0,
+    guard epoll >= 0, clinux_epoll_add(epoll, listener, 0, Token.listener) == 0,
       clinux_epoll_add(epoll, mailbox, UInt32(CLINUX_READABLE), Token.mailbox) == 0
     else { throw ListenError(description: "Cannot watch descriptors: \(String(cString: strerror(errno))).") }
     return epoll

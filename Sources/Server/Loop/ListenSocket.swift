@@ -58,11 +58,10 @@ public struct ListenSocket: ~Copyable {
     let descriptor = socket(AF_UNIX, Int32(kind), 0)
     do throws(ListenError) {
       unlink(path)
-      // Created for its owner alone, and opened to others once its group is set.
-      let mask = umask(0o177)
-      let bound = withUnixAddress(path) { bind(descriptor, $0, $1) }
-      umask(mask)
-      guard let bound else {
+      // Created for its owner alone, and opened to others once its group is set: Linux gives the file the mode
+      // that the socket has when it is bound (umask(2) would hold for every thread of the process).
+      fchmod(descriptor, 0o600)
+      guard let bound = withUnixAddress(path, { bind(descriptor, $0, $1) }) else {
         throw ListenError(
           description:
             "\(path) is too long for a Unix socket, which has room for 107 bytes. Use a shorter path.")

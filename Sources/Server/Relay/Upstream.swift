@@ -48,6 +48,9 @@ struct Upstream: ~Copyable {
 
   var isReady: Bool { phase == .ready }
 
+  /// Whether a connection has been made, or an attempt at one has failed.
+  var hasBeenTried: Bool { isReady || failures > 0 }
+
   var trouble: String {
     if case .down(let reason, _) = phase { return reason }
     return "the connection is being made"
