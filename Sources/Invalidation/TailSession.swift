@@ -46,6 +46,8 @@ public struct TailSession: ~Copyable {
   private var sweepEnded = false
   /// Whether a batch has gone since the last clearing step.
   private var sweepHasTurn = false
+  /// Whether nothing more had arrived when `sending` was taken.
+  private var caughtUp = false
   private var nextBeat: Instant
   private var lastApply: Instant
   private var nextPurge: Instant
@@ -204,7 +206,8 @@ public struct TailSession: ~Copyable {
       underWay = .purge
       return .send(.purge(check: check, cursor: cursor))
     }
-    var until = nextBeat
+    // A beat that is due waits for the rest of what is arriving, which ends this wait by itself.
+    var until = nextBeat > now ? nextBeat : Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)
     if cursor != nil { until = min(until, nextPurge) }
     if position > applied {
       until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod))
@@ -214,10 +217,14 @@ public struct TailSession: ~Copyable {
 
   /// Moves what is complete to `sending`, if it is time to.
   private mutating func takeBatch(now: Instant, drained: Bool) {
-    let beatDue = now >= nextBeat
+    // A beat says that everything that has arrived is applied, so there is none while more is arriving: what
+    // is behind the log must not look fresh.
+    let isCaughtUp = drained && !inTransaction
+    let beatDue = now >= nextBeat && isCaughtUp
     let idleDue = position > applied && now.since(lastApply) >= Self.idlePeriod
     let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
     guard beatDue || idleDue || keysDue else { return }
+    caughtUp = isCaughtUp
     target = max(position, applied)
     unsent = 0
     swap(&sending, &pending)
@@ -231,7 +238,7 @@ public struct TailSession: ~Copyable {
     let chunk = unsent..<end
     let last = end == sending.completeCount
     let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
-    let beat = last && now >= nextBeat
+    let beat = last && caughtUp && now >= nextBeat
     if beat { nextBeat = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod) }
     lastApply = now
     underWay = .apply(last: last)

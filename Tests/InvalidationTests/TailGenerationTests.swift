@@ -49,13 +49,12 @@ struct TailGenerationTests {
     #expect(
       tail.reply(.began) == .began(Generation(101), reason: "table public.users was truncated"))
     #expect(tail.session.confirmable == LSN(310))
-    #expect(tail.next() == step(101, count: 0, to: 310, beat: true, 0..<0))
-    _ = tail.reply(applied: 310)
+    // The namespace is cleared meanwhile; the beat waits for the end of what is arriving.
     _ = tail.settle()
     // The open transaction's keys, each once.
     tail.commit(400)
     let action = tail.next()
-    #expect(action == step(101, count: 3, to: 400, 0..<2))
+    #expect(action == step(101, count: 2, to: 400, beat: true, 0..<2))
     #expect(tail.keys(action) == ["z", "v"])
   }
 

@@ -94,12 +94,30 @@ struct TailSessionTests {
     _ = tail.reply(applied: 200)
     tail.row(["d"])
     tail.pass(milliseconds: 100)
-    #expect(tail.next() == step(count: 9, to: 200, beat: true, 0..<0))
-    _ = tail.reply(applied: 200)
+    guard case .wait = tail.next() else {
+      Issue.record("a beat in the middle of a transaction")
+      return
+    }
     tail.commit(300)
     let second = tail.next()
-    #expect(second == step(count: 10, to: 300, 0..<3))
+    #expect(second == step(count: 9, to: 300, beat: true, 0..<3))
     #expect(tail.keys(second) == ["b", "c", "d"])
+  }
+
+  @Test("a beat waits until nothing more arrives, and what is applied meanwhile is no beat")
+  func beatWaits() {
+    var tail = Tail(keysPerStep: 3)
+    _ = tail.settle()
+    tail.pass(milliseconds: 100)
+    guard case .wait(let until) = tail.next(drained: false) else {
+      Issue.record("a beat while more arrives")
+      return
+    }
+    #expect(until > tail.now)
+    tail.transaction(200, many: 0..<3)
+    #expect(tail.next(drained: false) == step(count: 8, to: 200, 0..<3))
+    _ = tail.reply(applied: 200)
+    #expect(tail.next() == step(count: 9, to: 200, beat: true, 0..<0))
   }
 
   @Test("a position named inside a transaction is not believed, one between transactions is")
