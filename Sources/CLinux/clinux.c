@@ -1,7 +1,12 @@
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -68,3 +73,31 @@ uint64_t clinux_boot_nanoseconds(void) {
 }
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+static int decimal(const char *text, size_t length, long double *value) {
+  char copy[CLINUX_DECIMAL];
+  if (length == 0 || length >= sizeof copy || isspace((unsigned char)text[0])) return 0;
+  memcpy(copy, text, length);
+  copy[length] = 0;
+  char *end;
+  errno = 0;
+  *value = strtold(copy, &end);
+  if (end != copy + length || isnan(*value)) return 0;
+  return !(errno == ERANGE && (isinf(*value) || fpclassify(*value) == FP_ZERO));
+}
+
+int clinux_add_decimals(const char *a, size_t a_length, const char *b, size_t b_length, char *out) {
+  long double first, second;
+  if (!decimal(a, a_length, &first) || !decimal(b, b_length, &second)) return -1;
+  long double sum = first + second;
+  if (isnan(sum) || isinf(sum)) return -2;
+  int length = snprintf(out, CLINUX_DECIMAL, "%.17Lf", sum);
+  if (length <= 0 || length >= CLINUX_DECIMAL) return -2;
+  while (out[length - 1] == '0') length--;
+  if (out[length - 1] == '.') length--;
+  if (length == 2 && out[0] == '-' && out[1] == '0') {
+    out[0] = '0';
+    length = 1;
+  }
+  return length;
+}

@@ -149,6 +149,7 @@ struct Story {
       command = pick(
         [
           ["append", key, value], ["incr", key], ["decr", key], ["incrby", key, number],
+          ["incrbyfloat", key, number], ["incrbyfloat", key, "0.37"],
           ["decrby", key, number],
         ],
         &random)

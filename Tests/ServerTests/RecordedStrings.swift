@@ -197,6 +197,25 @@ enum RecordedStrings {
     GET user:append-empty -> $0\r\n\r\n
     STRLEN user:append-empty -> :0\r\n
 
+    GET user:float -> $-1\r\n
+    INCRBYFLOAT user:float 0.1 -> $3\r\n0.1\r\n
+    INCRBYFLOAT user:float 0.2 -> $3\r\n0.3\r\n
+    INCRBYFLOAT user:float -0.3 -> $1\r\n0\r\n
+    INCRBYFLOAT user:float 3.0e3 -> $4\r\n3000\r\n
+    INCRBYFLOAT user:float 1.5 -> $6\r\n3001.5\r\n
+    INCRBYFLOAT user:float x -> -ERR value is not a valid float\r\n
+    INCRBYFLOAT user:float inf -> -ERR increment would produce NaN or Infinity\r\n
+    INCRBYFLOAT user:float nan -> -ERR value is not a valid float\r\n
+    INCRBYFLOAT user:float 10.50 -> $4\r\n3012\r\n
+    GET user:float -> $4\r\n3012\r\n
+    INCRBYFLOAT user:float -> -ERR wrong number of arguments for 'incrbyfloat' command\r\n
+    SET user:float abc -> +OK\r\n
+    INCRBYFLOAT user:float 1 -> -ERR value is not a valid float\r\n
+    SET user:float 1 EX 1000 -> +OK\r\n
+    INCRBYFLOAT user:float -1 -> $1\r\n0\r\n
+    TTL user:float -> :1000\r\n
+    INCRBYFLOAT user:float 1e5000 -> -ERR value is not a valid float\r\n
+
     GET user:incr -> $-1\r\n
     INCR user:incr -> :1\r\n
     INCR user:incr -> :2\r\n

@@ -4,6 +4,7 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -45,6 +46,12 @@ uint64_t clinux_boot_nanoseconds(void);
 
 // Names the calling thread, for top -H and debuggers; at most 15 bytes are kept (prctl(2), PR_SET_NAME).
 void clinux_name_thread(const char *name);
+
+// Adds two decimal numbers as long doubles, which Swift has on x86 only, and writes the sum the way Redis writes it
+// for INCRBYFLOAT: 17 digits behind the point, less the zeros at the end. `out` needs CLINUX_DECIMAL bytes. Returns
+// the length; -1: one of them is no number, -2: the sum is not finite.
+enum { CLINUX_DECIMAL = 5 * 1024 };
+int clinux_add_decimals(const char *a, size_t a_length, const char *b, size_t b_length, char *out);
 
 static inline void clinux_prefetch(const void *address) { __builtin_prefetch(address, 0, 3); }
 

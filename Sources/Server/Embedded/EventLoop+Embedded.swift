@@ -32,6 +32,7 @@ extension EventLoop {
       case "mset": try setManyEmbedded(request, slot)
       case "append": try appendEmbedded(request, slot)
       case "incr", "decr", "incrby", "decrby": try addEmbedded(request, spec.name, slot)
+      case "incrbyfloat": try addFloatEmbedded(request, slot)
       case "del", "unlink": try removeEmbedded(request, slot)
       case "getdel": try takeEmbedded(request, slot)
       case "getex": try getAndExpireEmbedded(request, slot)

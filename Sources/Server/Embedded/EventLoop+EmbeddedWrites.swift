@@ -1,3 +1,4 @@
+import CLinux
 import Configuration
 import Invalidation
 import Logging
@@ -106,6 +107,28 @@ extension EventLoop {
     guard !overflow else { throw ErrorReply("ERR increment or decrement would overflow") }
     try merge(key, Array(String(sum).utf8), expires: entry?.expires, under: lease)
     reply(slot) { $0.integer(sum) }
+  }
+
+  /// INCRBYFLOAT.
+  mutating func addFloatEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
+    let key = try heldKey(request[1])
+    let lease = try mergeLease(key, slot)
+    let entry = find(key)
+    let old = entry.map { [UInt8]($0.value) } ?? [UInt8(ascii: "0")]
+    let step = [UInt8](request[2])
+    var sum = [CChar](repeating: 0, count: Int(CLINUX_DECIMAL))
+    let length = old.withUnsafeBytes { old in
+      step.withUnsafeBytes { step in
+        clinux_add_decimals(
+          old.baseAddress?.assumingMemoryBound(to: CChar.self), old.count,
+          step.baseAddress?.assumingMemoryBound(to: CChar.self), step.count, &sum)
+      }
+    }
+    guard length != -1 else { throw ErrorReply("ERR value is not a valid float") }
+    guard length > 0 else { throw ErrorReply("ERR increment would produce NaN or Infinity") }
+    let text = sum[..<Int(length)].map { UInt8(bitPattern: $0) }
+    try merge(key, text, expires: entry?.expires, under: lease)
+    reply(slot) { output in text.withUnsafeBytes { output.bulk($0) } }
   }
 
   /// The lease of a write that builds on what is held. A value that may not be shown is not built upon
