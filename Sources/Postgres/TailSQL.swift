@@ -30,18 +30,12 @@ public struct TailSQL: Sendable {
     usesCanary = rows.first?.isTrue("usable") ?? false
   }
 
-  /// What the canary holds now.
-  public func canary(_ session: borrowing SQLSession) throws(PostgresError) -> Canary {
-    guard usesCanary else { return .unused }
-    let rows = try session.query("SELECT g FROM nearside.canary WHERE ns = $1", [namespace])
-    return .holds(rows.first?[0].flatMap { Generation(hex: $0) })
-  }
-
-  /// Which transactions are running now.
-  public func snapshot(_ session: borrowing SQLSession) throws(PostgresError) -> Snapshot {
-    let rows = try session.query(Self.look)
-    guard let snapshot = rows.first?[0].flatMap({ Snapshot($0) }) else { throw unreadable(.look) }
-    return snapshot
+  /// What is so now, without anything watched.
+  public func sample(_ session: borrowing SQLSession) throws(PostgresError) -> Sample {
+    let (text, parameters) = statement(.sample(watched: []))
+    guard case .sample(let sample) = try answer(.sample(watched: []), try session.query(text, parameters))
+    else { throw unreadable(.sample(watched: [])) }
+    return sample
   }
 
   /// Waits for the fingerprint of what the catalogue says now.
