@@ -198,7 +198,7 @@ public struct TailSession: ~Copyable {
     case .doubt(let doubt):
       openHasKeys = true
       // A redefinition also ends the session, whatever else the transaction did.
-      if doubt == .redefined || openDoubt == nil { openDoubt = doubt }
+      if doubt == .schemaChanged || openDoubt == nil { openDoubt = doubt }
     case .rows: openHasKeys = true
     case .committed(let commit): ended(commit)
     case .nothing, .unknownRelation, .message: break
@@ -221,7 +221,7 @@ public struct TailSession: ~Copyable {
     guard let doubt = openDoubt else { return }
     openDoubt = nil
     beginGeneration(because: doubt.description)
-    if doubt == .redefined { ending = .redefined }
+    if doubt == .schemaChanged { ending = .redefined }
   }
 
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
@@ -237,7 +237,7 @@ public struct TailSession: ~Copyable {
 
   /// The definitions of tables or publication have changed outside the log.
   mutating func redefined() {
-    beginGeneration(because: Doubt.redefined.description)
+    beginGeneration(because: Doubt.schemaChanged.description)
     ending = .redefined
   }
 
