@@ -49,11 +49,13 @@ struct Checker {
     } else if Double(good) < Double(calm.count) * demands.goodShare {
       let hosts = Set(calm.map(\.host)).sorted().map { host in
         let own = calm.filter { $0.host == host }
-        return "host \(host): \(own.reduce(0) { $0 + $1.hits }) hits of \(own.reduce(0) { $0 + $1.reads }) reads"
+        return
+          "host \(host): \(own.reduce(0) { $0 + $1.hits }) hits of \(own.reduce(0) { $0 + $1.reads }) reads"
       }
       all.append(
         Violation(
-          .liveness, "\(good) of \(calm.count) windows outside faults had enough hits; "
+          .liveness,
+          "\(good) of \(calm.count) windows outside faults had enough hits; "
             + hosts.joined(separator: ", ")))
     }
     return all
@@ -100,7 +102,8 @@ struct Checker {
       if chain.indices.contains(read.version), chain[read.version] == read.operation {
         if read.version < floor {
           let late = Double(read.began.less(known[read.version + 1])) / 1e6
-          add(.bound, "\(tell(read)), but version \(read.version + 1) had been acknowledged \(late) ms before")
+          add(
+            .bound, "\(tell(read)), but version \(read.version + 1) had been acknowledged \(late) ms before")
         }
         if let write = byOperation[read.operation], write.began > read.ended {
           add(.phantom, "\(tell(read)) before it was written")
@@ -110,8 +113,11 @@ struct Checker {
         let isLost = history.losses.contains {
           write.began <= $0.at && read.began <= $0.at + history.bound + Self.slack
         }
-        if !isLost { add(.phantom, "\(tell(read)), which is on no surviving timeline") }
-        else if read.version < floor { add(.bound, "\(tell(read)), but \(floor) had been acknowledged") }
+        if !isLost {
+          add(.phantom, "\(tell(read)), which is on no surviving timeline")
+        } else if read.version < floor {
+          add(.bound, "\(tell(read)), but \(floor) had been acknowledged")
+        }
       } else {
         add(.phantom, "\(tell(read)), which nobody wrote")
       }
@@ -144,7 +150,8 @@ struct Checker {
       }
       if copy.version != chain.count - 1 || copy.operation != operation {
         add(
-          .quiet, "\(copy.place) has version \(copy.version) of operation \(copy.operation) of key \(copy.key); "
+          .quiet,
+          "\(copy.place) has version \(copy.version) of operation \(copy.operation) of key \(copy.key); "
             + "the row has version \(chain.count - 1) of operation \(operation)")
       }
     }

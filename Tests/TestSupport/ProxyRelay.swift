@@ -66,14 +66,18 @@ struct ProxyRelay {
     let milliseconds = Int32((until - now + 999_999) / 1_000_000)
     guard poll(&waited, nfds_t(waited.count), milliseconds) > 0 else { return }
     if waited[0].revents != 0 { clinux_eventfd_drain(shared.wake) }
+    // What was ordered before these bytes were sent holds for them, so it is looked at once more.
+    let orders = shared.orders.withLock { $0 }
+    guard orders.cuts == cutsDone, !orders.stopped else { return }
     var at = 2
     for index in links.indices {
       for direction in FaultProxy.Direction.allCases {
         let (readable, writable) = (waited[at].revents != 0, waited[at + 1].revents != 0)
         at += 2
-        if readable { links[index].read(direction, delay: orders[direction].delay) }
-        if writable { write(index, direction, limited: orders[direction].rate != nil) }
-        links[index].passEnd(direction, frozen: orders[direction].frozen)
+        let condition = orders[direction]
+        if readable, !condition.frozen { links[index].read(direction, delay: condition.delay) }
+        if writable, !condition.frozen { write(index, direction, limited: condition.rate != nil) }
+        links[index].passEnd(direction, frozen: condition.frozen)
       }
     }
     for link in links where link.isOver { link.close() }
