@@ -41,7 +41,8 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
   case brokenRule(table: String, reason: String)
   /// More keys than the limit for one transaction.
   case tooManyKeys(limit: Int)
-  /// The event triggers of `nearside setup` saw DDL, which may have moved rows without naming them.
+  /// The definition of a table or of the publication has changed: rows may have moved without a word, and rules
+  /// may name other rows than before. The event triggers of `nearside setup` or the fingerprint tell it.
   case schemaChanged
   /// `nearside.invalidate` named a prefix.
   case invalidatedPrefix
