@@ -65,6 +65,11 @@ let package = Package(
     // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
     .target(
       name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
+    // The pure modules against simulated servers, hosts and clocks; `Tests/run` says how to run it. Not a product.
+    .executableTarget(
+      name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"], path: "Tests/Simulation",
+      exclude: ["seeds"], swiftSettings: settings),
+    suite("SimulationTests", ["Invalidation", "TestSupport", "simulate"]),
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),
