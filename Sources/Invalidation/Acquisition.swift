@@ -12,9 +12,10 @@ public enum Acquisition: Hashable, Sendable {
   ///   - reply: what the state answered to `takeover`.
   ///   - slotCreated: whether this sidecar has just created the slot.
   ///   - confirmed: the slot's own confirmed position, read while it is held.
+  ///   - canary: what the canary holds, read while the slot is held.
   ///   - regressed: whether this sidecar has seen the state go back in time before.
   public static func decide(
-    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, regressed: Bool
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, canary: Canary, regressed: Bool
   ) -> Acquisition {
     switch reply {
     case .takenOver(let state):
@@ -35,6 +36,17 @@ public enum Acquisition: Hashable, Sendable {
       if state.watching {
         return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
       }
+      switch canary {
+      case .unused:
+        return .begin(
+          old: state.generation,
+          reason: "table nearside.canary cannot be used, so a crash of PostgreSQL would go unnoticed")
+      case .holds(let generation) where generation != state.generation:
+        return .begin(
+          old: state.generation,
+          reason: "PostgreSQL has crashed, failed over or been restored: commits may be lost")
+      case .holds: break
+      }
       if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
       return .resume(state)
     case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
@@ -53,4 +65,14 @@ public enum Acquisition: Hashable, Sendable {
       return .refuse("Redis answered a takeover with something else. This is a bug; please report it.")
     }
   }
+}
+
+/// What the unlogged table `nearside.canary` says. PostgreSQL keeps an unlogged table over a clean restart and
+/// empties it after a crash and on promotion: just when commits that readers have seen may be lost.
+/// Source: PostgreSQL documentation, CREATE TABLE, UNLOGGED.
+public enum Canary: Hashable, Sendable {
+  /// The table is missing, or the role may not read and write it.
+  case unused
+  /// nil: it has no row of this namespace.
+  case holds(Generation?)
 }

@@ -7,12 +7,12 @@ public struct LocalState: Sendable {
   public private(set) var visible = LSN.zero
   public private(set) var floor = Stamp.zero
   public private(set) var deletions: UInt64 = 0
-  /// The instant at which the tail last said that everything it had heard of is applied.
+  /// Every commit that was acknowledged before this instant is applied.
   public private(set) var certificate: Instant?
+  /// Whether transactions from before the slot may not be visible yet.
+  public private(set) var watching = false
   /// The generation under which the tail writes: the one that it began.
   private var tailed: Generation?
-  /// When the first step of the present batch was posted: what was heard later is not in it.
-  private var batchPosted = Instant(nanoseconds: 0)
   private var fences = [Stamp](repeating: .zero, count: KeyHash.buckets)
 
   public init() {}
@@ -24,13 +24,17 @@ public struct LocalState: Sendable {
     generation.map { Lease(generation: $0, stamp: Stamp(visible: visible, deletions: deletions)) }
   }
 
-  /// A new generation, knowing everything up to `position`. The owner drops what it remembers.
-  public mutating func begin(_ generation: Generation, at position: LSN) {
+  /// A new generation, knowing everything up to `applied`, of which everything up to `visible` can be read. The
+  /// owner drops what it remembers.
+  public mutating func begin(
+    _ generation: Generation, applied: LSN, visible: LSN, watching: Bool = false
+  ) {
     self.generation = generation
     tailed = generation
-    applied = position
-    visible = position
-    floor = Stamp(visible: position, deletions: 0)
+    self.applied = applied
+    self.visible = visible
+    self.watching = watching
+    floor = Stamp(visible: applied, deletions: 0)
     deletions = 0
     certificate = nil
     for index in fences.indices { fences[index] = .zero }
@@ -45,7 +49,7 @@ public struct LocalState: Sendable {
 
   /// One write of the tail: fences go up, then the owner evicts the keys, then the watermarks move.
   public mutating func apply(
-    _ request: ApplyRequest, _ keys: PackedKeys, posted: Instant, evict: (UnsafeRawBufferPointer) -> Void
+    _ request: ApplyRequest, _ keys: PackedKeys, evict: (UnsafeRawBufferPointer) -> Void
   ) -> StateReply {
     guard let tailed, request.check.generation == tailed else { return .fenced }
     if request.fence > applied {
@@ -55,8 +59,8 @@ public struct LocalState: Sendable {
     keys.forEach(evict)
     applied = max(applied, request.applied)
     visible = max(visible, request.visible)
-    if request.part == 1 { batchPosted = posted }
-    if request.beat { certificate = batchPosted }
+    if let sampled = request.sampled { certificate = sampled }
+    if request.stopsWatching { watching = false }
     return .applied(W: applied, V: visible, generationAsked: false)
   }
 

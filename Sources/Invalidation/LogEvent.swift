@@ -41,6 +41,8 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
   case brokenRule(table: String, reason: String)
   /// More keys than the limit for one transaction.
   case tooManyKeys(limit: Int)
+  /// The definition of a table or of the publication has changed: rules may name other rows than before.
+  case redefined
 
   /// One sentence without its full stop and without the value of any row.
   public var description: String {
@@ -48,6 +50,7 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
     case .truncated(let table): "table \(table) was truncated"
     case .brokenRule(let table, let reason): "the keys of table \(table) cannot be told: \(reason)"
     case .tooManyKeys(let limit): "a transaction changed more than \(limit) keys"
+    case .redefined: "the definition of a table or of the publication has changed"
     }
   }
 }

@@ -3,11 +3,12 @@
 ///
 /// How it works: 1. the log's events fill `pending`; 2. when nothing is under way, `next` takes what is complete
 /// and sends it in steps of at most 1000 keys, of which only the last moves W; 3. the reply to it moves
-/// `confirmable`, and nothing else does; 4. in between go beats, a new generation when the log gave a reason
-/// for one, and the steps that clear what older generations left.
+/// `confirmable`, and nothing else does; 4. in between go beats, a new generation when there is a reason for
+/// one, and the steps that clear what older generations left; 5. beside all that, `ask` says what to ask
+/// PostgreSQL by SQL, and the answers move V, prove beats and give reasons for new generations.
 ///
-/// One request is under way at a time. While it is, the log goes on filling `pending`: the slower the state
-/// answers, the larger the batches become.
+/// One request and one question are under way at a time. While a request is, the log goes on filling
+/// `pending`: the slower the state answers, the larger the batches become.
 public struct TailSession: ~Copyable {
   /// Ended transactions and the one in progress; the log's reader appends to it.
   public var pending = KeyBatch()
@@ -30,10 +31,17 @@ public struct TailSession: ~Copyable {
   private var count: UInt64 = 0
   private var underWay = UnderWay.nothing
   private var inTransaction = false
+  /// Whether the open transaction concerns any key.
+  private var openHasKeys = false
   /// Why the end of the open transaction must begin a new generation.
-  private var openDoubt: String?
+  private var openDoubt: Doubt?
   /// Why a new generation is due now.
-  private var due: String?
+  private(set) var due: String?
+  /// Not before this instant: doubt after doubt must not make a generation of every one of them. Beats rest
+  /// meanwhile, so a reader that would be told too much is told nothing.
+  private var nextGeneration: Instant
+  /// Ends the session once a new generation stands: what it knows of the tables no longer holds.
+  private(set) var ending: Ending?
   /// What the next new generation replaces: the present one, or what was found when there is none yet.
   private var old: Generation?
   /// The first key of `sending` that has not been sent.
@@ -46,16 +54,33 @@ public struct TailSession: ~Copyable {
   private var sweepEnded = false
   /// Whether a batch has gone since the last clearing step.
   private var sweepHasTurn = false
-  /// Whether nothing more had arrived when `sending` was taken.
-  private var caughtUp = false
-  private var nextBeat: Instant
   private var lastApply: Instant
   private var nextPurge: Instant
 
+  // What PostgreSQL says by SQL; `TailSession+Questions.swift`.
+  let usesCanary: Bool
+  var question: Question?
+  /// The beat's round in which the question was asked.
+  var questionRound = 0
+  var pendingCommits = PendingCommits()
+  /// The end of the last transaction that concerned a key, or where the generation began: fences lie up to here.
+  private var lastFence: LSN
+  var lastLook: Instant
+  var fruitlessLooks = 0
+  var beat: Beat
+  var lastNudge: Instant
+  var fingerprint: String
+  var nextFingerprint: Instant
+  /// Whether the canary holds the present generation.
+  var isMarked: Bool
+  var watch: Watch
+  /// Whether the state says that there is something to watch.
+  private(set) var watching = false
+
   private enum UnderWay: Equatable {
     case nothing
-    case apply(last: Bool)
-    case generation(Generation, LSN, reason: String)
+    case apply(last: Bool, beat: Bool, stopsWatching: Bool)
+    case generation(Generation, applied: LSN, visible: LSN, watching: Bool, reason: String)
     case purge
     case purged
   }
@@ -66,6 +91,8 @@ public struct TailSession: ~Copyable {
     case apply(ApplyRequest, chunk: Range<Int>)
     /// Nothing until this instant, unless something is heard before.
     case wait(until: Instant)
+    /// The session is over.
+    case end(Ending)
   }
 
   /// What a reply leads to.
@@ -81,6 +108,8 @@ public struct TailSession: ~Copyable {
 
   public enum Ending: Equatable, Sendable {
     case fenced, noState, regressed
+    /// A table or the publication has been changed: begin again with what the catalogue says now.
+    case redefined
     case unexpected
   }
 
@@ -91,27 +120,41 @@ public struct TailSession: ~Copyable {
   static let beatPeriod: UInt64 = 100_000_000
   /// How often a position without keys is stored by itself, so that who waits for it is answered soon.
   static let idlePeriod: UInt64 = 20_000_000
+  /// How often V is stored by itself while other commits are still invisible.
+  static let partPeriod: UInt64 = 5_000_000
   /// Pause between clearing steps: they share Redis with the application.
   static let purgePause: UInt64 = 2_000_000
+  /// Between the beginnings of two generations.
+  static let generationPause: UInt64 = 1_000_000_000
 
   /// - Parameters:
   ///   - confirmed: the slot's confirmed position, where its stream begins.
+  ///   - running: a snapshot taken while this connection held the slot; needed where `acquisition` begins.
+  ///   - usesCanary: whether the canary can be written and read.
+  ///   - fingerprint: of what the catalogue said before it was read for this session.
   ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
   ///   - mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
-    now: Instant, keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
+    running: Snapshot? = nil, usesCanary: Bool = true, fingerprint: String = "", now: Instant,
+    keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
   ) {
     self.token = token
     self.server = server
     self.mapping = mapping
     self.keysPerStep = keysPerStep
     self.mostPending = mostPending
+    self.usesCanary = usesCanary
+    self.fingerprint = fingerprint
     position = confirmed
     target = confirmed
-    nextBeat = now
     lastApply = now
     nextPurge = now
+    nextGeneration = now
+    lastLook = now.back(Self.lookPeriod)
+    lastNudge = now.back(Self.nudgePeriod)
+    nextFingerprint = Instant(nanoseconds: now.nanoseconds + Self.fingerprintPeriod)
+    beat = Beat(next: now)
     switch acquisition {
     case .resume(let state):
       generation = state.generation
@@ -120,11 +163,18 @@ public struct TailSession: ~Copyable {
       applied = state.applied
       visible = state.visible
       cursor = state.cleared ? nil : "0"
+      lastFence = state.applied
+      // Otherwise the state would not have been resumed.
+      isMarked = true
+      watch = Watch(nil)
     case .begin(let found, let reason):
       applied = confirmed
       visible = confirmed
       due = reason
       old = found
+      lastFence = confirmed
+      isMarked = false
+      watch = Watch(running)
     case .refuse(let reason):
       preconditionFailure("a refused sidecar tails nothing: \(reason)")
     }
@@ -145,18 +195,33 @@ public struct TailSession: ~Copyable {
   public mutating func heard(_ event: LogEvent) {
     switch event {
     case .began: inTransaction = true
-    case .doubt(let doubt): openDoubt = openDoubt ?? doubt.description
-    case .committed(let commit):
-      inTransaction = false
-      transactions += 1
-      pending.complete(through: max(commit.end, pending.through))
-      position = max(position, commit.end)
-      if let doubt = openDoubt {
-        openDoubt = nil
-        beginGeneration(because: doubt)
-      }
-    case .nothing, .rows, .unknownRelation, .message: break
+    case .doubt(let doubt):
+      openHasKeys = true
+      // A redefinition also ends the session, whatever else the transaction did.
+      if doubt == .redefined || openDoubt == nil { openDoubt = doubt }
+    case .rows: openHasKeys = true
+    case .committed(let commit): ended(commit)
+    case .nothing, .unknownRelation, .message: break
     }
+  }
+
+  private mutating func ended(_ commit: Commit) {
+    inTransaction = false
+    transactions += 1
+    pending.complete(through: max(commit.end, pending.through))
+    position = max(position, commit.end)
+    watch.delivered(commit.transaction)
+    // Up to V everything is visible, also what is delivered again.
+    if openHasKeys, commit.end > visible || generation == nil {
+      pendingCommits.decoded(commit)
+      fruitlessLooks = 0
+      lastFence = max(lastFence, commit.end)
+    }
+    openHasKeys = false
+    guard let doubt = openDoubt else { return }
+    openDoubt = nil
+    beginGeneration(because: doubt.description)
+    if doubt == .redefined { ending = .redefined }
   }
 
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
@@ -166,8 +231,14 @@ public struct TailSession: ~Copyable {
     position = max(position, end)
   }
 
-  private mutating func beginGeneration(because reason: String) {
+  mutating func beginGeneration(because reason: String) {
     due = due ?? reason
+  }
+
+  /// The definitions of tables or publication have changed outside the log.
+  mutating func redefined() {
+    beginGeneration(because: Doubt.redefined.description)
+    ending = .redefined
   }
 
   // MARK: The state
@@ -177,19 +248,15 @@ public struct TailSession: ~Copyable {
     guard underWay == .nothing else {
       return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
     }
+    judgeSample()
     if let due {
-      let new = random()
-      // A new generation knows everything up to the position: the keys of what has ended are in it.
-      let start = position
-      sending.removeAll()
-      unsent = 0
-      keepOpenOnly()
+      guard now >= nextGeneration else { return .wait(until: nextGeneration) }
       // What arises from here on lies beyond the position, and needs another one.
       self.due = nil
-      underWay = .generation(new, start, reason: due)
-      return .send(
-        .newGeneration(
-          token: token, old: old, new: new, server: server, mapping: mapping, position: start))
+      return begin(random(), because: due)
+    }
+    if let ending {
+      return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
@@ -206,25 +273,46 @@ public struct TailSession: ~Copyable {
       underWay = .purge
       return .send(.purge(check: check, cursor: cursor))
     }
-    // A beat that is due waits for the rest of what is arriving, which ends this wait by itself.
-    var until = nextBeat > now ? nextBeat : Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)
+    var until = whenToAsk(now)
     if cursor != nil { until = min(until, nextPurge) }
-    if position > applied {
-      until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod))
-    }
+    if hasNews { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod)) }
+    if fencesWait { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.partPeriod)) }
     return .wait(until: until)
   }
 
+  /// A new generation knows everything up to the position: the keys of what has ended are in it. Leases are given
+  /// from V and refused below the position, so that nobody fills before everything up to it is visible.
+  private mutating func begin(_ new: Generation, because reason: String) -> Action {
+    sending.removeAll()
+    unsent = 0
+    keepOpenOnly()
+    let start = position
+    let visible = min(seen, start)
+    let watching = !watch.isEmpty
+    beat.forget()
+    isMarked = false
+    underWay = .generation(new, applied: start, visible: visible, watching: watching, reason: reason)
+    return .send(
+      .newGeneration(
+        token: token, old: old, new: new, server: server, mapping: mapping, applied: start,
+        visible: visible, watching: watching))
+  }
+
+  /// V as it could be stored now.
+  private var seen: LSN { pendingCommits.visible(at: position) }
+  private var hasNews: Bool { position > applied || min(seen, position) > visible }
+  /// Whether a fence stands above V that could lie below it: somebody may wait to fill.
+  private var fencesWait: Bool { min(lastFence, applied) > visible && min(seen, applied) > visible }
+
   /// Moves what is complete to `sending`, if it is time to.
   private mutating func takeBatch(now: Instant, drained: Bool) {
-    // A beat says that everything that has arrived is applied, so there is none while more is arriving: what
-    // is behind the log must not look fresh.
-    let isCaughtUp = drained && !inTransaction
-    let beatDue = now >= nextBeat && isCaughtUp
-    let idleDue = position > applied && now.since(lastApply) >= Self.idlePeriod
+    let beatDue = beat.isReady(at: position)
+    let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
     let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
-    guard beatDue || idleDue || keysDue else { return }
-    caughtUp = isCaughtUp
+    // V by itself, as soon as nothing is invisible any more: until then nobody can fill a key that changed.
+    let visibleDue =
+      fencesWait && (pendingCommits.isEmpty || now.since(lastApply) >= Self.partPeriod)
+    guard beatDue || idleDue || keysDue || visibleDue else { return }
     target = max(position, applied)
     unsent = 0
     swap(&sending, &pending)
@@ -238,13 +326,15 @@ public struct TailSession: ~Copyable {
     let chunk = unsent..<end
     let last = end == sending.completeCount
     let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
-    let beat = last && caughtUp && now >= nextBeat
-    if beat { nextBeat = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod) }
+    // The sample may have come after the batch was taken: what counts is what the batch reaches.
+    let sampled = last && due == nil ? beat.take(reaching: target) : nil
+    let stopsWatching = sampled != nil && watching && watch.isEmpty
     lastApply = now
-    underWay = .apply(last: last)
+    underWay = .apply(last: last, beat: sampled != nil, stopsWatching: stopsWatching)
     let request = ApplyRequest(
-      check: check, applied: last ? target : applied, visible: last ? target : visible, fence: target,
-      beat: beat, part: unsent / keysPerStep + 1, parts: parts)
+      check: check, applied: last ? target : applied,
+      visible: last ? max(visible, min(target, seen)) : visible, fence: target, sampled: sampled,
+      stopsWatching: stopsWatching, part: unsent / keysPerStep + 1, parts: parts)
     unsent = end
     return .apply(request, chunk: chunk)
   }
@@ -254,7 +344,7 @@ public struct TailSession: ~Copyable {
     let request = underWay
     underWay = .nothing
     switch (request, reply) {
-    case (.apply(let last), .applied(let w, let v, let asked)):
+    case (.apply(let last, let isBeat, let stopsWatching), .applied(let w, let v, let asked)):
       // Within a generation neither goes back. A reply comes from outside, so this is no precondition.
       guard w >= applied, v >= visible, v <= w else { return .over(.regressed) }
       count += 1
@@ -264,18 +354,25 @@ public struct TailSession: ~Copyable {
         sending.removeAll()
         sweepHasTurn = true
       }
+      // Only now: the next sample must be taken after this beat was stored.
+      if isBeat { beat.stored(now: now) }
+      if stopsWatching { watching = false }
       if asked { beginGeneration(because: "NEARSIDE INVALIDATE ALL") }
       return .goOn
-    case (.generation(let new, let start, let reason), .began):
+    case (.generation(let new, let start, let seen, let watching, let reason), .began):
       generation = new
       old = new
       count = 0
       applied = start
-      visible = start
+      visible = seen
+      lastFence = max(lastFence, start)
+      self.watching = watching
       cursor = "0"
       sweepEnded = false
+      sweepHasTurn = false
       nextPurge = now
-      nextBeat = now
+      nextGeneration = Instant(nanoseconds: now.nanoseconds + Self.generationPause)
+      beat.next = now
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)):
       count += 1

@@ -44,20 +44,25 @@ public struct ApplyRequest: Hashable, Sendable {
   public var visible: LSN
   /// X, the position that the fences of this step's keys are raised to: the end of the batch.
   public var fence: LSN
-  /// Whether this step also counts as a beat.
-  public var beat: Bool
+  /// Set if this step counts as a beat: an instant of this host. Every commit that was acknowledged before it
+  /// is applied with this step.
+  public var sampled: Instant?
+  /// Nothing from before the slot is left to be watched.
+  public var stopsWatching: Bool
   /// This step's place in its batch, from 1, and how many there are.
   public var part: Int
   public var parts: Int
 
   public init(
-    check: WriteCheck, applied: LSN, visible: LSN, fence: LSN, beat: Bool, part: Int, parts: Int
+    check: WriteCheck, applied: LSN, visible: LSN, fence: LSN, sampled: Instant? = nil,
+    stopsWatching: Bool = false, part: Int = 1, parts: Int = 1
   ) {
     self.check = check
     self.applied = applied
     self.visible = visible
     self.fence = fence
-    self.beat = beat
+    self.sampled = sampled
+    self.stopsWatching = stopsWatching
     self.part = part
     self.parts = parts
   }
@@ -77,9 +82,12 @@ public struct ServerIdentity: Hashable, Sendable {
 public enum StateRequest: Hashable, Sendable {
   /// Become the writer of the state.
   case takeover(token: String, server: ServerIdentity, mapping: String)
-  /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `position`.
+  /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `applied`, of
+  /// which everything up to `visible` can be read by everybody. `watching`: some transactions from before the slot
+  /// may not be visible yet.
   case newGeneration(
-    token: String, old: Generation?, new: Generation, server: ServerIdentity, mapping: String, position: LSN)
+    token: String, old: Generation?, new: Generation, server: ServerIdentity, mapping: String, applied: LSN,
+    visible: LSN, watching: Bool)
   /// One step of clearing the namespace of values of older generations; `cursor` is SCAN's.
   case purge(check: WriteCheck, cursor: String)
   /// The step that returned cursor 0 has been answered: values found in Redis count from now on.

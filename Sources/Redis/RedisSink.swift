@@ -86,7 +86,8 @@ public struct RedisSink: ~Copyable, TailSink {
       arguments.append(server.systemID)
       arguments.append(hexadecimal8(server.timeline))
       arguments.append(mapping)
-    case .newGeneration(let token, let old, let new, let server, let mapping, let position):
+    case .newGeneration(
+      let token, let old, let new, let server, let mapping, let applied, let visible, let watching):
       begin(.newGeneration, keys: 2)
       arguments.append(keys.meta)
       arguments.append(keys.journal(old ?? new))
@@ -96,9 +97,9 @@ public struct RedisSink: ~Copyable, TailSink {
       arguments.append(server.systemID)
       arguments.append(hexadecimal8(server.timeline))
       arguments.append(mapping)
-      arguments.append(position.hex)
-      arguments.append(position.hex)
-      arguments.append("0")
+      arguments.append(applied.hex)
+      arguments.append(visible.hex)
+      arguments.append(watching ? "1" : "0")
       arguments.append(keys.channel)
     case .purge(let check, let cursor):
       begin(.purge, keys: 1)
@@ -134,8 +135,8 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(apply.applied.hex)
     arguments.append(apply.visible.hex)
     arguments.append(apply.fence.hex)
-    arguments.append(apply.beat ? "1" : "0")
-    arguments.append("")
+    arguments.append(apply.sampled != nil ? "1" : "0")
+    arguments.append(apply.stopsWatching ? "0" : "")
     let packed = batch.packed(chunk).bytes
     arguments.append(journal.keep / 1_000_000)
     arguments.append(journalCheck.isDue(adding: packed.count) ? String(journal.size) : "")

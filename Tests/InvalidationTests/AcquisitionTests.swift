@@ -68,7 +68,8 @@ struct AcquisitionTests {
   @Test("each answer to a takeover leads to one thing", arguments: cases)
   func decide(_ item: Case) {
     let decision = Acquisition.decide(
-      item.reply, slotCreated: item.created, confirmed: LSN(item.confirmed), regressed: item.regressed)
+      item.reply, slotCreated: item.created, confirmed: LSN(item.confirmed),
+      canary: .holds(Generation(1)), regressed: item.regressed)
     switch (decision, item.expected) {
     case (.resume(let state), .resume): #expect(.takenOver(state) == item.reply)
     case (.begin(let old, let reason), .begin):
@@ -88,7 +89,8 @@ struct AcquisitionTests {
             for confirmed: UInt64 in [0, 99, 100, 101, 150, 151, 200, 201] {
               let state = taken(applied: applied, visible: visible, watching: watching)
               let decision = Acquisition.decide(
-                .takenOver(state), slotCreated: created, confirmed: LSN(confirmed), regressed: regressed)
+                .takenOver(state), slotCreated: created, confirmed: LSN(confirmed),
+                canary: .holds(Generation(1)), regressed: regressed)
               let sound =
                 !watching && !created && !regressed && confirmed <= visible && visible <= applied
               if sound {
@@ -109,7 +111,7 @@ struct AcquisitionTests {
   func wording() {
     let decision = Acquisition.decide(
       .takenOver(taken(applied: 0x100, visible: 0x100)), slotCreated: false, confirmed: LSN(0x200),
-      regressed: false)
+      canary: .holds(Generation(1)), regressed: false)
     #expect(
       decision
         == .begin(

@@ -111,7 +111,8 @@ struct Tail: ~Copyable {
     try sink.send(
       .newGeneration(
         token: "t", old: nil, new: generation, server: ServerIdentity(systemID: "1", timeline: 1),
-        mapping: "0000000000000000", position: position))
+        mapping: "0000000000000000", applied: position,
+        visible: position, watching: false))
     guard try reply() == .began else { throw HarnessError("no generation was begun") }
   }
 
@@ -129,9 +130,11 @@ struct Tail: ~Copyable {
     batch.complete(through: position)
     let check = WriteCheck(token: "t", generation: generation, count: count)
     count += 1
+    let asked = Instant(nanoseconds: clinux_boot_nanoseconds())
     try sink.apply(
       ApplyRequest(
-        check: check, applied: position, visible: position, fence: position, beat: beat, part: 1, parts: 1),
+        check: check, applied: position, visible: position, fence: position,
+        sampled: beat ? asked : nil),
       keys: batch, chunk: 0..<batch.completeCount)
     guard try reply() == .applied(W: position, V: position, generationAsked: false) else {
       throw HarnessError("the transaction was not applied")

@@ -205,7 +205,7 @@ public struct EventLoop: ~Copyable {
       switch message {
       case .feed(let event): hear(event)
       case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
-      case .local(let write, let posted): applyLocally(write, posted: posted)
+      case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .stop: isStopping = true
       }
