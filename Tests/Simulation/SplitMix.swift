@@ -15,6 +15,9 @@ struct SplitMix {
 
   mutating func below(_ bound: UInt64) -> UInt64 { next() % bound }
 
+  mutating func one<Choice>(of choices: [Choice]) -> Choice { choices[below(choices.count)] }
+  mutating func one(of choices: [UInt64]) -> UInt64 { choices[below(choices.count)] }
+
   /// True once in `count` times.
   mutating func once(in count: Int) -> Bool { below(count) == 0 }
 

@@ -33,17 +33,17 @@ struct Comparison {
   /// One call, or one blow from outside. What was called, and what came of it in both places.
   mutating func step() throws -> (what: String, twin: String, real: String) {
     twin.clock += 1 + random.below(3 as UInt64)
-    let (what, reply, command) = make()
+    let (what, reply, command) = try make()
     let real = try client.pipeline([command, ["EVALSHA", dump, "0"]])
     let before = Self.line(real[0])
     return (what, reply + "\n" + twin.description, before + "\n" + RealState.describe(real[1]))
   }
 
-  private mutating func make() -> (what: String, reply: String, command: [String]) {
+  private mutating func make() throws -> (what: String, reply: String, command: [String]) {
     switch random.below(100) {
     case 0..<30: return apply()
     case 30..<34: return takeover()
-    case 34..<40: return newGeneration()
+    case 34..<40: return try newGeneration()
     case 40..<43: return purge()
     case 43..<47: return purged()
     case 47..<66: return fill()
@@ -136,7 +136,7 @@ struct Comparison {
     random.once(in: 4) ? UInt32(1 + random.below(12)) : twin.hash?.tl ?? 1
   }
 
-  private mutating func newGeneration() -> (String, String, [String]) {
+  private mutating func newGeneration() throws -> (String, String, [String]) {
     generations += 1
     let isWhole: Bool
     if case .noState =
@@ -154,6 +154,11 @@ struct Comparison {
       timeline: timeline(), mapping: "cfg", W: position(twin.hash?.W), V: position(twin.hash?.V),
       wt: random.once(in: 2))
     let journal = old ?? order.new
+    // Journals of before would only make each comparison longer.
+    for generation in twin.journals.keys where generation != twin.hash?.g && generation != journal {
+      try client.call("DEL", keys.journal(generation))
+      twin.journals[generation] = nil
+    }
     let command = call(
       "newGeneration", [keys.meta, keys.journal(journal)],
       [

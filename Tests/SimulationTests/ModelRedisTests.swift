@@ -16,7 +16,9 @@ struct ModelRedisTests {
       let outcome = twin.prefix { $0 != " " && $0 != "]" }
       outcomes["\(what.prefix { $0 != " " }) \(outcome)", default: 0] += 1
       guard twin == real else {
-        Issue.record("call \(call), \(what)\n  twin:  \(twin)\n  Redis: \(real)")
+        let (ours, theirs) = (twin.split(separator: "\n"), real.split(separator: "\n"))
+        let differing = zip(ours, theirs).first { $0 != $1 }.map { "\n  twin:  \($0)\n  Redis: \($1)" }
+        Issue.record("call \(call), \(what)\(differing ?? " in \(ours.count) and \(theirs.count) lines")")
         return
       }
     }
