@@ -23,6 +23,8 @@ public struct TailSession: ~Copyable {
   public private(set) var generation: Generation?
   public private(set) var transactions: UInt64 = 0
 
+  package var weakness: Weakness = []
+
   private let token: String
   private let server: ServerIdentity
   private let mapping: String
