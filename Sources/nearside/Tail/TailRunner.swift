@@ -18,6 +18,8 @@ struct TailRunner: ~Copyable {
   /// The state has been seen to go back in time: whoever acquires the slot next begins a new generation.
   private var regressed = false
   private var lastTrouble = ""
+  /// The last session ended only to read the definitions again.
+  private var redefined = false
 
   init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
     self.settings = settings
@@ -36,6 +38,10 @@ struct TailRunner: ~Copyable {
         if settings.redis != nil { try tailForFleet() } else { try tailForSelf() }
       } catch {
         report(error)
+      }
+      if redefined {
+        redefined = false
+        continue
       }
       // A session that held for a while was sound; one that ends at once is tried less and less often.
       pause = bootClock().since(began) > 5_000_000_000 ? 250_000_000 : min(pause * 2, 5_000_000_000)
@@ -255,7 +261,9 @@ struct TailRunner: ~Copyable {
       throw TailTrouble(sentence: "Another sidecar writes the fleet's state; this one stands by.")
     case .ended(.noState):
       throw TailTrouble(sentence: "The fleet's state is gone from Redis; a new generation begins.")
-    case .ended(.redefined): log.notice("reading the definitions of tables and publication again")
+    case .ended(.redefined):
+      redefined = true
+      log.notice("reading the definitions of tables and publication again")
     case .ended(.unexpected):
       throw TailTrouble(sentence: "Redis answered what no script answers; the tail begins again.")
     }
