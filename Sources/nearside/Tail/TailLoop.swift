@@ -93,6 +93,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
           case .began(let generation, let reason):
             regressed = false
             log.notice("new generation \(generation): \(reason)")
+            mailbox.began(generation, reason: reason)
           case .cleared: log.notice("values of older generations are cleared")
           case .over(let ending): return .ended(ending)
           }
