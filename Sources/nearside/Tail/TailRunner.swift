@@ -234,11 +234,15 @@ struct TailRunner: ~Copyable {
     for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
-    for table in settings.tables
-    where !tables.contains(where: { ($0.rootSchema, $0.rootName) == (table.schema, table.name) }) {
+    let unpublished = try trouble { () throws(PostgresError) in
+      try Catalogue.unpublished(
+        settings.tables.map { TableName(schema: $0.schema, name: $0.name) },
+        publication: settings.postgres.publication, sql)
+    }
+    if let table = unpublished.first {
       throw TailTrouble(
         sentence:
-          "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
+          "Table \(table) is not in publication \(settings.postgres.publication), so its "
           + "changes would go unnoticed. Run nearside setup --apply.")
     }
     return tables
