@@ -64,7 +64,8 @@ let package = Package(
 
     // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
     .target(
-      name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
+      name: "TestSupport", dependencies: ["CLibPQ", "CLinux"], path: "Tests/TestSupport",
+      swiftSettings: settings),
     // The pure modules against simulated servers, hosts and clocks; `Tests/run` says how to run it. Not a product.
     .executableTarget(
       name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"], path: "Tests/Simulation",
@@ -82,5 +83,6 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ]),
     suite("EndToEnd", ["Configuration", "Invalidation", "Server", "TestSupport", "nearside"]),
+    suite("Faults", ["CLinux", "Invalidation", "TestSupport", "nearside"]),
   ]
 )

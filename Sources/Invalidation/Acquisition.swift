@@ -12,10 +12,12 @@ public enum Acquisition: Hashable, Sendable {
   ///   - reply: what the state answered to `takeover`.
   ///   - slotCreated: whether this sidecar has just created the slot.
   ///   - confirmed: the slot's own confirmed position, read while it is held.
+  ///   - written: up to where PostgreSQL has written its log, read while the slot is held.
   ///   - canary: what the canary holds, read while the slot is held.
   ///   - regressed: whether this sidecar has seen the state go back in time before.
   public static func decide(
-    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, canary: Canary, regressed: Bool
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, written: LSN, canary: Canary,
+    regressed: Bool
   ) -> Acquisition {
     decide(
       reply, slotCreated: slotCreated, confirmed: confirmed, canary: canary, regressed: regressed,
@@ -44,6 +46,12 @@ public enum Acquisition: Hashable, Sendable {
       }
       if state.watching {
         return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
+      }
+      // An old copy of the data directory, cleanly shut down, has a canary that tells of nothing.
+      if written < state.applied {
+        return .begin(
+          old: state.generation,
+          reason: "PostgreSQL's log ends at \(written), but changes up to \(state.applied) are known")
       }
       switch canary {
       case .unused:

@@ -71,6 +71,9 @@ public struct LocalState: Sendable {
     fences[bucket] = max(fences[bucket], Stamp(visible: visible, deletions: deletions))
   }
 
+  /// The stamp below which a lease of `key` is void.
+  public func fence(of key: UnsafeRawBufferPointer) -> Stamp { max(floor, fences[KeyHash.bucket(key)]) }
+
   /// nil: a fill under this lease may be stored.
   public func refusal(_ lease: Lease, _ key: UnsafeRawBufferPointer) -> Refusal? {
     guard let generation else { return .noState }

@@ -200,7 +200,7 @@ public struct TailSession: ~Copyable {
     case .doubt(let doubt):
       openHasKeys = true
       // A redefinition also ends the session, whatever else the transaction did.
-      if doubt == .redefined || openDoubt == nil { openDoubt = doubt }
+      if doubt == .schemaChanged || openDoubt == nil { openDoubt = doubt }
     case .rows: openHasKeys = true
     case .committed(let commit): ended(commit)
     case .nothing, .unknownRelation, .message: break
@@ -222,8 +222,11 @@ public struct TailSession: ~Copyable {
     openHasKeys = false
     guard let doubt = openDoubt else { return }
     openDoubt = nil
+    // W passes a doubtful commit only with a new generation. One that is delivered again has had its own; otherwise
+    // a session that ends with it would never get past it.
+    guard generation == nil || commit.end > applied else { return }
     beginGeneration(because: doubt.description)
-    if doubt == .redefined { ending = .redefined }
+    if doubt == .schemaChanged { ending = .redefined }
   }
 
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
@@ -239,7 +242,7 @@ public struct TailSession: ~Copyable {
 
   /// The definitions of tables or publication have changed outside the log.
   mutating func redefined() {
-    beginGeneration(because: Doubt.redefined.description)
+    beginGeneration(because: Doubt.schemaChanged.description)
     ending = .redefined
   }
 

@@ -4,16 +4,19 @@ import Invalidation
 /// The tail's questions as SQL, and what their rows mean.
 public struct TailSQL: Sendable {
   private let namespace: String
-  private let publication: String
+  private let fingerprint: (sql: String, parameters: [String?])
   /// Whether the canary is read and written.
   public let usesCanary: Bool
 
-  /// - Parameter namespace: nil for a sidecar by itself, whose every connection begins a generation anyway.
+  /// - Parameters:
+  ///   - namespace: nil for a sidecar by itself, whose every connection begins a generation anyway.
+  ///   - tables: those of the configuration.
   public init(
-    namespace: String?, publication: String, _ session: borrowing SQLSession
+    namespace: String?, publication: String, tables: [TableName], _ session: borrowing SQLSession
   ) throws(PostgresError) {
     self.namespace = namespace ?? ""
-    self.publication = publication
+    fingerprint = CatalogueFingerprint.query(
+      publication: publication, tables: tables, serverVersion: session.serverVersion)
     guard namespace != nil else {
       usesCanary = false
       return
@@ -30,18 +33,12 @@ public struct TailSQL: Sendable {
     usesCanary = rows.first?.isTrue("usable") ?? false
   }
 
-  /// What the canary holds now.
-  public func canary(_ session: borrowing SQLSession) throws(PostgresError) -> Canary {
-    guard usesCanary else { return .unused }
-    let rows = try session.query("SELECT g FROM nearside.canary WHERE ns = $1", [namespace])
-    return .holds(rows.first?[0].flatMap { Generation(hex: $0) })
-  }
-
-  /// Which transactions are running now.
-  public func snapshot(_ session: borrowing SQLSession) throws(PostgresError) -> Snapshot {
-    let rows = try session.query(Self.look)
-    guard let snapshot = rows.first?[0].flatMap({ Snapshot($0) }) else { throw unreadable(.look) }
-    return snapshot
+  /// What is so now, without anything watched.
+  public func sample(_ session: borrowing SQLSession) throws(PostgresError) -> Sample {
+    let (text, parameters) = statement(.sample(watched: []))
+    guard case .sample(let sample) = try answer(.sample(watched: []), try session.query(text, parameters))
+    else { throw unreadable(.sample(watched: [])) }
+    return sample
   }
 
   /// Waits for the fingerprint of what the catalogue says now.
@@ -75,7 +72,7 @@ public struct TailSQL: Sendable {
         INSERT INTO nearside.gen VALUES ($1, $2) ON CONFLICT (ns) DO UPDATE SET g = excluded.g
         """, [namespace, generation.hex]
       )
-    case .fingerprint: return ("SELECT ''", [])
+    case .fingerprint: return (fingerprint.sql, fingerprint.parameters)
     }
   }
 

@@ -313,7 +313,7 @@ struct TailSimulation {
   private mutating func takenOver(_ tailer: ModelTailer, _ reply: StateReply) {
     let acquisition = Acquisition.decide(
       reply, slotCreated: tailer.slotCreated, confirmed: LSN(tailer.confirmed),
-      canary: .holds(log.canary.map { Generation($0) }), regressed: regressed)
+      written: LSN(log.end), canary: .holds(log.canary.map { Generation($0) }), regressed: regressed)
     switch acquisition {
     case .refuse(let sentence):
       violation = sentence

@@ -298,7 +298,7 @@ struct TailQuestionTests {
       _ = tail.settle()
       if byLog {
         tail.begin()
-        tail.session.heard(.doubt(.redefined))
+        tail.session.heard(.doubt(.schemaChanged))
         tail.commit(200)
       } else {
         tail.fingerprint = "other"

@@ -108,6 +108,7 @@ extension EventLoop {
       "redis_hits:\(counters.redisHits)",
       "redis_misses:\(counters.redisMisses)",
       "bypassed:\(counters.bypassed)",
+      "misses_held:\(counters.held)",
       "served_stale:\(counters.stale)",
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",

@@ -88,14 +88,13 @@ struct TailRunner: ~Copyable {
           + "directly, without a pooler or balancer between.")
     }
     // Only while the slot is held, so that whoever is not in it will be sent.
-    let running = try trouble { () throws(PostgresError) in try questions.snapshot(sql) }
-    let canary = try trouble { () throws(PostgresError) in try questions.canary(sql) }
+    let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     guard let redis = settings.redis else { return }
     let sink = try redisSink(redis)
     try tail(
       stream, sink, sql: sql, questions,
       Hold(
-        server: server, created: created, confirmed: confirmed, running: running, canary: canary,
+        server: server, created: created, confirmed: confirmed, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .tailer))
   }
 
@@ -145,7 +144,8 @@ struct TailRunner: ~Copyable {
     try trouble { () throws(PostgresError) in
       try TailSQL(
         namespace: settings.redis == nil ? nil : settings.namespace,
-        publication: settings.postgres.publication, sql)
+        publication: settings.postgres.publication,
+        tables: settings.tables.map { TableName(schema: $0.schema, name: $0.name) }, sql)
     }
   }
 
@@ -187,11 +187,11 @@ struct TailRunner: ~Copyable {
     try trouble { () throws(PostgresError) in
       try stream.start(slot: slot, publication: settings.postgres.publication)
     }
-    let running = try trouble { () throws(PostgresError) in try questions.snapshot(sql) }
+    let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     try tail(
       stream, LocalSink(mailbox: mailbox), sql: sql, questions,
       Hold(
-        server: server, created: true, confirmed: point, running: running, canary: .unused,
+        server: server, created: true, confirmed: point, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .standalone))
   }
 
@@ -202,8 +202,7 @@ struct TailRunner: ~Copyable {
     var server: ServerIdentity
     var created: Bool
     var confirmed: LSN
-    var running: Snapshot
-    var canary: Canary
+    var sample: Sample
     var fingerprint: String
     var catalogue: [CatalogueTable]
     var role: TailReport.Role
@@ -213,7 +212,8 @@ struct TailRunner: ~Copyable {
     let tables = try trouble { () throws(PostgresError) in
       try Catalogue.read(publication: settings.postgres.publication, sql)
     }
-    for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isFatal {
+    // A rule that is only broken costs a new generation with each change; one that hears nothing must not serve.
+    for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
     for table in settings.tables
@@ -233,12 +233,12 @@ struct TailRunner: ~Copyable {
     let token = Generation.random().hex
     let reply = try takeOver(&sink, token: token, server: hold.server)
     let acquisition = Acquisition.decide(
-      reply, slotCreated: hold.created, confirmed: hold.confirmed, canary: hold.canary,
-      regressed: regressed)
+      reply, slotCreated: hold.created, confirmed: hold.confirmed, written: hold.sample.written,
+      canary: questions.usesCanary ? .holds(hold.sample.canary) : .unused, regressed: regressed)
     if case .refuse(let sentence) = acquisition { throw TailTrouble(sentence: sentence) }
     let session = TailSession(
       token: token, server: hold.server, mapping: settings.mappingHash, acquisition: acquisition,
-      confirmed: hold.confirmed, running: hold.running, usesCanary: questions.usesCanary,
+      confirmed: hold.confirmed, running: hold.sample.snapshot, usesCanary: questions.usesCanary,
       fingerprint: hold.fingerprint, now: bootClock())
     log.notice("tailing \(stream.place) from \(hold.confirmed)")
     lastTrouble = ""
