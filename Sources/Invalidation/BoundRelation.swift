@@ -43,6 +43,8 @@ struct BoundRelation: Sendable {
   private(set) var brokenReasons: [String] = []
   /// Ranges of `steps`.
   private(set) var templates: [Range<Int>] = []
+  /// For each template what its keys' origins say of it.
+  private(set) var origins: [KeyOrigin] = []
   private(set) var steps: [Step] = []
   private(set) var literals: [UInt8] = []
   private(set) var filterSlots: [Int] = []
@@ -84,6 +86,7 @@ struct BoundRelation: Sendable {
       }
       if template.isPrefix { appendLiteral("*") }
       templates.append(first..<steps.count)
+      origins.append(plan.originNames.origin(of: table, template))
     }
     rule.templates = firstTemplate..<templates.count
     rule.isBroken = !broken.isEmpty

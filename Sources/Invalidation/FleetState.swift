@@ -89,12 +89,17 @@ public struct JournalEntry: Hashable, Sendable {
   /// The log position of the batch.
   public var position: LSN
   public var keys: PackedKeys
+  /// Why, for each key; nil: an application's own deletion, or change of expiry.
+  public var origins: PackedOrigins?
 
-  public init(id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys) {
+  public init(
+    id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys, origins: PackedOrigins? = nil
+  ) {
     self.id = id
     self.previous = previous
     self.position = position
     self.keys = keys
+    self.origins = origins
   }
 }
 

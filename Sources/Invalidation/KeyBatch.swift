@@ -10,7 +10,7 @@ public struct KeyBatch: ~Copyable {
   private var slots: [UInt32] = [UInt32](repeating: 0, count: 256)
   /// Complete keys that the transaction in progress has named again. They are not appended once more, but
   /// they go where it goes: its changes are not cleared by an earlier transaction's clearing.
-  private var repeats: [UInt32] = []
+  private var repeats: [(index: UInt32, origin: KeyOrigin)] = []
   /// Random, so that nobody who writes rows can choose keys that collide.
   private let seed = UInt64.random(in: .min ... .max)
 
@@ -27,6 +27,8 @@ public struct KeyBatch: ~Copyable {
     var length: Int32
     /// Which rule's table the key came from: an index into the plan's tables.
     var table: Int32
+    /// Of the last change that named the key.
+    var origin: KeyOrigin
     /// Whether `repeats` names it.
     var isRepeated = false
   }
@@ -37,7 +39,13 @@ public struct KeyBatch: ~Copyable {
   public var isEmpty: Bool { entries.isEmpty && through == .zero }
 
   /// Adds a key unless the batch has it already.
-  public mutating func append(_ key: UnsafeRawBufferPointer, table: Int) {
+  ///
+  /// - Parameters:
+  ///   - table: an index into the plan's tables.
+  ///   - origin: which transaction names the key now, and by which rule.
+  public mutating func append(
+    _ key: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin = .unknown
+  ) {
     let hash = KeyHash.hash(key, seed: seed)
     if (entries.count + 1) * 2 > slots.count { grow() }
     let mask = slots.count - 1
@@ -46,9 +54,11 @@ public struct KeyBatch: ~Copyable {
       let index = Int(slots[at]) - 1
       let entry = entries[index]
       if entry.hash == hash, equals(entry, key) {
-        if index < completeCount, !entry.isRepeated {
+        if index >= completeCount {
+          entries[index].origin = origin
+        } else if !entry.isRepeated {
           entries[index].isRepeated = true
-          repeats.append(UInt32(index))
+          repeats.append((UInt32(index), origin))
         }
         return
       }
@@ -56,13 +66,15 @@ public struct KeyBatch: ~Copyable {
     }
     slots[at] = UInt32(entries.count + 1)
     entries.append(
-      Entry(hash: hash, offset: bytes.count, length: Int32(key.count), table: Int32(table)))
+      Entry(
+        hash: hash, offset: bytes.count, length: Int32(key.count), table: Int32(table), origin: origin))
     bytes.append(contentsOf: key)
   }
 
   /// The open transaction has ended: its keys count as complete.
   public mutating func complete(through end: LSN) {
     precondition(end >= through, "commits are decoded in the order of their end positions")
+    for (index, origin) in repeats { entries[Int(index)].origin = origin }
     forgetRepeats()
     completeCount = entries.count
     through = end
@@ -101,11 +113,11 @@ public struct KeyBatch: ~Copyable {
   /// Moves the keys of the transaction in progress into `other`, which must be empty.
   public mutating func moveOpen(to other: inout KeyBatch) {
     precondition(other.isEmpty)
-    for index in repeats {
-      withKey(Int(index)) { key, table in other.append(key, table: table) }
+    for (index, origin) in repeats {
+      withKey(Int(index)) { key, table in other.append(key, table: table, origin: origin) }
     }
     for index in completeCount..<entries.count {
-      withKey(index) { key, table in other.append(key, table: table) }
+      withKey(index) { key, table in other.append(key, table: table, origin: entries[index].origin) }
     }
     dropOpen()
   }
@@ -121,6 +133,14 @@ public struct KeyBatch: ~Copyable {
 
   public func table(_ index: Int) -> Int { Int(entries[index].table) }
 
+  public func origin(_ index: Int) -> KeyOrigin { entries[index].origin }
+
+  public func packedOrigins(_ range: Range<Int>) -> PackedOrigins {
+    var origins = PackedOrigins()
+    for index in range { origins.append(entries[index].origin) }
+    return origins
+  }
+
   public func packed(_ range: Range<Int>) -> PackedKeys {
     var keys = PackedKeys()
     for index in range { withKey(index) { key, _ in keys.append(key) } }
@@ -128,7 +148,7 @@ public struct KeyBatch: ~Copyable {
   }
 
   private mutating func forgetRepeats() {
-    for index in repeats { entries[Int(index)].isRepeated = false }
+    for (index, _) in repeats { entries[Int(index)].isRepeated = false }
     repeats.removeAll(keepingCapacity: true)
   }
 

@@ -10,8 +10,9 @@
 /// journal, `wt` 1 while transactions from before the slot are watched, `sys` and `tl` PostgreSQL's system id
 /// and timeline (eight digits), `cfg` hash of the mapping, `req` 1 when somebody asked for a new generation,
 /// `s` number of messages published, and `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`).
-/// J is the journal of the generation, a stream of entries {`p` id before it, `l` position, `k` packed keys};
-/// an entry without `k` only wakes its readers.
+/// J is the journal of the generation, a stream of entries {`p` id before it, `l` position, `k` packed keys,
+/// `y` their origins if a transaction named them (`PackedOrigins`)}; an entry without `k` only wakes its
+/// readers.
 ///
 /// What every script keeps to:
 /// - A hash that is missing, is of another type or lacks a field that the script needs is no state. Nothing
@@ -33,13 +34,14 @@ public enum StateScripts {
   /// Appends an entry with the chain `p` to journal J and returns its id. A stream that was evicted starts
   /// again above `jl` even if the server's clock has gone back, so that ids of a generation only grow.
   static let journalFunction = """
-    local function journal(J,jl,keep,l,k)
+    local function journal(J,jl,keep,l,k,y)
       local t=redis.call('TIME')
       local now=t[1]*1000+math.floor(t[2]/1000)
       local last=tonumber(string.match(jl,'^%d+'))
       local id='*'
       if now<=last and redis.call('EXISTS',J)==0 then id=string.format('%.0f-0',last+1) end
       local oldest=string.format('%.0f',math.max(now-keep,0))
+      if y and y~='' then return redis.call('XADD',J,'MINID','~',oldest,id,'p',jl,'l',l,'k',k,'y',y) end
       return redis.call('XADD',J,'MINID','~',oldest,id,'p',jl,'l',l,'k',k)
     end
 

@@ -8,8 +8,8 @@ extension StateScripts {
   /// - ARGV: 1 token, 2 g, 3 n as expected, 4 W, 5 V, 6 X (the position the fences are raised to), 7 beat
   ///   (`1` or `0`), 8 wt (empty: leave it), 9 how long journal entries are kept, in milliseconds, 10 the
   ///   journal's greatest size in bytes (empty: do not look this time), 11 channel, 12 the keys packed for
-  ///   the journal (empty: no entry), 13 number of messages, then the messages (`PublishedMessage.rest`),
-  ///   then the distinct buckets of the keys.
+  ///   the journal (empty: no entry), 13 their origins (`PackedOrigins`), 14 number of messages, then the
+  ///   messages (`PublishedMessage.rest`), then the distinct buckets of the keys.
   /// - Replies: [`OK`, W, V, `1` if somebody asked for a new generation, else empty]; [`NOSTATE`];
   ///   [`FENCED`, g]; [`REGRESSED`, n, W].
   ///
@@ -24,7 +24,7 @@ extension StateScripts {
       if m[1]~=ARGV[1] or m[2]~=ARGV[2] then return {'FENCED',m[2]} end
       if m[3]~=ARGV[3] then return {'REGRESSED',m[3],m[4]} end
       local W,V,X,jl=m[4],m[5],ARGV[6],m[6]
-      local buckets=14+tonumber(ARGV[13])
+      local buckets=15+tonumber(ARGV[14])
       if X>W and #ARGV>=buckets then
         local f=X..'0000000000000000'
         local t,n={},0
@@ -32,8 +32,8 @@ extension StateScripts {
         redis.call('HSET',M,unpack(t))
       end
       if #KEYS>2 then redis.call('UNLINK',unpack(KEYS,3)) end
-      if ARGV[12]~='' then jl=journal(J,jl,ARGV[9],X,ARGV[12]) end
-      for i=14,buckets-1 do publish(M,ARGV[11],m[2],X,ARGV[i]) end
+      if ARGV[12]~='' then jl=journal(J,jl,ARGV[9],X,ARGV[12],ARGV[13]) end
+      for i=15,buckets-1 do publish(M,ARGV[11],m[2],X,ARGV[i]) end
       if ARGV[4]>W then W=ARGV[4] end
       if ARGV[5]>V then V=ARGV[5] end
       redis.call('HSET',M,'W',W,'V',V,'jl',jl)

@@ -46,6 +46,8 @@ public struct Follower {
     var beats: UInt64
   }
 
+  package var weakness: Weakness = []
+
   private let mapping: String
   private var phase = Phase.starting
   private var trouble: String?
@@ -129,6 +131,13 @@ public struct Follower {
   /// Takes one event. Calls `evict` with each key that was invalidated, in order, before any certificate is
   /// renewed; returns what else there is to do.
   public mutating func hear(_ event: FeedEvent, evict: (UnsafeRawBufferPointer) -> Void) -> Action {
+    hear(event) { key, _ in evict(key) }
+  }
+
+  /// The same for an owner that asks why.
+  public mutating func hear(
+    _ event: FeedEvent, evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
+  ) -> Action {
     switch event {
     case .unreachable(let sentence):
       trouble = sentence
@@ -174,7 +183,7 @@ public struct Follower {
   }
 
   private mutating func hear(
-    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer) -> Void
+    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
   ) -> Action {
     var action = Action.none
     for entry in entries where entry.id > position {
@@ -182,7 +191,11 @@ public struct Follower {
         return skip(to: max(entries[entries.count - 1].id, known?.journal ?? position))
       }
       if !entry.keys.isEmpty {
-        entry.keys.forEach(evict)
+        var index = 0
+        entry.keys.forEach { key in
+          evict(key, KeyInvalidation(position: entry.position, origin: entry.origins?[index]))
+          index += 1
+        }
         action = .evict
       }
       position = entry.id

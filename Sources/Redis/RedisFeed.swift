@@ -110,6 +110,7 @@ public struct RedisFeed {
     var previous: JournalID?
     var position: LSN?
     var keys: PackedKeys? = PackedKeys()
+    var origins: PackedOrigins?
     for index in stride(from: 0, to: fields.count - 1, by: 2) {
       switch fields[index].text {
       case "p": previous = fields[index + 1].text.flatMap { JournalID($0) }
@@ -117,11 +118,13 @@ public struct RedisFeed {
       case "k":
         guard case .bulk(let bytes) = fields[index + 1] else { return nil }
         keys = PackedKeys(bytes: bytes)
+      case "y":
+        if case .bulk(let bytes) = fields[index + 1] { origins = PackedOrigins(bytes: bytes) }
       default: break
       }
     }
     guard let previous, let position, let keys else { return nil }
-    return JournalEntry(id: id, previous: previous, position: position, keys: keys)
+    return JournalEntry(id: id, previous: previous, position: position, keys: keys, origins: origins)
   }
 
   /// Sleeps, in steps short enough for a stop.

@@ -142,6 +142,7 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(journalCheck.isDue(adding: packed.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
+    arguments.append(batch.packedOrigins(chunk).bytes)
     let messages = messages(batch, chunk, part: apply.part, parts: apply.parts)
     arguments.append(messages.count)
     for message in messages { arguments.append(message) }

@@ -72,6 +72,8 @@ struct Apply {
   var size = ""
   var keys: [String] = []
   var table: String? = "public.users"
+  /// `PackedOrigins`, one for each key or none.
+  var origins: [UInt8] = []
 }
 
 extension RedisReply: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByNilLiteral,
@@ -131,6 +133,7 @@ extension RedisConnection {
       apply.beat ? "1" : "0", apply.wt, String(apply.keep), apply.size, lab.keys.channel,
     ].map { Array($0.utf8) }
     arguments.append(packed(apply.keys))
+    arguments.append(apply.origins)
     arguments.append(Array((apply.keys.isEmpty ? "0" : "1").utf8))
     if !apply.keys.isEmpty { arguments.append(rest(table: apply.table, apply.keys)) }
     for bucket in Set(apply.keys.map(bucket)) { arguments.append(Array(bucket.utf8)) }

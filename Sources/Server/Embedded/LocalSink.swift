@@ -7,7 +7,7 @@ import Synchronization
 /// A write of the tail in the embedded mode.
 enum LocalWrite: Sendable {
   case request(StateRequest)
-  case apply(ApplyRequest, PackedKeys)
+  case apply(ApplyRequest, PackedKeys, PackedOrigins)
 }
 
 /// The tail's sink when there is no Redis: requests go to the event loop, which owns the state, and the loop's
@@ -32,7 +32,7 @@ public struct LocalSink: ~Copyable, TailSink {
   public mutating func apply(
     _ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>
   ) throws(SinkError) {
-    mailbox.post(.local(.apply(apply, keys.packed(chunk))))
+    mailbox.post(.local(.apply(apply, keys.packed(chunk), keys.packedOrigins(chunk))))
   }
 
   public mutating func receive() throws(SinkError) -> StateReply? { replies.take() }
@@ -79,7 +79,7 @@ extension EventLoop {
     case .request(.takeover): mailbox.localReplies.post(.noState)
     case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.purged): mailbox.localReplies.post(.cleared)
-    case .apply(let request, let keys):
+    case .apply(let request, let keys, _):
       let reply = embedded?.apply(request, keys) { key in
         _ = near.remove(key, hash: near.hash(key))
       }

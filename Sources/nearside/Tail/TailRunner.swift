@@ -144,7 +144,8 @@ struct TailRunner: ~Copyable {
     try trouble { () throws(PostgresError) in
       try TailSQL(
         namespace: settings.redis == nil ? nil : settings.namespace,
-        publication: settings.postgres.publication, sql)
+        publication: settings.postgres.publication,
+        tables: settings.tables.map { TableName(schema: $0.schema, name: $0.name) }, sql)
     }
   }
 
