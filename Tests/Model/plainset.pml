@@ -124,9 +124,10 @@ proctype Flow(byte id) {
 
 #ifdef NEWGEN
 proctype Generation() {
-  d_step { g++; F = V; b = 0; v = 0;
+  d_step {
+    g++; F = V; b = 0; v = 0;
 #ifdef BYGEN
-    gone[0] = 1; gone[1] = 1       /* BYGEN: entries leave when the generation does */
+    gone[0] = size > 0; gone[1] = size > 1;            /* BYGEN: entries leave when the generation does */
 #endif
   }
 }
