@@ -83,7 +83,10 @@ extension EventLoop {
     case .apply(let request, let keys, let origins):
       var index = 0
       let reply = embedded?.apply(request, keys) { key in
-        forget(key, KeyInvalidation(position: request.fence, origin: origins[index]))
+        let hash = near.hash(key)
+        near.remove(key, hash: hash)
+        chronicle.removed(
+          hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }

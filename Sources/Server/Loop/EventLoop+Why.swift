@@ -56,11 +56,11 @@ extension EventLoop {
         "governed:\(governance.governs(bytes) ? 1 : 0)",
         "near:\(near.contains(bytes) ? 1 : 0)",
       ]
-      lines += lines(of: account.stored, "fill", clock)
-      lines += lines(of: account.removal, clock)
+      lines += self.lines(of: account.stored, "fill", clock)
+      lines += self.lines(of: account.removal, clock)
       lines.append("refused_fills:\(account.refusals)")
       if let refused = account.refused, let refusal = refused.refusal {
-        lines += lines(of: refused, "refused", clock)
+        lines += self.lines(of: refused, "refused", clock)
         lines.append("refused_because:\(refusal.rawValue): \(refusal.explanation)")
       }
       lines.append("generation:\(currentGeneration?.hex ?? "")")

@@ -223,7 +223,11 @@ public struct EventLoop: ~Copyable {
   }
 
   mutating func hear(_ event: FeedEvent) {
-    let action = follower.hear(event) { key, cause in forget(key, cause) }
+    let action = follower.hear(event) { key, cause in
+      let hash = near.hash(key)
+      near.remove(key, hash: hash)
+      chronicle.removed(hash, cause, at: now)
+    }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
     if case .state = event, let state = follower.state {
@@ -235,13 +239,6 @@ public struct EventLoop: ~Copyable {
       near.removeAll()
       counters.drops += 1
     }
-  }
-
-  /// A key leaves the near cache because it no longer counts.
-  mutating func forget(_ key: UnsafeRawBufferPointer, _ cause: KeyInvalidation) {
-    let hash = near.hash(key)
-    near.remove(key, hash: hash)
-    chronicle.removed(hash, cause, at: now)
   }
 
   /// A descriptor of Redis changed what it waits for.
