@@ -145,7 +145,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       drained = left == .empty
     } catch {
       switch error {
-      case .connection(let error): throw TailTrouble(sentence: error.description)
+      case .connection(let error): throw TailTrouble(error)
       case .body(let error):
         throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
       }
