@@ -32,7 +32,8 @@ struct ChangeFaultTests {
   func truncate() throws {
     var options = Cluster.Options()
     options.tables = #""kv": "kv:{id}", "big": "big:{id}""#
-    options.schema = "CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO big VALUES (1);"
+    options.schema =
+      "CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO big VALUES (1);"
     let cluster = try Cluster(options)
     let before = try cluster.generation()
     try cluster.warm(1)
@@ -57,7 +58,8 @@ struct ChangeFaultTests {
       let before = try cluster.generation()
       try cluster.warm(1)
       try cluster.hosts[0].store(cluster.key("big:7"), "before")
-      try cluster.sql("BEGIN; UPDATE big SET n = n + 1 WHERE id <= \(rows); UPDATE kv SET v = v + 1 WHERE id = 1; COMMIT")
+      try cluster.sql(
+        "BEGIN; UPDATE big SET n = n + 1 WHERE id <= \(rows); UPDATE kv SET v = v + 1 WHERE id = 1; COMMIT")
       let changed = bootMoment()
       for host in cluster.hosts { try cluster.expectBounded(1, on: host, from: changed) }
       if costs {

@@ -58,7 +58,9 @@ struct SidecarFaultTests {
     #expect(try cluster.generation() == generation)
   }
 
-  @Test("A follower that stood still for longer than the bound serves nothing from before when it is read at once")
+  @Test(
+    "A follower that stood still for longer than the bound serves nothing from before when it is read at once"
+  )
   func stopFollower() throws {
     var options = Cluster.Options()
     options.bound = 1000
@@ -85,7 +87,8 @@ struct SidecarFaultTests {
     try cluster.expectSound()
   }
 
-  @Test("A tailer that stood still while another took over writes nothing more, and serves nothing from before")
+  @Test(
+    "A tailer that stood still while another took over writes nothing more, and serves nothing from before")
   func stopTailer() throws {
     var options = Cluster.Options()
     options.bound = 1000
