@@ -27,7 +27,8 @@ struct RedisFaultTests {
     try cluster.expectSound()
   }
 
-  @Test("A restart without data is a new generation; until then no value of before lives longer than the bound")
+  @Test(
+    "A restart without data is a new generation; until then no value of before lives longer than the bound")
   func restartEmpty() throws {
     var options = Cluster.Options()
     options.bound = 1000
@@ -172,7 +173,9 @@ struct RedisFaultTests {
 
   // MARK: Memory
 
-  @Test("Eviction of the state is a loss of state, whatever the policy", arguments: ["allkeys-lru", "allkeys-random"])
+  @Test(
+    "Eviction of the state is a loss of state, whatever the policy",
+    arguments: ["allkeys-lru", "allkeys-random"])
   func evictedState(policy: String) throws {
     var options = Cluster.Options()
     options.bound = 1000

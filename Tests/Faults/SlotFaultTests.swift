@@ -8,7 +8,8 @@ struct SlotFaultTests {
     var testDescription: String { rawValue }
   }
 
-  @Test("What the slot passed over while somebody else had it makes a new generation", arguments: Harm.allCases)
+  @Test(
+    "What the slot passed over while somebody else had it makes a new generation", arguments: Harm.allCases)
   func harmed(how: Harm) throws {
     let cluster = try Cluster()
     let before = try cluster.generation()
@@ -57,7 +58,9 @@ struct SlotFaultTests {
   @Test("A slot that lost its log is made anew")
   func lost() throws {
     var options = Cluster.Options()
-    options.postgres = ["max_slot_wal_keep_size": "'1MB'", "max_wal_size": "'32MB'", "min_wal_size": "'32MB'"]
+    options.postgres = [
+      "max_slot_wal_keep_size": "'1MB'", "max_wal_size": "'32MB'", "min_wal_size": "'32MB'",
+    ]
     let cluster = try Cluster(options)
     let before = try cluster.generation()
     try cluster.warm(1)
