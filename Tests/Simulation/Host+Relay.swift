@@ -151,6 +151,8 @@ extension Host {
         case .trusted(let lease, _), .absent(let lease): lease
         case .bypass(let lease): value == nil ? lease : nil
         }
+      world.misses += 1
+      world.count("miss: \(state == nil ? "no state" : "\(judgement)".prefix { $0 != "(" } + "")")
       noteMiss(key, lease: lease)
       return client(.miss(lease))
     }
