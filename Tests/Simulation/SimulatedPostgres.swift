@@ -77,7 +77,7 @@ final class SimulatedPostgres {
   /// The first commit with keys in the given part of the log that not everybody can see.
   func invisible(above low: LSN, through high: LSN) -> LSN? {
     for commit in commits.reversed() {
-      if commit.end <= low.rawValue { break }
+      if commit.record < low.rawValue { break }
       if commit.record < high.rawValue, !commit.isVisible, !commit.keys.isEmpty || commit.doubt != nil {
         if commit.end > slot?.beginning ?? 0 { return LSN(commit.end) }
       }
