@@ -71,12 +71,12 @@ end:
 #endif
      }
 #ifdef CRASH
-  :: flushed < last -> flushed++
+  :: d_step { flushed < last -> flushed++ }
 #endif
-  :: last >= 1 && !seen(1) -> vis = vis | at[1]     /* visible before or after it is decoded, in any order */
-  :: last >= 2 && !seen(2) -> vis = vis | at[2]
+  :: d_step { last >= 1 && !seen(1) -> vis = vis | at[1] }     /* visible before or after it is decoded, in any order */
+  :: d_step { last >= 2 && !seen(2) -> vis = vis | at[2] }
 #if TXNS == 3
-  :: last >= 3 && !seen(3) -> vis = vis | at[3]
+  :: d_step { last >= 3 && !seen(3) -> vis = vis | at[3] }
 #endif
   od
 }
@@ -210,14 +210,15 @@ end:
           }
        fi
      }
-  :: d_step { state == 5 && owner == me && !due && v > confirmed && v <= flushed -> confirmed = v }  /* acknowledged: V */
+  /* V is acknowledged. */
+  :: d_step { state == 5 && owner == me && !due && v > confirmed && v <= flushed -> confirmed = v }
   /* A beat: the canary, and the watch. */
 #ifndef NOINC
   :: d_step { state == 5 && myTl == tl && canary != g -> newgen(g, pos, v, watch) }
 #endif
   :: d_step { state == 5 && myTl == tl && watch != 0 && (watch & (255 - vis)) == 0 && !fenced ->
        if
-       :: (watch & upto(C)) != 0 -> watch = 0; newgen(g, pos, v, 0)   /* committed, and the stream did not deliver it */
+       :: (watch & upto(C)) != 0 -> watch = 0; newgen(g, pos, v, 0)   /* committed, but not delivered */
        :: else -> watch = 0; if :: counted -> R.wt = 0; count() :: else -> forget() fi
        fi
      }
@@ -225,7 +226,8 @@ end:
 #ifdef ZOMBIE
   :: d_step { owner == me -> owner = 0 }             /* the walsender is ended; the tailer does not know yet */
 #endif
-  /* The property. The compare-and-set holds: a value contains all that is applied; if all is applied, it is current. */
+  /* The property, while the compare-and-set holds: a value contains all that is applied; if that is everything, it
+   * is what the database holds. */
   :: d_step { state == 5 && owner == me && R.g == g && R.tok == me && R.n == n && sameIncarnation && !R.wt && !due &&
          R.v != 0 && R.vg == R.g ->
        assert(((R.v - 1) & upto(pos)) == upto(pos));
@@ -271,19 +273,19 @@ proctype Loss() {
 }
 #endif
 #ifdef FLUSH
-proctype Flush() { d_step { R.g = 0; R.tok = 0; R.n = 0; R.W = 0; R.V = 0; R.F = 0; R.b = 0; R.tl = 0; R.wt = 0; R.v = 0 } }
+proctype Flush() {
+  d_step { R.g = 0; R.tok = 0; R.n = 0; R.W = 0; R.V = 0; R.F = 0; R.b = 0; R.tl = 0; R.wt = 0; R.v = 0 }
+}
 #endif
 #ifdef TTLFENCE
 proctype Expiry() { R.b != 0 -> R.b = 0 }            /* TTLFENCE: fences are keys of their own and are evicted */
 #endif
 #ifdef SLOT
 proctype Somebody() {
-  atomic { owner == 0 ->
-    if
-    :: confirmed < flushed -> confirmed = flushed    /* consumed by another client, or dropped and made again */
-    :: confirmed > 0 -> confirmed--                  /* after a crash the slot is where a checkpoint left it */
-    fi
-  }
+  if                               /* consumed by another client, or dropped and made again */
+  :: d_step { owner == 0 && confirmed < flushed -> confirmed = flushed }
+  :: d_step { owner == 0 && confirmed > 0 -> confirmed-- }   /* after a crash it is where a checkpoint left it */
+  fi
 }
 #endif
 #ifdef CRASH
