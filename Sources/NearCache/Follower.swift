@@ -105,12 +105,13 @@ public struct Follower {
   /// Whether a value read under this state may be shown, given evidence for its beats: it belongs to the
   /// generation that is followed. It may have been read a moment before the latest poll, or before an entry
   /// that has been heard, since replies and news come on different connections: its beats date it all the same.
-  /// More than one beat behind, it is taken for a Redis that went back, as a poll would be.
-  public func follows(_ reply: FleetState) -> Bool {
+  /// More than one beat behind, it is taken for a Redis that went back, as a poll would be; so it is if it knows less
+  /// than had been `consumed` here when it was asked for, which a client may have waited for.
+  public func follows(_ reply: FleetState, consumed: LSN) -> Bool {
     guard phase == .following, let known else { return false }
     if weakness.contains(.followsAnything) { return true }
     return reply.mapping == mapping && reply.generation == known.generation
-      && reply.beats + 1 >= known.beats
+      && reply.beats + 1 >= known.beats && reply.applied >= consumed
   }
 
   /// Whether a value read under this state may also be kept: it comes from the generation that is followed, from no

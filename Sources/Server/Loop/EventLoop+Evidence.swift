@@ -58,14 +58,15 @@ extension EventLoop {
   }
 
   /// Judges each key of a read by its own bound.
-  func judge(_ keys: [GovernedKey], _ state: FleetState?) -> [Judgement] {
+  func judge(_ read: GovernedRead, _ state: FleetState?) -> [Judgement] {
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
     let instant = clock()
-    return keys.map { judge($0.rule.staleness, state, at: instant) }
+    let state = state.flatMap { follower.follows($0, consumed: read.consumed) ? $0 : nil }
+    return read.keys.map { judge($0.rule.staleness, state, at: instant) }
   }
 
   private func judge(_ staleness: StalenessSettings, _ state: FleetState?, at instant: Instant) -> Judgement {
-    guard let state, follower.follows(state) else { return .bypass(nil) }
+    guard let state else { return .bypass(nil) }
     guard state.trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
     if let evidence, instant.since(evidence) <= staleness.bound {

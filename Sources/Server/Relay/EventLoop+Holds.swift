@@ -90,7 +90,10 @@ extension EventLoop {
       ?? GovernedRead.Hold(
         number: clients[slot].hold(), deadline: Instant(nanoseconds: now.nanoseconds + settings.leaseWait))
     var read = read
-    if read.hold == nil { counters.held += 1 }
+    if read.hold == nil {
+      counters.held += 1
+      clients[slot].owedBytes += replies.count
+    }
     read.hold = hold
     holds.entries.append(
       Holds.Entry(
@@ -129,6 +132,7 @@ extension EventLoop {
       }
       var read = entry.read
       read.asked = now
+      read.consumed = follower.consumed
       for index in read.keys.indices { read.keys[index].version = writeVersion(read.keys[index].hash) }
       let task = UpstreamTask(client: entry.client, replies: read.replies, work: .read(read))
       if clients[slot].resp3 {
