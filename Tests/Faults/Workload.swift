@@ -80,6 +80,8 @@ final class Workload: Sendable {
 
   /// The state in Redis, or the slot, is about to go back or to jump.
   func doubt() { monitor.withLock { $0.doubt() } }
+  /// The fleet has recovered.
+  func trust() { monitor.withLock { $0.trust() } }
 
   func lose(_ what: String) {
     let loss = History.Loss(at: bootMoment(), what: what)
