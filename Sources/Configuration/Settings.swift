@@ -246,6 +246,8 @@ public struct CacheRule: Sendable {
   /// nil: these keys are never kept near.
   public var near: NearRule?
   public var plainSet: PlainSetSettings
+  /// nil: the global one.
+  public var staleness: StalenessSettings?
 
   public struct NearRule: Sendable, Hashable {
     /// In nanoseconds; nil: as long as Redis keeps it.
@@ -253,10 +255,13 @@ public struct CacheRule: Sendable {
     public init(ttl: UInt64?) { self.ttl = ttl }
   }
 
-  public init(template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings) {
+  public init(
+    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, staleness: StalenessSettings? = nil
+  ) {
     self.template = template
     self.near = near
     self.plainSet = plainSet
+    self.staleness = staleness
   }
 }
 

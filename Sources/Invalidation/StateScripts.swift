@@ -9,7 +9,8 @@
 /// of deletions by applications (sixteen digits) and `dc` the same as a plain number, `jl` last id of the
 /// journal, `wt` 1 while transactions from before the slot are watched, `sys` and `tl` PostgreSQL's system id
 /// and timeline (eight digits), `cfg` hash of the mapping, `req` 1 when somebody asked for a new generation,
-/// `s` number of messages published, and `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`).
+/// `s` number of messages published, `why` the generation and the reason for its beginning (for people;
+/// written by the sidecar that began it, after the script), and `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`).
 /// J is the journal of the generation, a stream of entries {`p` id before it, `l` position, `k` packed keys,
 /// `y` their origins if a transaction named them (`PackedOrigins`)}; an entry without `k` only wakes its
 /// readers.

@@ -44,6 +44,9 @@ public struct TailSession: ~Copyable {
   private var nextGeneration: Instant
   /// Ends the session once a new generation stands: what it knows of the tables no longer holds.
   private(set) var ending: Ending?
+  /// That generation stands: only the canary is still to be written. What else gives doubt meanwhile is delivered
+  /// again to the next session.
+  private(set) var isEnding = false
   /// What the next new generation replaces: the present one, or what was found when there is none yet.
   private var old: Generation?
   /// The first key of `sending` that has not been sent.
@@ -186,7 +189,8 @@ public struct TailSession: ~Copyable {
   /// stream has delivered. Zero before there is a generation.
   public var confirmable: LSN {
     precondition(visible <= applied)
-    return generation == nil ? .zero : min(visible, position)
+    return generation == nil
+      ? .zero : min(weakness.contains(.confirmsApplied) ? applied : visible, position)
   }
 
   /// Whether the log's reader should pause until more has been sent.
@@ -198,6 +202,7 @@ public struct TailSession: ~Copyable {
     switch event {
     case .began: inTransaction = true
     case .doubt(let doubt):
+      if weakness.contains(.ignoresDoubt) { return }
       openHasKeys = true
       // A redefinition also ends the session, whatever else the transaction did.
       if doubt == .schemaChanged || openDoubt == nil { openDoubt = doubt }
@@ -232,7 +237,7 @@ public struct TailSession: ~Copyable {
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
   /// what lies there was for nobody.
   public mutating func heardKeepalive(_ end: LSN) {
-    guard !inTransaction else { return }
+    guard !inTransaction || weakness.contains(.keepalivesInsideTransactions) else { return }
     position = max(position, end)
   }
 
@@ -253,15 +258,15 @@ public struct TailSession: ~Copyable {
     guard underWay == .nothing else {
       return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
     }
+    if isEnding, let ending {
+      return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
+    }
     judgeSample()
     if let due {
       guard now >= nextGeneration else { return .wait(until: nextGeneration) }
       // What arises from here on lies beyond the position, and needs another one.
       self.due = nil
       return begin(random(), because: due)
-    }
-    if let ending {
-      return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
@@ -293,7 +298,7 @@ public struct TailSession: ~Copyable {
     keepOpenOnly()
     let start = position
     let visible = min(seen, start)
-    let watching = !watch.isEmpty
+    let watching = !watch.isEmpty && !weakness.contains(.noWatch)
     beat.forget()
     isMarked = false
     underWay = .generation(new, applied: start, visible: visible, watching: watching, reason: reason)
@@ -304,14 +309,16 @@ public struct TailSession: ~Copyable {
   }
 
   /// V as it could be stored now.
-  private var seen: LSN { pendingCommits.visible(at: position) }
+  private var seen: LSN {
+    weakness.contains(.visibleIsApplied) ? position : pendingCommits.visible(at: position)
+  }
   private var hasNews: Bool { position > applied || min(seen, position) > visible }
   /// Whether a fence stands above V that could lie below it: somebody may wait to fill.
   private var fencesWait: Bool { min(lastFence, applied) > visible && min(seen, applied) > visible }
 
   /// Moves what is complete to `sending`, if it is time to.
   private mutating func takeBatch(now: Instant, drained: Bool) {
-    let beatDue = beat.isReady(at: position)
+    let beatDue = beat.isReady(at: position, weakness)
     let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
     let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
     // V by itself, as soon as nothing is invisible any more: until then nobody can fill a key that changed.
@@ -332,12 +339,12 @@ public struct TailSession: ~Copyable {
     let last = end == sending.completeCount
     let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
     // The sample may have come after the batch was taken: what counts is what the batch reaches.
-    let sampled = last && due == nil ? beat.take(reaching: target) : nil
+    let sampled = last && due == nil ? beat.take(reaching: target, weakness) : nil
     let stopsWatching = sampled != nil && watching && watch.isEmpty
     lastApply = now
     underWay = .apply(last: last, beat: sampled != nil, stopsWatching: stopsWatching)
     let request = ApplyRequest(
-      check: check, applied: last ? target : applied,
+      check: check, applied: last || weakness.contains(.everyStepMovesApplied) ? target : applied,
       visible: last ? max(visible, min(target, seen)) : visible, fence: target, sampled: sampled,
       stopsWatching: stopsWatching, part: unsent / keysPerStep + 1, parts: parts)
     unsent = end
@@ -378,11 +385,12 @@ public struct TailSession: ~Copyable {
       nextPurge = now
       nextGeneration = Instant(nanoseconds: now.nanoseconds + Self.generationPause)
       beat.next = now
+      isEnding = ending != nil
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)):
-      count += 1
+      if !weakness.contains(.purgeNotCounted) { count += 1 }
       nextPurge = Instant(nanoseconds: now.nanoseconds + Self.purgePause)
-      if next == "0" { sweepEnded = true }
+      if next == "0" || weakness.contains(.clearedTooEarly) { sweepEnded = true }
       cursor = next
       return .goOn
     case (.purged, .cleared):

@@ -9,12 +9,17 @@ extension World {
   func rest() {
     isQuiet = true
     let end = now + Self.patience
-    while !isSettled() {
+    // It must stay so while a fingerprint is asked for, and for a window in which plain SETs are dated again.
+    var since = now
+    var generation = redis.state?.generation
+    while now - since < 2 * swarm.window + 2_500_000_000 {
       guard advance(100_000_000) else { return }
-      if now > end { return fail("nothing has come to rest within 40 s: \(unsettled())") }
+      if !isSettled() || generation != redis.state?.generation {
+        since = now
+        generation = redis.state?.generation
+        if now > end { return fail("nothing has come to rest within 40 s: \(unsettled())") }
+      }
     }
-    // A window without faults, so that plain SETs are dated again.
-    guard advance(2 * swarm.window + 500_000_000) else { return }
     checkRedis()
     for host in hosts { for key in keys where violation == nil { probe(host, key) } }
   }
@@ -33,13 +38,16 @@ extension World {
     guard postgres.isUp, redis.isUp else { return "a server is down" }
     if !postgres.isIdle { return "a transaction is open" }
     guard let state = redis.state else { return "there is no state" }
+    if redis.data.hash?.req == true { return "a new generation is asked for" }
     if !state.trusted { return "the generation is not cleared" }
     if state.watching { return "transactions are watched" }
+    if !redis.isOf(postgres.incarnation) { return "the generation is one of before a crash" }
+    if postgres.slot?.walsender == nil { return "nobody tails" }
     if let last = postgres.commits.last?.end, state.applied < LSN(last) { return "W has not come to \(last)" }
     if state.visible < state.applied { return "V is \(state.visible), W is \(state.applied)" }
     for host in hosts {
       if !host.isHealthy { return "host \(host.number) is not there" }
-      if host.upstream == nil { return "host \(host.number) has no connection to Redis" }
+      if host.upstream?.link.isCut ?? true { return "host \(host.number) has no connection to Redis" }
       if host.follower.generation != state.generation { return "host \(host.number) does not follow" }
       if !host.isFresh(at: host.clock) { return "host \(host.number) has no evidence" }
     }

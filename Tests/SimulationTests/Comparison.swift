@@ -117,7 +117,8 @@ struct Comparison {
       [
         order.token, order.g.hex, String(order.n), order.W.hex, order.V.hex, order.X.hex,
         order.beat ? "1" : "0",
-        wt, "60000", "", keys.channel, String(decoding: packed.bytes, as: UTF8.self), String(order.messages),
+        wt, "60000", "", keys.channel, String(decoding: packed.bytes, as: UTF8.self), "",
+        String(order.messages),
       ] + (0..<order.messages).map { _ in "}" } + order.buckets.map(String.init))
     return ("apply \(order)", Self.line(twin.apply(order)), command)
   }

@@ -73,15 +73,21 @@ extension EventLoop {
     switch write {
     case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching)):
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
+      chronicle.began(new, at: now)
       near.removeAll()
       counters.drops += 1
       mailbox.localReplies.post(.began)
     case .request(.takeover): mailbox.localReplies.post(.noState)
     case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.purged): mailbox.localReplies.post(.cleared)
-    case .apply(let request, let keys, _):
+    case .apply(let request, let keys, let origins):
+      var index = 0
       let reply = embedded?.apply(request, keys) { key in
-        _ = near.remove(key, hash: near.hash(key))
+        let hash = near.hash(key)
+        near.remove(key, hash: hash)
+        chronicle.removed(
+          hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
+        index += 1
       }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)

@@ -114,7 +114,7 @@ extension EventLoop {
     case .relay(let token):
       if isAlive(token) {
         let slot = Int(token.slot)
-        clients[slot].settle(bound: waitBound) { $0.append(replies) }
+        clients[slot].settle { $0.append(replies) }
         markDirty(slot)
       }
     case .task(let task): try finish(task, replies, isResp3)
@@ -136,11 +136,13 @@ extension EventLoop {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
-    case .fillMany(let keys): finishMany(keys, replies, client: slot)
+    case .fillMany(let fills): finishMany(fills, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
     case .askForGeneration: finishAsk(replies)
     case .info: finishInfo(replies, slot)
+    case .why(let key): finishWhy(key, replies, slot)
+    case .note: break
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
     case .greeting: try greeted(replies, isResp3)
     case .loadedScript(let script): try loaded(script, replies, isResp3)
@@ -202,6 +204,10 @@ extension EventLoop {
       }
       if case .task(let task) = awaited, case .info = task.work {
         answerInfoAlone(Int(token.slot), settling: true)
+        continue
+      }
+      if case .task(let task) = awaited, case .why(let key) = task.work {
+        finishWhy(key, nil, Int(token.slot))
         continue
       }
       var hold: GovernedRead.Hold?

@@ -15,11 +15,15 @@ final class UpstreamTask {
     case probe
     case fill(GovernedFill)
     /// The keys of an MSET, nil for one that is not governed.
-    case fillMany(keys: [GovernedKey?])
+    case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
     /// Whoever asked waits for the generation itself, not for this reply.
     case askForGeneration
+    /// Why the generation began, asked for NEARSIDE WHY of this key.
+    case why(key: [UInt8])
+    /// That reason, told to Redis; the answer matters to nobody.
+    case note
     /// INFO of the server, to which ours is appended.
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
@@ -71,9 +75,11 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
-  /// The evidence under which the near values among the elements were found: it must still be young enough
-  /// when Redis has answered for the others.
-  var nearEvidence: Instant?
+  /// What this host had consumed of the log by then: Redis cannot know less, unless it has lost writes.
+  var consumed: LSN
+  /// Until when the evidence holds under which near values among the elements were found: Redis must have
+  /// answered for the others by then.
+  var nearUntil = Instant(nanoseconds: .max)
   /// What was sent, to be sent again if the answer is held back, and how many replies it has.
   var request: [UInt8] = []
   var replies = 1
@@ -100,6 +106,9 @@ struct GovernedFill {
   enum RefusedAnswer { case ok, null, one, tryAgain }
 
   var key: GovernedKey
+  /// The command's name, and the lease that it counts under.
+  var command: String
+  var lease: Lease
   var answer: Answer
   var shape = ReplyShape.same
   /// The value to keep near if it is stored, and until when; nil: not kept.
