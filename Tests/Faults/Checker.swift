@@ -105,6 +105,9 @@ struct Checker {
           add(
             .bound, "\(tell(read)), but version \(read.version + 1) had been acknowledged \(late) ms before")
         }
+        if let waited = read.waitedFor.flatMap({ chain.firstIndex(of: $0) }), read.version < waited {
+          add(.ownWrite, "\(tell(read)) to somebody who had waited for version \(waited)")
+        }
         if let write = byOperation[read.operation], write.began > read.ended {
           add(.phantom, "\(tell(read)) before it was written")
         }

@@ -60,6 +60,19 @@ struct CheckerTests {
       } == [.bound])
   }
 
+  @Test("Who has waited for a write must not see less, however young it is")
+  func ownWrite() {
+    func waiting(_ version: Int, _ operation: Int) -> [Rule] {
+      rules {
+        var read = Self.read(version, operation, began: 20.1)
+        read.waitedFor = 12
+        $0.reads = [read]
+      }
+    }
+    #expect(waiting(2, 12) == [])
+    #expect(waiting(1, 11) == [.ownWrite])
+  }
+
   @Test("A value that nobody wrote, or that comes before its write, is seen")
   func phantom() {
     #expect(rules { $0.reads = [Self.read(2, 99, began: 30)] } == [.phantom])

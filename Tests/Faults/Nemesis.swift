@@ -135,7 +135,8 @@ struct Nemesis {
     }
     var journal = self.journal
     journal.append(
-      "  \(history.allReads) reads, \(history.reads.count) hits, \(history.nearHits) of them near; "
+      "  \(history.allReads) reads, \(history.reads.count) hits, \(history.nearHits) of them near, \(workload.ownReads) of own "
+        + "writes; "
         + "\(history.writes.count) writes, \(count) faults, \(workload.generations) generations, \(workload.stateSamples) samples of the "
         + "state, \(history.copies.count) copies")
     let troubles = workload.troubles.sorted { $0.value > $1.value }.prefix(12)
