@@ -353,8 +353,9 @@ struct FollowerTests {
     owner.poll(state(1, h: 12, W: 100, jl: 50), asked: 200)
     #expect(owner.follower.certificate == at(0))
     #expect(owner.poll(state(2, h: 20, W: 90, jl: 0), asked: 300) == .dropAll)
-    #expect(owner.follower.certificate == nil && owner.follower.certificate(beats: 21) == nil)
-    #expect(owner.follower.certificate(beats: 22) == at(300))
+    let basis = owner.follower.basis
+    #expect(owner.follower.certificate == nil && owner.follower.certificate(state(2, h: 21), basis) == nil)
+    #expect(owner.follower.certificate(state(2, h: 22), basis) == at(300))
     #expect(owner.follower.position == .zero && owner.follower.consumed == LSN(90))
     #expect(owner.follower.generation == Generation(2) && owner.follower.standing == .following)
     #expect(!owner.follower.accepts(state(1, h: 13, jl: 50)))
