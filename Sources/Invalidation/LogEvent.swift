@@ -41,6 +41,8 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
   case brokenRule(table: String, reason: String)
   /// More keys than the limit for one transaction.
   case tooManyKeys(limit: Int)
+  /// More prefixes and tags than may be waiting to be swept.
+  case tooManyGroups(limit: Int)
 
   /// One sentence without its full stop and without the value of any row.
   public var description: String {
@@ -48,6 +50,7 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
     case .truncated(let table): "table \(table) was truncated"
     case .brokenRule(let table, let reason): "the keys of table \(table) cannot be told: \(reason)"
     case .tooManyKeys(let limit): "a transaction changed more than \(limit) keys"
+    case .tooManyGroups(let limit): "a transaction changed more than \(limit) prefixes and tags"
     }
   }
 }

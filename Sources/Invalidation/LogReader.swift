@@ -273,6 +273,10 @@ public struct LogReader: ~Copyable, Sendable {
       transaction?.overflowed = true
       return .doubt(.tooManyKeys(limit: maximumKeys))
     }
+    if batch.groupCount - batch.completeGroupCount > PendingGroups.most {
+      transaction?.overflowed = true
+      return .doubt(.tooManyGroups(limit: PendingGroups.most))
+    }
     return event
   }
 

@@ -40,7 +40,7 @@ struct Row: Sendable {
     }
   }
 
-  /// Adds the keys that one rule has for the row: of the new row, of the old one, or of both.
+  /// Adds the keys and groups that one rule has for the row: of the new row, of the old one, or of both.
   mutating func appendKeys(
     _ operation: RowOperation, _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation,
     hasOld: Bool, _ message: UnsafeRawBufferPointer, _ batch: inout KeyBatch
@@ -51,7 +51,15 @@ struct Row: Sendable {
       let steps = relation.templates[number]
       for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
         switch write(steps, relation, image, hasOld: hasOld, message) {
-        case .key: key.withUnsafeBytes { batch.append($0, table: rule.table) }
+        case .key:
+          let isKey = relation.kinds[number] == .key
+          key.withUnsafeBytes {
+            if isKey {
+              batch.append($0, table: rule.table)
+            } else {
+              batch.append(group: $0, table: rule.table)
+            }
+          }
         case .null: break
         case .missing: outcome = .valueMissing
         case .tooLong: outcome = .tooLong

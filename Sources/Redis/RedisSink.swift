@@ -16,6 +16,7 @@ public struct RedisSink: ~Copyable, TailSink {
   private let keys: StateKeys
   private let journal: JournalSettings
   private let tableNames: [String]
+  private let groups: KeyGroups
   private let purgePatterns: [String]
   private let purgeMatch: String
   private let timeout: UInt64
@@ -46,11 +47,12 @@ public struct RedisSink: ~Copyable, TailSink {
 
   /// - Parameters:
   ///   - tableNames: `schema.name` by the table indices of the batches' keys.
+  ///   - groups: which prefixes rules give, and how the tags of a key are told.
   ///   - purgePatterns: Lua patterns of the governed keys; none: all keys that `purgeMatch` covers.
   ///   - purgeMatch: SCAN's glob for the namespace, such as `shop:*`.
   public init(
     settings: RedisSettings, keys: StateKeys, journal: JournalSettings, tableNames: [String],
-    purgePatterns: [String], purgeMatch: String
+    groups: KeyGroups, purgePatterns: [String], purgeMatch: String
   ) throws(RedisError) {
     var connection = try RedisConnection(settings, name: "nearside-tailer")
     var digests: [Request: String] = [:]
@@ -66,6 +68,7 @@ public struct RedisSink: ~Copyable, TailSink {
     self.keys = keys
     self.journal = journal
     self.tableNames = tableNames
+    self.groups = groups
     self.purgePatterns = purgePatterns
     self.purgeMatch = purgeMatch
     timeout = settings.timeout
@@ -119,6 +122,13 @@ public struct RedisSink: ~Copyable, TailSink {
   public mutating func apply(
     _ apply: ApplyRequest, keys batch: borrowing KeyBatch, chunk: Range<Int>
   ) throws(SinkError) {
+    try self.apply(apply, keys: batch, chunk: chunk, groups: 0..<0, tellsPending: false)
+  }
+
+  mutating func apply(
+    _ apply: ApplyRequest, keys batch: borrowing KeyBatch, chunk: Range<Int>, groups chosen: Range<Int>,
+    tellsPending: Bool
+  ) throws(SinkError) {
     precondition(chunk.count <= 1000, "a script holds up everybody else, so a step has at most 1000 keys")
     begin(.apply, keys: 2 + chunk.count)
     arguments.append(keys.meta)
@@ -130,6 +140,13 @@ public struct RedisSink: ~Copyable, TailSink {
         buckets.append(Int32(KeyHash.bucket(key)))
       }
     }
+    var raisesFloor = false
+    for index in chosen {
+      batch.withGroup(index) { group, _ in
+        buckets.append(Int32(KeyHash.bucket(group)))
+        if groups.isAdHoc(group) { raisesFloor = true }
+      }
+    }
     append(apply.check)
     arguments.append(apply.applied.hex)
     arguments.append(apply.visible.hex)
@@ -137,11 +154,15 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(apply.beat ? "1" : "0")
     arguments.append("")
     let packed = batch.packed(chunk).bytes
+    let packedGroups = batch.packedGroups(chosen).bytes
     arguments.append(journal.keep / 1_000_000)
-    arguments.append(journalCheck.isDue(adding: packed.count) ? String(journal.size) : "")
+    arguments.append(journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
-    let messages = messages(batch, chunk, part: apply.part, parts: apply.parts)
+    arguments.append(packedGroups)
+    arguments.append(raisesFloor ? "1" : "")
+    arguments.append(tellsPending ? "1" : "")
+    let messages = messages(batch, chunk, chosen, part: apply.part, parts: apply.parts)
     arguments.append(messages.count)
     for message in messages { arguments.append(message) }
     buckets.sort()
@@ -153,24 +174,20 @@ public struct RedisSink: ~Copyable, TailSink {
     try submit()
   }
 
-  /// One message for each table, in the order in which the tables come first in the chunk.
+  /// One message for each table, in the order in which the tables come first in the step.
   private func messages(
-    _ batch: borrowing KeyBatch, _ chunk: Range<Int>, part: Int, parts: Int
+    _ batch: borrowing KeyBatch, _ chunk: Range<Int>, _ chosen: Range<Int>, part: Int, parts: Int
   ) -> [[UInt8]] {
     var tables: [Int] = []
     var open: [PublishedMessage] = []
-    for index in chunk {
-      batch.withKey(index) { key, table in
-        if let place = tables.firstIndex(of: table) {
-          open[place].append(key)
-        } else {
-          var message = PublishedMessage(table: tableNames.indices.contains(table) ? tableNames[table] : nil)
-          message.append(key)
-          tables.append(table)
-          open.append(message)
-        }
-      }
+    func place(_ table: Int) -> Int {
+      if let place = tables.firstIndex(of: table) { return place }
+      tables.append(table)
+      open.append(PublishedMessage(table: tableNames.indices.contains(table) ? tableNames[table] : nil))
+      return open.count - 1
     }
+    for index in chunk { batch.withKey(index) { key, table in open[place(table)].append(key) } }
+    for index in chosen { batch.withGroup(index) { group, table in open[place(table)].append(group: group) } }
     return open.map { $0.rest(part: part, of: parts) }
   }
 
