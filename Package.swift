@@ -64,7 +64,8 @@ let package = Package(
 
     // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
     .target(
-      name: "TestSupport", dependencies: ["CLinux"], path: "Tests/TestSupport", swiftSettings: settings),
+      name: "TestSupport", dependencies: ["CLibPQ", "CLinux"], path: "Tests/TestSupport",
+      swiftSettings: settings),
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),
@@ -77,5 +78,6 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ]),
     suite("EndToEnd", ["Configuration", "Invalidation", "Server", "TestSupport", "nearside"]),
+    suite("Faults", ["CLinux", "Invalidation", "TestSupport", "nearside"]),
   ]
 )

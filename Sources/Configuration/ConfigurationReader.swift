@@ -68,7 +68,7 @@ extension OptionLoader {
       staleness: StalenessSettings(
         bound: duration("staleness.bound", in: staleness),
         beyond: choice("staleness.beyond", in: staleness) ?? .bypass),
-      plainSet: plainSet,
+      plainSet: plainSet, leaseWait: duration("leaseWait", in: top),
       journal: JournalSettings(
         keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
       log: LogSettings(

@@ -128,6 +128,11 @@ extension ConfigurationOption {
       "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."
     ),
 
+    .init(
+      "leaseWait", .duration, default: "20ms",
+      "How long a miss waits at most for its row's last change to become visible, so that the value may be "
+        + "stored at once."),
+
     .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
     .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
     .init("journal.size", .size, default: "16MiB", "How large it may grow."),
@@ -178,7 +183,7 @@ extension ConfigurationOption {
   /// Keys that the design names and this version does not have, by their section.
   static let notYet: [String: [String]] = [
     "": [
-      "admin", "clients", "commands", "leaseWait", "loader", "publish", "subscribe", "threads",
+      "admin", "clients", "commands", "loader", "publish", "subscribe", "threads",
     ],
     "postgres": ["loader"],
     "redis": ["connections", "tls"],

@@ -12,6 +12,8 @@ public struct Settings: Sendable {
   public var staleness: StalenessSettings
   /// What a SET without a token is worth; each cache may differ.
   public var plainSet: PlainSetSettings
+  /// How long a miss is held back at most because a change of its row is not visible yet, in nanoseconds.
+  public var leaseWait: UInt64
   public var journal: JournalSettings
   public var log: LogSettings
   /// In the order of the file.
@@ -24,8 +26,9 @@ public struct Settings: Sendable {
 
   public init(
     namespace: String?, postgres: PostgresSettings, redis: RedisSettings?, listen: ListenSettings,
-    near: NearSettings, staleness: StalenessSettings, plainSet: PlainSetSettings, journal: JournalSettings,
-    log: LogSettings, tables: [TableRule], caches: [CacheRule], mappingHash: String
+    near: NearSettings, staleness: StalenessSettings, plainSet: PlainSetSettings,
+    leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings, tables: [TableRule],
+    caches: [CacheRule], mappingHash: String
   ) {
     self.namespace = namespace
     self.postgres = postgres
@@ -34,6 +37,7 @@ public struct Settings: Sendable {
     self.near = near
     self.staleness = staleness
     self.plainSet = plainSet
+    self.leaseWait = leaseWait
     self.journal = journal
     self.log = log
     self.tables = tables

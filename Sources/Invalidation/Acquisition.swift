@@ -12,9 +12,12 @@ public enum Acquisition: Hashable, Sendable {
   ///   - reply: what the state answered to `takeover`.
   ///   - slotCreated: whether this sidecar has just created the slot.
   ///   - confirmed: the slot's own confirmed position, read while it is held.
+  ///   - written: up to where PostgreSQL has written its log, read while the slot is held.
+  ///   - canary: what the canary holds, read while the slot is held.
   ///   - regressed: whether this sidecar has seen the state go back in time before.
   public static func decide(
-    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, regressed: Bool
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, written: LSN, canary: Canary,
+    regressed: Bool
   ) -> Acquisition {
     switch reply {
     case .takenOver(let state):
@@ -35,6 +38,23 @@ public enum Acquisition: Hashable, Sendable {
       if state.watching {
         return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
       }
+      // An old copy of the data directory, cleanly shut down, has a canary that tells of nothing.
+      if written < state.applied {
+        return .begin(
+          old: state.generation,
+          reason: "PostgreSQL's log ends at \(written), but changes up to \(state.applied) are known")
+      }
+      switch canary {
+      case .unused:
+        return .begin(
+          old: state.generation,
+          reason: "table nearside.canary cannot be used, so a crash of PostgreSQL would go unnoticed")
+      case .holds(let generation) where generation != state.generation:
+        return .begin(
+          old: state.generation,
+          reason: "PostgreSQL has crashed, failed over or been restored: commits may be lost")
+      case .holds: break
+      }
       if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
       return .resume(state)
     case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
@@ -49,8 +69,18 @@ public enum Acquisition: Hashable, Sendable {
         "The state in Redis has followed PostgreSQL's timeline \(timeline), which is later than the one of the "
           + "server connected to: that server is an abandoned primary. Point \"postgres\" at the present one."
       )
-    case .applied, .began, .purgeStep, .cleared, .fenced, .regressed, .raced:
+    case .applied, .began, .purgeStep, .cleared, .swept, .fenced, .regressed, .raced:
       return .refuse("Redis answered a takeover with something else. This is a bug; please report it.")
     }
   }
+}
+
+/// What the unlogged table `nearside.canary` says. PostgreSQL keeps an unlogged table over a clean restart and
+/// empties it after a crash and on promotion: just when commits that readers have seen may be lost.
+/// Source: PostgreSQL documentation, CREATE TABLE, UNLOGGED.
+public enum Canary: Hashable, Sendable {
+  /// The table is missing, or the role may not read and write it.
+  case unused
+  /// nil: it has no row of this namespace.
+  case holds(Generation?)
 }

@@ -189,6 +189,9 @@ public struct PendingGroups: Hashable, Sendable {
 
   public var isEmpty: Bool { count == 0 }
 
+  /// Whether these are more than a state should carry.
+  public var isTooMuch: Bool { count > Self.most || packed.bytes.count > Self.mostBytes }
+
   /// The groups alone.
   public var groups: PackedKeys {
     var groups = PackedKeys()

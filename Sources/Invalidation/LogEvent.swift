@@ -4,14 +4,14 @@ public enum LogEvent: Sendable, Equatable {
   case nothing
   /// A transaction begins; its top-level id.
   case began(transaction: UInt32)
-  /// A row that a rule asks for: keys may have been appended to the batch.
+  /// A row that a rule asks for, or keys named in SQL: keys may have been appended to the batch.
   case rows
   /// A Relation message describes a relation that `learn` was never told of, or one that has changed since.
   /// The caller reads the catalogue, calls `learn` and hands the same message in again.
   case unknownRelation(id: UInt32, schema: String, name: String)
   /// The end of this transaction must begin a new generation.
   case doubt(Doubt)
-  /// pg_logical_emit_message; one that is not transactional may come outside any transaction.
+  /// pg_logical_emit_message of somebody else's; one that is not transactional may come outside any transaction.
   case message(prefix: String, content: [UInt8], transactional: Bool, at: LSN)
   /// The transaction is over. The caller tells the batch.
   case committed(Commit)
@@ -43,6 +43,13 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
   case tooManyKeys(limit: Int)
   /// More prefixes and tags than may be waiting to be swept.
   case tooManyGroups(limit: Int)
+  /// The definition of a table or of the publication has changed: rows may have moved without a word, and rules
+  /// may name other rows than before. The event triggers of `nearside setup` or the fingerprint tell it.
+  case schemaChanged
+  /// `nearside.invalidate` named every key.
+  case invalidatedAll
+  /// `nearside.invalidate` named a key that cannot be carried.
+  case keyTooLong
 
   /// One sentence without its full stop and without the value of any row.
   public var description: String {
@@ -51,6 +58,9 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
     case .brokenRule(let table, let reason): "the keys of table \(table) cannot be told: \(reason)"
     case .tooManyKeys(let limit): "a transaction changed more than \(limit) keys"
     case .tooManyGroups(let limit): "a transaction changed more than \(limit) prefixes and tags"
+    case .schemaChanged: "a table's definition changed"
+    case .invalidatedAll: "nearside.invalidate named every key"
+    case .keyTooLong: "nearside.invalidate named a key of more than \(PackedKeys.longestKey) bytes"
     }
   }
 }

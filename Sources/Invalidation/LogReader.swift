@@ -14,8 +14,8 @@ import Configuration
 /// Source: PostgreSQL documentation, 55.5 "Logical Streaming Replication Protocol", 55.9 "Logical
 /// Replication Message Formats".
 public struct LogReader: ~Copyable, Sendable {
-  private let plan: KeyPlan
-  private let maximumKeys: Int
+  let plan: KeyPlan
+  let maximumKeys: Int
 
   private var catalogue: [UInt32: CatalogueTable] = [:]
   private var relations: [BoundRelation] = []
@@ -26,7 +26,7 @@ public struct LogReader: ~Copyable, Sendable {
   /// The relation that the caller was last asked to learn: what it has answered is the best there is.
   private var asked: UInt32?
 
-  private var transaction: Transaction?
+  var transaction: Transaction?
   private var serial: UInt64 = 0
   /// The end of the last transaction.
   private var through = LSN.zero
@@ -35,7 +35,7 @@ public struct LogReader: ~Copyable, Sendable {
 
   private var row = Row()
 
-  private struct Transaction {
+  struct Transaction {
     var id: UInt32
     var commit: LSN
     var overflowed = false
@@ -72,7 +72,7 @@ public struct LogReader: ~Copyable, Sendable {
     case UInt8(ascii: "C"): return try commit(&cursor)
     case UInt8(ascii: "R"): return try relation(&cursor)
     case UInt8(ascii: "T"): return try truncate(&cursor)
-    case UInt8(ascii: "M"): return try logicalMessage(&cursor)
+    case UInt8(ascii: "M"): return try logicalMessage(&cursor, &batch)
     case UInt8(ascii: "O"):
       try cursor.skip(8)  // The position at the origin.
       _ = try cursor.string()
@@ -117,22 +117,6 @@ public struct LogReader: ~Copyable, Sendable {
     transaction = nil
     through = end
     return .committed(Commit(transaction: open.id, end: end, committedAt: committedAt))
-  }
-
-  private mutating func logicalMessage(_ cursor: inout PgOutputCursor) throws(PgOutputError) -> LogEvent {
-    let flags = try cursor.byte()
-    let at = LSN(try cursor.uint64())
-    let prefix = try cursor.string()
-    let count = try cursor.count32()
-    let start = cursor.at
-    try cursor.skip(count)
-    try cursor.finish()
-    let transactional = flags & 1 != 0
-    guard !transactional || transaction != nil else {
-      throw .outOfOrder("a transactional message at \(at) outside any transaction")
-    }
-    let content = [UInt8](cursor.bytes[start..<start + count])
-    return .message(prefix: prefix, content: content, transactional: transactional, at: at)
   }
 
   // MARK: Relations
@@ -269,6 +253,11 @@ public struct LogReader: ~Copyable, Sendable {
       }
       if let reason, let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
     }
+    return overflow(batch) ?? event
+  }
+
+  /// After keys or groups have been appended: the doubt, once the transaction has more of them than the limit.
+  mutating func overflow(_ batch: borrowing KeyBatch) -> LogEvent? {
     if batch.count - batch.completeCount > maximumKeys {
       transaction?.overflowed = true
       return .doubt(.tooManyKeys(limit: maximumKeys))
@@ -277,7 +266,7 @@ public struct LogReader: ~Copyable, Sendable {
       transaction?.overflowed = true
       return .doubt(.tooManyGroups(limit: PendingGroups.most))
     }
-    return event
+    return nil
   }
 
   /// Nil if the rule has already been doubted in this transaction: one doubt is as good as many.

@@ -12,7 +12,8 @@
 ///   Pub/Sub loses messages when a connection breaks, so a consumer also drops everything when it
 ///   reconnects.
 /// - `lsn` is the position in PostgreSQL's log up to which the changes of these keys are known.
-/// - `table` is the table whose rows changed, or null when an application deleted the keys itself.
+/// - `table` is the table whose rows changed, or null when an application deleted the keys itself or named them
+///   in SQL (`nearside.invalidate`).
 /// - `keys` are at most 1000 whole keys. Bytes of a key that are no UTF-8 are written `\u00XX`, each for
 ///   itself; keys that come from a mapping are always UTF-8.
 /// - `prefixes` and `tags`, only in version 2, there always both: every key that begins with one of the prefixes
@@ -29,7 +30,7 @@ public struct PublishedMessage: Sendable {
   private var prefixes: [UInt8] = []
   private var tags: [UInt8] = []
 
-  /// `table`: `schema.name`; nil for a deletion that an application asked for.
+  /// `table`: `schema.name`; nil for keys that no row named.
   public init(table: String?) {
     bytes = Array(#""table":"#.utf8)
     if let table {

@@ -12,7 +12,8 @@ extension StateScripts {
   ///   that no rule gives, so that F must rise with it, 15 `1` to be told `pd`, 16 number of messages, then the
   ///   messages (`PublishedMessage.rest`), then the distinct buckets of keys and groups.
   /// - Replies: [`OK`, W, V, `1` if somebody asked for a new generation or `2` if more groups wait to be swept
-  ///   than the state should carry, else empty, `pd` if it was asked for and there is one, else empty];
+  ///   than the state should carry, else empty, `pd` if it was asked for (or there is too much of it), else
+  ///   empty];
   ///   [`NOSTATE`]; [`FENCED`, g]; [`REGRESSED`, n, W].
   ///
   /// Fences and groups are written only if X lies above the stored W: below it they are a re-delivery and stand
@@ -56,7 +57,7 @@ extension StateScripts {
           redis.call('XTRIM',J,'MAXLEN','~',math.floor(redis.call('XLEN',J)/2))
         end
       end
-      return {'OK',W,V,asked,ARGV[15]=='1' and pd or ''}
+      return {'OK',W,V,asked,(ARGV[15]=='1' or asked=='2') and pd or ''}
       """
 
   /// Makes the sender the writer of an existing state.

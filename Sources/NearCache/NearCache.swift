@@ -97,6 +97,11 @@ public struct NearCache: ~Copyable {
     return NearEntry(base: UnsafeRawPointer(header))
   }
 
+  /// Whether there is an entry under `key`, be it expired; nobody counts this as a look-up.
+  public func contains(_ key: UnsafeRawBufferPointer) -> Bool {
+    locate(key, SlotTable.tag(hash(key))) != 0
+  }
+
   /// The offset of the entry under `key`; 0 if there is none.
   func locate(_ key: UnsafeRawBufferPointer, _ tag: UInt32) -> UInt32 {
     var index = table.home(tag)

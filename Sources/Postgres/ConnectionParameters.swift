@@ -21,6 +21,10 @@ struct ConnectionParameters {
     "client_encoding=UTF8",
   ]
 
+  /// What this process writes (the canary, and messages that push the log) is for itself: it must not wait for
+  /// replicas, least of all when the commits that it looks after do.
+  private static let sqlOnly = ["search_path=pg_catalog", "synchronous_commit=local"]
+
   /// - Throws: `badConnectionString`. The string is never quoted: libpq's own message would repeat the part
   ///   of a badly encoded password that it took for a port or an option.
   init(
@@ -31,7 +35,7 @@ struct ConnectionParameters {
     if let password = settings.password { given["password"] = password.exposed }
 
     let own =
-      (Self.pinned + (purpose == .replication ? ["wal_sender_timeout=5s"] : ["search_path=pg_catalog"]))
+      (Self.pinned + (purpose == .replication ? ["wal_sender_timeout=5s"] : Self.sqlOnly))
       .map { "-c " + $0 }.joined(separator: " ")
     // The user's options come first, so that ours have the last word.
     let others = given["options"] ?? environment("PGOPTIONS") ?? ""

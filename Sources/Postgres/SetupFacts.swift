@@ -23,11 +23,24 @@ struct SetupFacts: Equatable {
   /// pg_class.relpersistence of nearside.canary; nil if there is none.
   var canary: String?
   var hasGen = false
-  /// Whether schema nearside holds more than these two.
+  /// Whether there is nearside.publication, which tells the event triggers whose tables to look at.
+  var hasRegistry = false
+  var isRegistered = false
+  /// Publications of other fleets there.
+  var otherPublications: [String] = []
+  /// The bodies of `setup`'s own functions, by name.
+  var functions: [String: String] = [:]
+  /// Of `setup`'s own event triggers, by name: whether they fire in every session.
+  var eventTriggers: [String: Bool] = [:]
+  var mayCreateEventTriggers = true
+  /// Whether schema nearside holds more than `setup` makes.
   var schemaHoldsOthers = false
-  /// Namespaces of other fleets in these two tables.
+  /// Namespaces of other fleets in `canary` and `gen`.
   var otherNamespaces: [String] = []
   var role: Role?
+
+  /// What other fleets are called that this database serves, by namespace or publication.
+  var otherFleets: [String] { otherNamespaces.isEmpty ? otherPublications : otherNamespaces }
 
   static func read(_ request: SetupRequest, _ session: borrowing SQLSession) throws(PostgresError)
     -> SetupFacts
@@ -41,6 +54,8 @@ struct SetupFacts: Equatable {
         try TableFacts.read(table, publication: request.postgres.publication, session))
     }
     try facts.readSchema(request.namespace, session)
+    try facts.readFunctions(session)
+    try facts.readRegistry(request.postgres.publication, session)
     if let role = request.role { facts.role = try readRole(role, session) }
     return facts
   }
@@ -60,18 +75,10 @@ struct SetupFacts: Equatable {
       case nil: break
       case "canary": canary = row["relpersistence"]
       case "gen": hasGen = true
+      case "publication": hasRegistry = true
       default: schemaHoldsOthers = true
       }
     }
-    if try !session.query(
-      """
-      SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-      WHERE n.nspname = 'nearside' LIMIT 1
-      """
-    ).isEmpty {
-      schemaHoldsOthers = true
-    }
-
     let tables = [canary == nil ? nil : "nearside.canary", hasGen ? "nearside.gen" : nil].compactMap { $0 }
     guard !tables.isEmpty else { return }
     // Only who may write there can set up or uninstall, so a role that may not even read sees none.
@@ -82,6 +89,55 @@ struct SetupFacts: Equatable {
       "SELECT ns FROM (" + tables.map { "SELECT ns FROM \($0)" }.joined(separator: " UNION ")
         + ") AS every WHERE ns IS DISTINCT FROM $1 ORDER BY ns", [namespace])
     otherNamespaces = names.compactMap { $0[0] }
+  }
+
+  private mutating func readFunctions(_ session: borrowing SQLSession) throws(PostgresError) {
+    let found = try session.query(
+      """
+      SELECT f.proname, f.prosrc FROM pg_catalog.pg_proc f
+      JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = 'nearside'
+      """)
+    for row in found {
+      guard let name = row["proname"], SetupFunctions.functionNames.contains(name), functions[name] == nil
+      else {
+        schemaHoldsOthers = true
+        continue
+      }
+      functions[name] = row["prosrc"]
+    }
+    let triggers = try session.query(
+      """
+      SELECT t.evtname, t.evtenabled = 'A' AS always FROM pg_catalog.pg_event_trigger t
+      JOIN pg_catalog.pg_proc f ON f.oid = t.evtfoid
+      JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = 'nearside'
+      """)
+    for row in triggers {
+      if let name = row["evtname"] { eventTriggers[name] = row.isTrue("always") }
+    }
+    // Amazon RDS lets the members of rds_superuser create event triggers, too.
+    let rights = try session.query(
+      """
+      SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = current_user AND r.rolsuper)
+        OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'rds_superuser'
+          AND pg_has_role(current_user, r.oid, 'MEMBER')) AS may
+      """)
+    mayCreateEventTriggers = rights.first?.isTrue("may") ?? false
+  }
+
+  private mutating func readRegistry(
+    _ publication: String, _ session: borrowing SQLSession
+  ) throws(PostgresError) {
+    guard hasRegistry else { return }
+    let readable = try session.query("SELECT has_table_privilege('nearside.publication', 'SELECT')")
+    guard readable.first?[0] == "t" else {
+      // Only who made the table can do anything about it.
+      isRegistered = true
+      return
+    }
+    for row in try session.query("SELECT name FROM nearside.publication ORDER BY name") {
+      guard let name = row[0] else { continue }
+      if name == publication { isRegistered = true } else { otherPublications.append(name) }
+    }
   }
 
   private static func readRole(

@@ -117,8 +117,10 @@ extension SetupPlan {
     }
     if let role = request.role { plan.addRole(role, facts) }
     plan.addSchema(facts)
+    plan.addFunctions(request.postgres.publication, facts)
     if let role = request.role { plan.addGrants(role, facts) }
     plan.addPublication(request.postgres.publication, facts)
+    plan.addEventTriggers(facts)
     if slot.mode == .durable, facts.slot == nil || slotIsUseless {
       plan.add(
         "Remembers how far sidecars have read. Last, since it must be younger than the publication.",

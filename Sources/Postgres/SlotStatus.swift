@@ -46,4 +46,22 @@ public struct SlotStatus: Hashable, Sendable {
         safeWALSize: row.integer("safe_wal_size"), retainedBytes: row.integer("retained"))
     }
   }
+
+  /// Ends the walsender that holds a slot, if it is one of this session's own role and its client has not
+  /// answered for 5 s. A client that works answers every second, also while it is sent a large transaction. True:
+  /// it was told to end.
+  ///
+  /// Source: PostgreSQL documentation, 9.27.2 "Server Signaling Functions": a role may end its own sessions.
+  public static func endSilentHolder(
+    of name: String, walsender: Int32, _ session: borrowing SQLSession
+  ) throws(PostgresError) -> Bool {
+    let rows = try session.query(
+      """
+      SELECT pg_terminate_backend(s.active_pid) AS ended FROM pg_catalog.pg_replication_slots s
+      JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
+      WHERE s.slot_name = $1 AND s.active_pid = $2::int4 AND r.usename = current_user
+        AND coalesce(r.reply_time, r.backend_start) < clock_timestamp() - interval '5 s'
+      """, [name, String(walsender)])
+    return rows.first?.isTrue("ended") ?? false
+  }
 }

@@ -31,17 +31,31 @@ extension SetupPlan {
 
   private mutating func removeSchema(_ request: SetupRequest, _ facts: SetupFacts) {
     guard facts.hasSchema else { return }
-    if !facts.otherNamespaces.isEmpty {
+    guard facts.otherFleets.isEmpty else {
       notes.append(
-        "Schema nearside stays: other fleets use it (\(facts.otherNamespaces.joined(separator: ", "))).")
+        "Schema nearside stays: other fleets use it (\(facts.otherFleets.joined(separator: ", "))).")
+      if facts.isRegistered {
+        let name = quotedLiteral(request.postgres.publication)
+        add("This fleet's row.", "DELETE FROM nearside.publication WHERE name = \(name)")
+      }
       guard let namespace = request.namespace else { return }
       for (table, exists) in [("canary", facts.canary != nil), ("gen", facts.hasGen)] where exists {
         add("This fleet's row.", "DELETE FROM nearside.\(table) WHERE ns = \(quotedLiteral(namespace))")
       }
       return
     }
-    if facts.canary != nil { add("Nearside's own table.", "DROP TABLE nearside.canary") }
-    if facts.hasGen { add("Nearside's own table.", "DROP TABLE nearside.gen") }
+    for trigger in SetupFunctions.eventTriggers where facts.eventTriggers[trigger.name] != nil {
+      add("Nobody listens any more.", "DROP EVENT TRIGGER \(trigger.name)")
+    }
+    for name in SetupFunctions.functionNames where facts.functions[name] != nil {
+      add("Nearside's own function.", "DROP FUNCTION nearside.\(name)")
+    }
+    let tables = [
+      ("publication", facts.hasRegistry), ("canary", facts.canary != nil), ("gen", facts.hasGen),
+    ]
+    for (table, exists) in tables where exists {
+      add("Nearside's own table.", "DROP TABLE nearside.\(table)")
+    }
     if facts.schemaHoldsOthers {
       notes.append("Schema nearside stays: it holds objects that nearside setup did not make.")
     } else {
@@ -56,7 +70,7 @@ extension SetupPlan {
       notes.append("Role \(role) was not made by nearside setup and is left as it is.")
       return
     }
-    guard !found.isUsedElsewhere, facts.otherNamespaces.isEmpty else {
+    guard !found.isUsedElsewhere, facts.otherFleets.isEmpty else {
       notes.append("Role \(role) stays: it owns something or has rights elsewhere.")
       return
     }

@@ -32,7 +32,7 @@ public struct RedisSink: ~Copyable, TailSink {
   private var journalCheck: JournalCheck
 
   private enum Request: String, CaseIterable {
-    case apply, takeover, newGeneration, purge, purged
+    case apply, takeover, newGeneration, purge, purged, sweep, swept
 
     var script: String {
       switch self {
@@ -41,6 +41,8 @@ public struct RedisSink: ~Copyable, TailSink {
       case .newGeneration: StateScripts.newGeneration
       case .purge: StateScripts.purge
       case .purged: StateScripts.purged
+      case .sweep: StateScripts.sweep
+      case .swept: StateScripts.swept
       }
     }
   }
@@ -89,7 +91,8 @@ public struct RedisSink: ~Copyable, TailSink {
       arguments.append(server.systemID)
       arguments.append(hexadecimal8(server.timeline))
       arguments.append(mapping)
-    case .newGeneration(let token, let old, let new, let server, let mapping, let position):
+    case .newGeneration(
+      let token, let old, let new, let server, let mapping, let applied, let visible, let watching):
       begin(.newGeneration, keys: 2)
       arguments.append(keys.meta)
       arguments.append(keys.journal(old ?? new))
@@ -99,9 +102,9 @@ public struct RedisSink: ~Copyable, TailSink {
       arguments.append(server.systemID)
       arguments.append(hexadecimal8(server.timeline))
       arguments.append(mapping)
-      arguments.append(position.hex)
-      arguments.append(position.hex)
-      arguments.append("0")
+      arguments.append(applied.hex)
+      arguments.append(visible.hex)
+      arguments.append(watching ? "1" : "0")
       arguments.append(keys.channel)
     case .purge(let check, let cursor):
       begin(.purge, keys: 1)
@@ -115,19 +118,29 @@ public struct RedisSink: ~Copyable, TailSink {
       begin(.purged, keys: 1)
       arguments.append(keys.meta)
       append(check)
+    case .sweep(let check, let cursor, let packed):
+      begin(.sweep, keys: 1)
+      arguments.append(keys.meta)
+      append(check)
+      arguments.append(cursor)
+      arguments.append(purgeMatch)
+      arguments.append(Self.purgeCount)
+      arguments.append(packed.bytes)
+      for rule in groups.sweepRules {
+        arguments.append(rule.pattern)
+        arguments.append(rule.replacement)
+      }
+    case .swept(let check, let pending):
+      begin(.swept, keys: 1)
+      arguments.append(keys.meta)
+      append(check)
+      arguments.append(pending.packed.bytes)
     }
     try submit()
   }
 
   public mutating func apply(
     _ apply: ApplyRequest, keys batch: borrowing KeyBatch, chunk: Range<Int>
-  ) throws(SinkError) {
-    try self.apply(apply, keys: batch, chunk: chunk, groups: 0..<0, tellsPending: false)
-  }
-
-  mutating func apply(
-    _ apply: ApplyRequest, keys batch: borrowing KeyBatch, chunk: Range<Int>, groups chosen: Range<Int>,
-    tellsPending: Bool
   ) throws(SinkError) {
     precondition(chunk.count <= 1000, "a script holds up everybody else, so a step has at most 1000 keys")
     begin(.apply, keys: 2 + chunk.count)
@@ -141,7 +154,7 @@ public struct RedisSink: ~Copyable, TailSink {
       }
     }
     var raisesFloor = false
-    for index in chosen {
+    for index in apply.groups {
       batch.withGroup(index) { group, _ in
         buckets.append(Int32(KeyHash.bucket(group)))
         if groups.isAdHoc(group) { raisesFloor = true }
@@ -151,18 +164,18 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(apply.applied.hex)
     arguments.append(apply.visible.hex)
     arguments.append(apply.fence.hex)
-    arguments.append(apply.beat ? "1" : "0")
-    arguments.append("")
+    arguments.append(apply.sampled != nil ? "1" : "0")
+    arguments.append(apply.stopsWatching ? "0" : "")
     let packed = batch.packed(chunk).bytes
-    let packedGroups = batch.packedGroups(chosen).bytes
+    let packedGroups = batch.packedGroups(apply.groups).bytes
     arguments.append(journal.keep / 1_000_000)
     arguments.append(journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
     arguments.append(packedGroups)
     arguments.append(raisesFloor ? "1" : "")
-    arguments.append(tellsPending ? "1" : "")
-    let messages = messages(batch, chunk, chosen, part: apply.part, parts: apply.parts)
+    arguments.append(apply.tellsPending ? "1" : "")
+    let messages = messages(batch, chunk, apply.groups, part: apply.part, parts: apply.parts)
     arguments.append(messages.count)
     for message in messages { arguments.append(message) }
     buckets.sort()
@@ -273,7 +286,8 @@ public struct RedisSink: ~Copyable, TailSink {
     case .apply:
       guard let w = text(1).flatMap({ LSN(hex: $0) }), let v = text(2).flatMap({ LSN(hex: $0) })
       else { return nil }
-      return .applied(W: w, V: v, generationAsked: text(3) == "1")
+      guard let pending = pending(elements, 4) else { return nil }
+      return .applied(W: w, V: v, generationAsked: ["1", "2"].contains(text(3)), pending: pending)
     case .takeover:
       guard let g = text(1).flatMap({ Generation(hex: $0) }), let w = text(2).flatMap({ LSN(hex: $0) }),
         let v = text(3).flatMap({ LSN(hex: $0) }), let n = text(4).flatMap({ UInt64($0) })
@@ -283,12 +297,18 @@ public struct RedisSink: ~Copyable, TailSink {
           generation: g, applied: w, visible: v, count: n, watching: text(7) == "1",
           cleared: text(8) == g.hex))
     case .newGeneration: return .began
-    case .purge:
+    case .purge, .sweep:
       guard let cursor = text(1), elements.count > 2, case .integer(let removed) = elements[2]
       else { return nil }
       return .purgeStep(cursor: cursor, removed: Int(removed))
     case .purged: return .cleared
+    case .swept: return pending(elements, 1).map { .swept(left: $0) }
     }
+  }
+
+  private func pending(_ elements: [RedisReply], _ index: Int) -> PendingGroups? {
+    guard index < elements.count, case .bulk(let bytes) = elements[index] else { return nil }
+    return PendingGroups(bytes: bytes)
   }
 }
 

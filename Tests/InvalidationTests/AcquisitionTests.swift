@@ -68,7 +68,8 @@ struct AcquisitionTests {
   @Test("each answer to a takeover leads to one thing", arguments: cases)
   func decide(_ item: Case) {
     let decision = Acquisition.decide(
-      item.reply, slotCreated: item.created, confirmed: LSN(item.confirmed), regressed: item.regressed)
+      item.reply, slotCreated: item.created, confirmed: LSN(item.confirmed),
+      written: .init(.max), canary: .holds(Generation(1)), regressed: item.regressed)
     switch (decision, item.expected) {
     case (.resume(let state), .resume): #expect(.takenOver(state) == item.reply)
     case (.begin(let old, let reason), .begin):
@@ -88,7 +89,8 @@ struct AcquisitionTests {
             for confirmed: UInt64 in [0, 99, 100, 101, 150, 151, 200, 201] {
               let state = taken(applied: applied, visible: visible, watching: watching)
               let decision = Acquisition.decide(
-                .takenOver(state), slotCreated: created, confirmed: LSN(confirmed), regressed: regressed)
+                .takenOver(state), slotCreated: created, confirmed: LSN(confirmed),
+                written: .init(.max), canary: .holds(Generation(1)), regressed: regressed)
               let sound =
                 !watching && !created && !regressed && confirmed <= visible && visible <= applied
               if sound {
@@ -109,11 +111,30 @@ struct AcquisitionTests {
   func wording() {
     let decision = Acquisition.decide(
       .takenOver(taken(applied: 0x100, visible: 0x100)), slotCreated: false, confirmed: LSN(0x200),
-      regressed: false)
+      written: .init(.max), canary: .holds(Generation(1)), regressed: false)
     #expect(
       decision
         == .begin(
           old: Generation(1),
           reason: "the replication slot has moved on to 0/200, but only changes up to 0/100 are known"))
+  }
+
+  @Test(
+    "PostgreSQL itself may have gone back: an empty or foreign canary, none at all, a log that ends too early",
+    arguments: [
+      (Canary.holds(Generation(1)), 0x100, true), (.holds(Generation(1)), 0xff, false),
+      (.holds(nil), 0x100, false),
+      (.holds(Generation(2)), 0x100, false), (.unused, 0x100, false),
+    ] as [(Canary, UInt64, Bool)])
+  func wentBack(canary: Canary, written: UInt64, resumes: Bool) {
+    let state = taken(applied: 0x100, visible: 0x100)
+    let decision = Acquisition.decide(
+      .takenOver(state), slotCreated: false, confirmed: LSN(0x100), written: LSN(written), canary: canary,
+      regressed: false)
+    switch decision {
+    case .resume(let found): #expect(resumes && found == state)
+    case .begin(let old, _): #expect(!resumes && old == Generation(1))
+    case .refuse(let sentence): Issue.record("\(sentence)")
+    }
   }
 }

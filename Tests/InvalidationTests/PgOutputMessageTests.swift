@@ -37,9 +37,9 @@ struct PgOutputMessageTests {
   @Test("a logical message is handed on, inside a transaction or outside any")
   func logicalMessages() throws {
     var stream = Stream([])
-    let loose = PgOutput.message("nearside", [1, 0, 255], transactional: false, at: 0x99)
+    let loose = PgOutput.message("other", [1, 0, 255], transactional: false, at: 0x99)
     let event = LogEvent.message(
-      prefix: "nearside", content: [1, 0, 255], transactional: false, at: LSN(0x99))
+      prefix: "other", content: [1, 0, 255], transactional: false, at: LSN(0x99))
     #expect(try stream.feed(loose) == event)
     let inside = PgOutput.message("", [], transactional: true, at: 0x1000)
     let events = try stream.transaction([inside])

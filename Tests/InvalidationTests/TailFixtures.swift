@@ -2,20 +2,34 @@ import Invalidation
 
 let thisServer = ServerIdentity(systemID: "7000000000000000001", timeline: 1)
 
-/// A session with a clock of its own, spoken to in few words.
+/// A session with a clock of its own, spoken to in few words. PostgreSQL answers every question at once: as one
+/// that is sound, unless a test says otherwise.
 struct Tail: ~Copyable {
   var session: TailSession
   var now: Instant
+  /// Transactions that no snapshot sees yet.
+  var invisible: [UInt64] = []
+  /// Up to where PostgreSQL has written its log; nil: no further than the session has read it.
+  var written: UInt64?
+  /// What the canary holds; nil: what was last written there.
+  var canary: Generation??
+  var statuses: [UInt64: TransactionStatus] = [:]
+  var fingerprint = ""
+  var answers = true
+  /// What was asked.
+  private(set) var questions: [Question] = []
+  private var mark: Generation? = Generation(1)
   private var generations: UInt64 = 100
 
   init(
-    _ acquisition: Acquisition, confirmed: UInt64 = 100, keysPerStep: Int = TailSession.keysPerStep,
-    mostPending: Int = TailSession.mostPending
+    _ acquisition: Acquisition, confirmed: UInt64 = 100, running: [UInt64] = [], usesCanary: Bool = true,
+    keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
   ) {
     now = Instant(nanoseconds: 1_000_000_000)
     session = TailSession(
       token: "me", server: thisServer, mapping: "map", acquisition: acquisition, confirmed: LSN(confirmed),
-      now: now, keysPerStep: keysPerStep, mostPending: mostPending)
+      running: Snapshot(next: 1000, running: running), usesCanary: usesCanary, now: now,
+      keysPerStep: keysPerStep, mostPending: mostPending)
   }
 
   /// A session that goes on with generation 1, which stands at `applied`, after `count` writes.
@@ -39,7 +53,7 @@ struct Tail: ~Copyable {
 
   mutating func begin(_ keys: [String]) {
     session.heard(.began(transaction: 1))
-    row(keys)
+    if !keys.isEmpty { row(keys) }
   }
 
   mutating func row(_ keys: [String]) {
@@ -47,13 +61,18 @@ struct Tail: ~Copyable {
     session.heard(.rows)
   }
 
-  mutating func commit(_ end: UInt64) {
-    session.heard(.committed(Commit(transaction: 1, end: LSN(end), committedAt: 0)))
+  mutating func commit(_ end: UInt64, id: UInt32 = 1) {
+    session.heard(.committed(Commit(transaction: id, end: LSN(end), committedAt: 0)))
   }
 
   mutating func transaction(_ end: UInt64, _ keys: String...) {
     begin(keys)
     commit(end)
+  }
+
+  mutating func transaction(_ end: UInt64, id: UInt32, _ keys: String...) {
+    begin(keys)
+    commit(end, id: id)
   }
 
   mutating func transaction(_ end: UInt64, many: Range<Int>) {
@@ -67,10 +86,38 @@ struct Tail: ~Copyable {
     commit(end)
   }
 
+  // MARK: Questions
+
+  /// Asks and answers until there is nothing to ask.
+  mutating func converse(drained: Bool = true) {
+    while answers, let question = session.ask(now: now, drained: drained) {
+      questions.append(question)
+      session.answered(answer(question), now: now)
+    }
+  }
+
+  mutating func answer(_ question: Question) -> Answer {
+    let snapshot = Snapshot(next: 1000, running: invisible.sorted())
+    switch question {
+    case .look: return .look(snapshot)
+    case .sample(let watched):
+      return .sample(
+        Sample(
+          written: written.map { LSN($0) } ?? session.position, snapshot: snapshot, canary: canary ?? mark,
+          watched: watched.map { statuses[$0] ?? .running }))
+    case .nudge: return .nudged
+    case .mark(let generation):
+      mark = generation
+      return .marked
+    case .fingerprint: return .fingerprint(fingerprint)
+    }
+  }
+
   // MARK: The state
 
   /// What the session does now. New generations are numbered from 101.
   mutating func next(drained: Bool = true) -> TailSession.Action {
+    converse(drained: drained)
     var number = generations
     let action = session.next(now: now, drained: drained) {
       number += 1
@@ -106,7 +153,7 @@ struct Tail: ~Copyable {
       case .send(.newGeneration): _ = reply(.began)
       case .send(.purge): _ = reply(.purgeStep(cursor: "0", removed: 0))
       case .send(.purged): _ = reply(.cleared)
-      case .send(.takeover), .wait: return actions
+      case .send(.takeover), .wait, .end: return actions
       }
     }
     return actions
@@ -122,24 +169,29 @@ func taken(
     watching: watching, cleared: cleared)
 }
 
-/// An `apply` as these tests expect it: of the token "me" and without a difference between W and V.
+/// An `apply` as these tests expect it: of the token "me" and, unless said otherwise, with V at W. `beat` is the
+/// sample's instant in milliseconds.
 func step(
-  _ generation: UInt64 = 1, count: UInt64 = 7, to applied: UInt64, fence: UInt64? = nil, beat: Bool = false,
-  part: Int = 1, parts: Int = 1, _ chunk: Range<Int>
+  _ generation: UInt64 = 1, count: UInt64 = 7, to applied: UInt64, visible: UInt64? = nil,
+  fence: UInt64? = nil, beat: UInt64? = nil, stopsWatching: Bool = false, part: Int = 1, parts: Int = 1,
+  _ chunk: Range<Int>
 ) -> TailSession.Action {
   .apply(
     ApplyRequest(
-      check: check(generation, count), applied: LSN(applied), visible: LSN(applied),
-      fence: LSN(fence ?? applied), beat: beat, part: part, parts: parts), chunk: chunk)
+      check: check(generation, count), applied: LSN(applied), visible: LSN(visible ?? applied),
+      fence: LSN(fence ?? applied), sampled: beat.map { Instant(nanoseconds: $0 * 1_000_000) },
+      stopsWatching: stopsWatching, part: part, parts: parts), chunk: chunk)
 }
 
 func check(_ generation: UInt64, _ count: UInt64) -> WriteCheck {
   WriteCheck(token: "me", generation: Generation(generation), count: count)
 }
 
-func newGeneration(_ new: UInt64, for old: UInt64?, at position: UInt64) -> TailSession.Action {
+func newGeneration(
+  _ new: UInt64, for old: UInt64?, at applied: UInt64, visible: UInt64? = nil, watching: Bool = false
+) -> TailSession.Action {
   .send(
     .newGeneration(
       token: "me", old: old.map { Generation($0) }, new: Generation(new), server: thisServer, mapping: "map",
-      position: LSN(position)))
+      applied: LSN(applied), visible: LSN(visible ?? applied), watching: watching))
 }

@@ -14,7 +14,7 @@ struct TailGenerationTests {
     #expect(tail.reply(.began) == .began(Generation(101), reason: "there is no state"))
     #expect(tail.session.confirmable == LSN(200))
     let action = tail.next()
-    #expect(action == step(101, count: 0, to: 300, beat: true, 0..<1))
+    #expect(action == step(101, count: 0, to: 300, beat: 1000, 0..<1))
     #expect(tail.keys(action) == ["b"])
   }
 
@@ -43,18 +43,19 @@ struct TailGenerationTests {
       return
     }
     _ = tail.reply(applied: 100)
-    #expect(tail.next() == newGeneration(101, for: 1, at: 310))
+    #expect(tail.next() == newGeneration(101, for: 1, at: 310, visible: 299))
     #expect(tail.session.confirmable == LSN(100))
     tail.row(["v"])
     #expect(
       tail.reply(.began) == .began(Generation(101), reason: "table public.users was truncated"))
-    #expect(tail.session.confirmable == LSN(310))
-    // The namespace is cleared meanwhile; the beat waits for the end of what is arriving.
+    #expect(tail.session.confirmable == LSN(299))
+    // The namespace is cleared meanwhile.
     _ = tail.settle()
     // The open transaction's keys, each once.
     tail.commit(400)
+    tail.pass(milliseconds: 1)
     let action = tail.next()
-    #expect(action == step(101, count: 2, to: 400, beat: true, 0..<2))
+    #expect(action == step(101, count: 3, to: 400, 0..<2))
     #expect(tail.keys(action) == ["z", "v"])
   }
 
@@ -72,6 +73,7 @@ struct TailGenerationTests {
     _ = tail.reply(.began)
     // Its own doubt still stands, since it ends after the generation's start.
     tail.commit(300)
+    tail.pass(milliseconds: 1000)
     #expect(tail.next() == newGeneration(102, for: 101, at: 300))
     #expect(
       tail.reply(.began) == .began(Generation(102), reason: "a transaction changed more than 1 keys"))
@@ -87,10 +89,13 @@ struct TailGenerationTests {
     tail.transaction(310, "a")
     _ = tail.reply(.began)
     #expect(tail.session.confirmable == LSN(200))
+    // One in a second; nothing is told meanwhile.
+    #expect(tail.next() == .wait(until: Instant(nanoseconds: 2_000_000_000)))
+    tail.pass(milliseconds: 1000)
     #expect(tail.next() == newGeneration(102, for: 101, at: 310))
     _ = tail.reply(.began)
     #expect(tail.session.confirmable == LSN(310))
-    #expect(tail.next() == step(102, count: 0, to: 310, beat: true, 0..<0))
+    #expect(tail.next() == step(102, count: 0, to: 310, beat: 2000, 0..<0))
   }
 
   @Test("the same while the first generation is under way")
@@ -99,6 +104,7 @@ struct TailGenerationTests {
     #expect(tail.next() == newGeneration(101, for: nil, at: 100))
     tail.truncation(300)
     #expect(tail.reply(.began) == .began(Generation(101), reason: "there is no state"))
+    tail.pass(milliseconds: 1000)
     #expect(tail.next() == newGeneration(102, for: 101, at: 300))
     #expect(tail.reply(.began) == .began(Generation(102), reason: "table public.users was truncated"))
   }
@@ -112,7 +118,7 @@ struct TailGenerationTests {
     #expect(tail.reply(applied: 100, asked: true) == .goOn)
     #expect(tail.next() == newGeneration(101, for: 1, at: 200))
     #expect(tail.reply(.began) == .began(Generation(101), reason: "NEARSIDE INVALIDATE ALL"))
-    #expect(tail.next() == step(101, count: 0, to: 200, beat: true, 0..<0))
+    #expect(tail.next() == step(101, count: 0, to: 200, beat: 1000, 0..<0))
   }
 
   // MARK: Clearing
@@ -135,7 +141,7 @@ struct TailGenerationTests {
     tail.pass(milliseconds: 50)
     #expect(tail.next() == .wait(until: Instant(nanoseconds: 1_100_000_000)))
     tail.pass(milliseconds: 50)
-    #expect(tail.next() == step(101, count: 4, to: 100, beat: true, 0..<0))
+    #expect(tail.next() == step(101, count: 4, to: 100, beat: 1102, 0..<0))
   }
 
   @Test(

@@ -35,7 +35,7 @@ struct ModelRedis {
   /// A request of a tailer on its way.
   enum Order {
     case takeover
-    case newGeneration(old: UInt64?, new: UInt64, position: UInt64)
+    case newGeneration(old: UInt64?, new: UInt64, applied: UInt64, visible: UInt64)
     case apply(ApplyRequest, keys: [Int])
     case purge(WriteCheck, cursor: String)
     case purged(WriteCheck)
@@ -64,12 +64,12 @@ struct ModelRedis {
           generation: Generation(found.generation), applied: LSN(found.applied),
           visible: LSN(found.visible), count: found.count, watching: false,
           cleared: found.cleared == found.generation))
-    case .newGeneration(let old, let new, let position):
+    case .newGeneration(let old, let new, let applied, let visible):
       guard meta?.generation == old else { return .raced }
       if let meta, meta.token != token { return .fenced }
       meta = Meta(
-        generation: new, token: token, mapping: mapping, applied: position, visible: position,
-        floor: position, fences: [UInt64](repeating: 0, count: Self.keys))
+        generation: new, token: token, mapping: mapping, applied: applied, visible: visible,
+        floor: applied, fences: [UInt64](repeating: 0, count: Self.keys))
       return .began
     case .apply(let request, let keys):
       if let refusal = refusal(request.check, token) { return refusal }
@@ -104,7 +104,7 @@ struct ModelRedis {
     }
     meta.applied = max(meta.applied, request.applied.rawValue)
     meta.visible = max(meta.visible, request.visible.rawValue)
-    if request.beat { meta.beats += 1 }
+    if request.sampled != nil { meta.beats += 1 }
     meta.count += 1
     self.meta = meta
     return .applied(W: LSN(meta.applied), V: LSN(meta.visible), generationAsked: meta.asked)
@@ -136,6 +136,8 @@ struct ModelLog {
   var end: UInt64 = 100
   var confirmed: UInt64 = 100
   var slotExists = true
+  /// The generation in the canary.
+  var canary: UInt64?
 
   mutating func commit(keys: [Int], isDoubt: Bool, bytes: UInt64) {
     end += bytes

@@ -214,19 +214,39 @@ struct TailSimulation {
   private mutating func act(_ tailer: ModelTailer) {
     guard tailer.session != nil, tailer.order == nil, tailer.reply == nil else { return }
     let drained = tailer.transaction == log.transactions.count
+    while let question = tailer.session?.ask(now: now, drained: drained) {
+      tailer.session?.answered(answer(question), now: now)
+    }
     let new = Generation(UInt64(generations + 1))
     switch tailer.session?.next(now: now, drained: drained, random: { new }) {
-    case .send(.newGeneration(_, let old, let new, _, _, let position)):
+    case .send(.newGeneration(_, let old, let new, _, _, let applied, let visible, _)):
       generations += 1
-      tailer.start = position
-      tailer.order = .newGeneration(old: old?.rawValue, new: new.rawValue, position: position.rawValue)
+      tailer.start = visible
+      tailer.order = .newGeneration(
+        old: old?.rawValue, new: new.rawValue, applied: applied.rawValue, visible: visible.rawValue)
       count("new generation")
     case .send(.purge(let check, let cursor)): tailer.order = .purge(check, cursor: cursor)
     case .send(.purged(let check)): tailer.order = .purged(check)
     case .apply(let request, let chunk):
       tailer.order = .apply(request, keys: keys(tailer, chunk))
       if request.parts > 1 { count("batch in steps") }
-    case .send(.takeover), .wait, nil: break
+    case .send(.takeover), .wait, .end, nil: break
+    }
+  }
+
+  /// PostgreSQL's answer: every commit is visible at once.
+  private mutating func answer(_ question: Question) -> Answer {
+    let snapshot = Snapshot(next: 1000, running: [])
+    switch question {
+    case .look: return .look(snapshot)
+    case .sample:
+      return .sample(
+        Sample(written: LSN(log.end), snapshot: snapshot, canary: log.canary.map { Generation($0) }))
+    case .mark(let generation):
+      log.canary = generation.rawValue
+      return .marked
+    case .nudge: return .nudged
+    case .fingerprint: return .fingerprint("")
     }
   }
 
@@ -292,7 +312,8 @@ struct TailSimulation {
 
   private mutating func takenOver(_ tailer: ModelTailer, _ reply: StateReply) {
     let acquisition = Acquisition.decide(
-      reply, slotCreated: tailer.slotCreated, confirmed: LSN(tailer.confirmed), regressed: regressed)
+      reply, slotCreated: tailer.slotCreated, confirmed: LSN(tailer.confirmed),
+      written: LSN(log.end), canary: .holds(log.canary.map { Generation($0) }), regressed: regressed)
     switch acquisition {
     case .refuse(let sentence):
       violation = sentence
@@ -304,7 +325,8 @@ struct TailSimulation {
     }
     tailer.session = TailSession(
       token: String(tailer.token), server: thisServer, mapping: String(tailer.mapping),
-      acquisition: acquisition, confirmed: LSN(tailer.confirmed), now: now, keysPerStep: 2, mostPending: 6)
+      acquisition: acquisition, confirmed: LSN(tailer.confirmed),
+      running: Snapshot(next: 1000, running: []), now: now, keysPerStep: 2, mostPending: 6)
   }
 
   private mutating func confirm(_ tailer: ModelTailer) {
@@ -384,7 +406,7 @@ struct TailSimulation {
 
   /// Nothing goes wrong any more: everything must become applied, confirmed and cleared.
   private mutating func comeToRest() {
-    for round in 0..<400 {
+    for round in 0..<1500 {
       if holder == nil { acquire() }
       for tailer in tailers {
         if tailer.holdsSlot { deliver(to: tailer, messages: 8) }
@@ -398,7 +420,7 @@ struct TailSimulation {
         hear(tailer)
         if tailer.holdsSlot { confirm(tailer) }
       }
-      pass(milliseconds: 3)
+      pass(milliseconds: 5)
       if let violation {
         self.violation = "seed \(seed), round \(round) of rest: \(violation)"
         return

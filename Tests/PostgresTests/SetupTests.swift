@@ -88,9 +88,11 @@ struct SetupTests {
     let request = place.request(["a", "b", "parent"], role: role)
     let plan = try SetupPlan.setup(request, session)
     #expect(
-      plan.statements.map { $0.sql } == [
+      plan.statements.map { $0.sql }.filter { !$0.contains("FUNCTION") && !$0.contains("TRIGGER") } == [
         "ALTER ROLE \"\(role)\" REPLICATION", "ALTER TABLE nearside.canary SET UNLOGGED",
         "CREATE TABLE nearside.gen (ns text PRIMARY KEY, g text NOT NULL)",
+        "CREATE TABLE nearside.publication (name name PRIMARY KEY)",
+        "INSERT INTO nearside.publication VALUES ('\(place.publication)') ON CONFLICT DO NOTHING",
         "GRANT CONNECT ON DATABASE \"\(place.database)\" TO \"\(role)\"",
         "GRANT USAGE ON SCHEMA nearside TO \"\(role)\"",
         "GRANT SELECT, INSERT, UPDATE ON nearside.canary, nearside.gen TO \"\(role)\"",
@@ -109,6 +111,7 @@ struct SetupTests {
     #expect(
       removal.statements.map { $0.sql } == [
         "SELECT pg_catalog.pg_drop_replication_slot('\(place.slot)')",
+        "DELETE FROM nearside.publication WHERE name = '\(place.publication)'",
         "DELETE FROM nearside.canary WHERE ns = 'shop'", "DELETE FROM nearside.gen WHERE ns = 'shop'",
       ])
     #expect(removal.notes.count == 3)
@@ -209,7 +212,7 @@ struct SetupTests {
     let session = try place.sql()
     let plan = try SetupPlan.setup(request, session)
     #expect(!plan.description.contains("slot("))
-    #expect(!plan.description.contains("GRANT"))
+    #expect(plan.statements.allSatisfy { !$0.sql.contains("GRANT") })
     try plan.apply(session)
     #expect(try SetupPlan.setup(request, session) == SetupPlan())
   }
@@ -230,5 +233,94 @@ struct SetupTests {
     #expect(!rest.description.contains("CREATE SCHEMA"))
     try rest.apply(session)
     #expect(try SetupPlan.setup(request, session) == SetupPlan())
+  }
+
+  @Test("Functions of an earlier version are replaced, and event triggers that were weakened are mended")
+  func outdated() throws {
+    let place = try Place()
+    try place.psql("CREATE TABLE t (id int PRIMARY KEY)")
+    let session = try place.sql()
+    let request = place.request(["t"])
+    try SetupPlan.setup(request, session).apply(session)
+    try place.psql(
+      """
+      CREATE OR REPLACE FUNCTION nearside.invalidate(VARIADIC keys text[]) RETURNS void LANGUAGE sql AS '';
+      CREATE OR REPLACE FUNCTION nearside.note_drop() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+      ALTER EVENT TRIGGER nearside_drop DISABLE; DROP EVENT TRIGGER nearside_rewrite;
+      """)
+    let plan = try SetupPlan.setup(request, session)
+    #expect(
+      plan.statements.map { $0.sql.prefix(44) } == [
+        "CREATE OR REPLACE FUNCTION nearside.invalida", "CREATE OR REPLACE FUNCTION nearside.note_dro",
+        "CREATE EVENT TRIGGER nearside_rewrite ON tab", "ALTER EVENT TRIGGER nearside_rewrite ENABLE ",
+        "ALTER EVENT TRIGGER nearside_drop ENABLE ALW",
+      ])
+    try plan.apply(session)
+    #expect(try SetupPlan.setup(request, session) == SetupPlan())
+  }
+
+  @Test("A role that may not create event triggers goes without, and a superuser adds them later")
+  func withoutEventTriggers() throws {
+    let place = try Place()
+    let role = "plain_\(place.database)"
+    try place.psql("CREATE ROLE \(role) LOGIN REPLICATION")
+    try place.server.psql(
+      "GRANT CREATE ON DATABASE \(place.database) TO \(role); ALTER DATABASE \(place.database) OWNER TO \(role)"
+    )
+    try place.server.psql("CREATE TABLE t (id int PRIMARY KEY)", database: place.database, user: role)
+    let request = place.request(["t"])
+    let plain = try place.sql(user: role)
+    let plan = try SetupPlan.setup(request, plain)
+    #expect(plan.notes.count == 1)
+    #expect(plan.notes.first?.contains("up to a second after it") == true)
+    #expect(
+      !plan.statements.contains { $0.sql.contains("TRIGGER") || $0.sql.contains("nearside.publication") })
+    try plan.apply(plain)
+    let again = try SetupPlan.setup(request, plain)
+    #expect(again.statements.isEmpty)
+    #expect(again.notes == plan.notes)
+
+    let session = try place.sql()
+    let rest = try SetupPlan.setup(request, session)
+    #expect(rest.statements.count == 10)
+    try rest.apply(session)
+    #expect(try SetupPlan.setup(request, session) == SetupPlan())
+    // Now there is nothing left for the plain role to do, or to be told.
+    #expect(try SetupPlan.setup(request, plain) == SetupPlan())
+    try place.psql("ALTER EVENT TRIGGER nearside_drop DISABLE")
+    let told = try SetupPlan.setup(request, plain)
+    #expect(told.statements.isEmpty)
+    #expect(told.notes.first?.contains("not complete") == true)
+  }
+
+  @Test("Of two fleets in one database each has its own row, and the last one takes everything away")
+  func twoFleets() throws {
+    let place = try Place()
+    try place.psql("CREATE TABLE t (id int PRIMARY KEY)")
+    let session = try place.sql()
+    var first = place.request(["t"], namespace: nil)
+    first.postgres.slot.mode = .temporary
+    var second = first
+    second.postgres.publication = "second_\(place.database)"
+    try SetupPlan.setup(first, session).apply(session)
+    let plan = try SetupPlan.setup(second, session)
+    #expect(!plan.description.contains("FUNCTION"))
+    try plan.apply(session)
+    #expect(try place.psql("SELECT count(*) FROM nearside.publication") == "2")
+    let removal = try SetupPlan.uninstall(first, session)
+    #expect(
+      removal.statements.map { $0.sql } == [
+        "DROP PUBLICATION \"\(place.publication)\"",
+        "DELETE FROM nearside.publication WHERE name = '\(place.publication)'",
+      ])
+    #expect(removal.notes == ["Schema nearside stays: other fleets use it (second_\(place.database))."])
+    try removal.apply(session)
+    try SetupPlan.uninstall(second, session).apply(session)
+    #expect(
+      try place.psql(
+        """
+        SELECT (SELECT count(*) FROM pg_event_trigger)
+          + (SELECT count(*) FROM pg_namespace WHERE nspname = 'nearside')
+        """) == "0")
   }
 }

@@ -47,13 +47,15 @@ struct SinkTests {
     of parts: Int = 1
   ) -> ApplyRequest {
     ApplyRequest(
-      check: check(n), applied: LSN(W), visible: LSN(V ?? W), fence: LSN(X ?? W), beat: beat, part: part,
-      parts: parts)
+      check: check(n), applied: LSN(W), visible: LSN(V ?? W), fence: LSN(X ?? W),
+      sampled: beat ? Instant(nanoseconds: 1) : nil, part: part, parts: parts)
   }
 
   func begin(_ sink: inout RedisSink, _ new: Generation = g1, old: Generation? = nil) throws -> StateReply {
     try sink.ask(
-      .newGeneration(token: "t1", old: old, new: new, server: server, mapping: "cfg", position: LSN(0x100)))
+      .newGeneration(
+        token: "t1", old: old, new: new, server: server, mapping: "cfg", applied: LSN(0x100),
+        visible: LSN(0x100), watching: false))
   }
 
   @Test(
@@ -160,7 +162,9 @@ struct SinkTests {
     #expect(try sink.ask(.takeover(token: "t1", server: server, mapping: "new")) == .needsGeneration(g1))
     #expect(
       try sink.ask(
-        .newGeneration(token: "t1", old: g1, new: g2, server: older, mapping: "new", position: LSN(1)))
+        .newGeneration(
+          token: "t1", old: g1, new: g2, server: older, mapping: "new", applied: LSN(1),
+          visible: LSN(1), watching: false))
         == .olderTimeline("0000000a"))
   }
 

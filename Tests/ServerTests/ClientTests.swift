@@ -21,22 +21,32 @@ struct ClientTests {
     #expect(client.owed.isEmpty)
   }
 
-  @Test("replies leave in the order of their requests, whoever answers first")
+  @Test("replies leave in the order of their requests, whoever answers first and whichever are held back")
   func order() {
     for seed in 0..<200 as Range<UInt64> {
       var random = Seeded(seed)
       var client = client()
       var asked = 0
       var awaited: [Int] = []
+      var held: [(number: Int, reply: Int)] = []
       var expected = ""
       for _ in 0..<60 {
-        switch Int.random(in: 0..<3, using: &random) {
+        switch Int.random(in: 0..<5, using: &random) {
         case 0:
           client.owed.append(.awaited)
           awaited.append(asked)
         case 1:
           let number = asked
           client.reply { $0.integer(number) }
+        case 2:
+          guard !awaited.isEmpty else { continue }
+          held.append((client.hold(), awaited.removeFirst()))
+          continue
+        case 3:
+          guard let place = held.indices.randomElement(using: &random) else { continue }
+          let (number, reply) = held.remove(at: place)
+          client.settle(held: number, bound: .max) { $0.integer(reply) }
+          continue
         default:
           guard !awaited.isEmpty else { continue }
           let number = awaited.removeFirst()
@@ -46,6 +56,7 @@ struct ClientTests {
         expected += #":\#(asked)\r\n"#
         asked += 1
       }
+      for (number, reply) in held { client.settle(held: number, bound: .max) { $0.integer(reply) } }
       while !awaited.isEmpty {
         let number = awaited.removeFirst()
         client.settle(bound: .max) { $0.integer(number) }

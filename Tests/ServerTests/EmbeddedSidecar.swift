@@ -24,11 +24,11 @@ final class EmbeddedSidecar: Sendable {
     bound: Duration = .seconds(3600), beyond: StalenessSettings.Beyond = .bypass,
     plainSet: PlainSetSettings = PlainSetSettings(mode: .window, window: 10_000_000_000),
     near: NearSettings = NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
-    folder: TemporaryFolder? = nil
+    leaseWait: UInt64 = 20_000_000, folder: TemporaryFolder? = nil
   ) throws {
     self.folder = try folder ?? TemporaryFolder()
     path = self.folder.file("s")
-    let settings = try Self.settings(path, bound, beyond, plainSet, near)
+    let settings = try Self.settings(path, bound, beyond, plainSet, near, leaseWait)
     guard let mailbox = LoopMailbox() else { throw HarnessError("no eventfd") }
     self.mailbox = mailbox
     let starting = Starting()
@@ -65,7 +65,7 @@ final class EmbeddedSidecar: Sendable {
 
   private static func settings(
     _ path: String, _ bound: Duration, _ beyond: StalenessSettings.Beyond, _ plainSet: PlainSetSettings,
-    _ near: NearSettings
+    _ near: NearSettings, _ leaseWait: UInt64
   ) throws -> Settings {
     let place = SourcePlace(line: 1, column: 1, length: 1)
     let texts = ["user:{id}", "page:{id}", "short:{id}", "far:{id}"]
@@ -84,7 +84,7 @@ final class EmbeddedSidecar: Sendable {
         url: Secret(""), password: nil, publication: "p", slot: SlotSettings(name: "s", mode: .temporary)),
       redis: nil, listen: ListenSettings(path: path, mode: 0o600, group: nil), near: near,
       staleness: StalenessSettings(bound: UInt64(bound.milliseconds * 1e6), beyond: beyond),
-      plainSet: plainSet, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
+      plainSet: plainSet, leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
       log: LogSettings(level: .error, format: .text), tables: [table], caches: caches,
       mappingHash: "0000000000000000")
   }
@@ -111,7 +111,8 @@ struct Tail: ~Copyable {
     try sink.send(
       .newGeneration(
         token: "t", old: nil, new: generation, server: ServerIdentity(systemID: "1", timeline: 1),
-        mapping: "0000000000000000", position: position))
+        mapping: "0000000000000000", applied: position,
+        visible: position, watching: false))
     guard try reply() == .began else { throw HarnessError("no generation was begun") }
   }
 
@@ -123,17 +124,27 @@ struct Tail: ~Copyable {
     try apply(keys, beat: true)
   }
 
-  private mutating func apply(_ keys: [String], beat: Bool) throws {
+  /// The same before any snapshot shows the transaction; a beat makes it visible.
+  mutating func applyInvisibly(_ keys: String...) throws {
+    let visible = position
+    position = LSN(position.rawValue + 0x100)
+    try apply(keys, beat: false, visible: visible)
+  }
+
+  private mutating func apply(_ keys: [String], beat: Bool, visible: LSN? = nil) throws {
+    let visible = visible ?? position
     var batch = KeyBatch()
     for key in keys { Array(key.utf8).withUnsafeBytes { batch.append($0, table: 0) } }
     batch.complete(through: position)
     let check = WriteCheck(token: "t", generation: generation, count: count)
     count += 1
+    let asked = Instant(nanoseconds: clinux_boot_nanoseconds())
     try sink.apply(
       ApplyRequest(
-        check: check, applied: position, visible: position, fence: position, beat: beat, part: 1, parts: 1),
+        check: check, applied: position, visible: visible, fence: position,
+        sampled: beat ? asked : nil),
       keys: batch, chunk: 0..<batch.completeCount)
-    guard try reply() == .applied(W: position, V: position, generationAsked: false) else {
+    guard try reply() == .applied(W: position, V: visible, generationAsked: false) else {
       throw HarnessError("the transaction was not applied")
     }
   }

@@ -55,7 +55,40 @@ public final class PostgresServer: Sendable {
     try start()
   }
 
+  /// Makes and starts a hot standby of `primary`: a copy of its cluster that streams from it.
+  /// - Parameters:
+  ///   - settings: entries of postgresql.conf that win over those of the harness and of the primary.
+  ///   - through: the folder of the socket that it streams through; nil: the primary's own.
+  public init(standbyOf primary: PostgresServer, settings: [String: String] = [:], through: String? = nil)
+    throws
+  {
+    folder = try TemporaryFolder(owner: .ofServers)
+    data = folder.file("data")
+    log = folder.file("postgres.log")
+    var all = primary.state.withLock { $0.settings }
+    all["unix_socket_directories"] = "'\(folder.path)'"
+    all["primary_conninfo"] =
+      "'host=\(through ?? primary.folder.path) user=postgres application_name=standby'"
+    all["synchronous_standby_names"] = "''"
+    all.merge(settings) { $1 }
+    state = Mutex(State(process: nil, settings: all))
+    try succeed(
+      [
+        Binaries.path("pg_basebackup"), "-h", primary.folder.path, "-U", "postgres", "-D", data,
+        "--checkpoint=fast", "--no-sync",
+      ], user: .ofServers)
+    try writeFile("", to: data + "/standby.signal")
+    try start()
+  }
+
   deinit { kill() }
+
+  /// Ends recovery: this standby becomes a primary, on a timeline of its own.
+  public func promote() throws {
+    guard try psql("SELECT pg_promote(wait_seconds => 30)") == "t" else {
+      throw HarnessError("the standby was not promoted within 30 s")
+    }
+  }
 
   /// Changes a setting for the next start (or the next `reload`).
   public func set(_ name: String, _ value: String) {
@@ -79,7 +112,8 @@ public final class PostgresServer: Sendable {
       }
       // Line 1 is the server's pid, line 8 its state: this is what pg_ctl waits for, too.
       let lines = statusLines()
-      return lines.count >= 8 && lines[0] == String(pid) && lines[7].hasPrefix("ready")
+      return lines.count >= 8 && lines[0] == String(pid)
+        && (lines[7].hasPrefix("ready") || lines[7].hasPrefix("standby"))
     }
   }
 
@@ -171,7 +205,7 @@ public final class PostgresServer: Sendable {
   }
 
   /// The processes that work in the data folder: the server and its backends.
-  private func backends() -> [pid_t] {
+  public func backends() -> [pid_t] {
     guard let folder = opendir("/proc") else { return [] }
     defer { closedir(folder) }
     var found: [pid_t] = []

@@ -21,6 +21,7 @@ struct ErrorReply: Error {
 extension EventLoop {
   mutating func executeEmbedded(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
     guard let spec else { return unknown(request, slot) }
+    if waitsForFence(request, spec, slot) { return }
     do throws(ErrorReply) {
       switch spec.name {
       case "get": try getEmbedded(request, slot)

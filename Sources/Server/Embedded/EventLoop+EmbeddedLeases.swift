@@ -6,6 +6,7 @@ import NearCache
 /// NEARSIDE LEASE, FILL and INVALIDATE in the embedded mode.
 extension EventLoop {
   mutating func leaseEmbedded(_ request: Request, _ slot: Int) {
+    if waitsForFence(request, keys: 2..<3, slot) { return }
     let resp3 = clients[slot].resp3
     do throws(ErrorReply) {
       let key = try heldKey(request[2])

@@ -7,7 +7,7 @@ import Synchronization
 /// A write of the tail in the embedded mode.
 enum LocalWrite: Sendable {
   case request(StateRequest)
-  case apply(ApplyRequest, PackedKeys)
+  case apply(ApplyRequest, PackedKeys, groups: PackedKeys)
 }
 
 /// The tail's sink when there is no Redis: requests go to the event loop, which owns the state, and the loop's
@@ -26,14 +26,14 @@ public struct LocalSink: ~Copyable, TailSink {
   public var wantsToWrite: Bool { false }
 
   public mutating func send(_ request: StateRequest) throws(SinkError) {
-    mailbox.post(.local(.request(request), posted: Instant(nanoseconds: clinux_boot_nanoseconds())))
+    mailbox.post(.local(.request(request)))
   }
 
   public mutating func apply(
     _ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>
   ) throws(SinkError) {
-    let packed = keys.packed(chunk)
-    mailbox.post(.local(.apply(apply, packed), posted: Instant(nanoseconds: clinux_boot_nanoseconds())))
+    mailbox.post(
+      .local(.apply(apply, keys.packed(chunk), groups: keys.packedGroups(apply.groups))))
   }
 
   public mutating func receive() throws(SinkError) -> StateReply? { replies.take() }
@@ -69,11 +69,11 @@ final class LocalReplies: Sendable {
 
 extension EventLoop {
   /// Carries out a write of the tail.
-  mutating func applyLocally(_ write: LocalWrite, posted: Instant) {
+  mutating func applyLocally(_ write: LocalWrite) {
     guard embedded != nil else { return }
     switch write {
-    case .request(.newGeneration(_, _, let new, _, _, let position)):
-      embedded?.begin(new, at: position)
+    case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching)):
+      embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       near.removeAll()
       counters.drops += 1
       mailbox.localReplies.post(.began)
@@ -81,7 +81,7 @@ extension EventLoop {
     case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.purged): mailbox.localReplies.post(.cleared)
     case .apply(let request, let keys):
-      let reply = embedded?.apply(request, keys, posted: posted) { key in
+      let reply = embedded?.apply(request, keys) { key in
         _ = near.remove(key, hash: near.hash(key))
       }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }

@@ -15,6 +15,8 @@ struct Client: ~Copyable {
   enum Owed {
     /// Redis has not answered yet.
     case awaited
+    /// Redis has answered, and the answer is held back (`EventLoop+Holds.swift`).
+    case held
     /// Answered here, behind something that is still awaited.
     case ready([UInt8])
     /// The same from the near cache, with the evidence under which it was found.
@@ -29,6 +31,9 @@ struct Client: ~Copyable {
     case position(LSN, deadline: Instant)
     /// Until another generation than this one has begun, or the deadline has come.
     case generation(after: Generation?, deadline: Instant)
+    /// Until commits are visible up to a fence, or the deadline has come: then the command that found the
+    /// fence is executed again. Only without Redis.
+    case fence(Stamp, deadline: Instant)
   }
 
   let descriptor: Int32
@@ -41,10 +46,17 @@ struct Client: ~Copyable {
   var output = IOBuffer(size: 16 * 1024)
   var parser = RequestParser()
   var owed = Deque<Owed>()
+  /// How many entries of `owed` have been taken off its front so far: with it, a held reply keeps its number.
+  private var settled = 0
+  /// Where the first reply that Redis still owes stands in `owed`, or an entry before it: Redis answers in
+  /// order, so what lies before that is held back or ready.
+  private var firstAwaited = 0
   /// Bytes that are kept for what is owed, here and on the way to Redis, since nothing was owed.
   var owedBytes = 0
   var resp3 = false
   var pause = Pause.none
+  /// Until when the command that is executed next may be held up by a fence; nil: it was not held yet.
+  var heldUntil: Instant?
   /// Set by QUIT and by protocol errors: whatever comes next is not read, and the connection ends once
   /// everything owed has been sent.
   var isClosing = false
@@ -78,6 +90,14 @@ struct Client: ~Copyable {
 
   deinit { close(descriptor) }
 
+  /// Whether the command that paused this client has not been carried out, and is executed again.
+  var repeatsCommand: Bool {
+    switch pause {
+    case .drain, .fence: true
+    case .none, .position, .generation: false
+    }
+  }
+
   /// Appends a reply in its turn.
   mutating func reply(_ write: (inout IOBuffer) -> Void) {
     if owed.isEmpty { return write(&output) }
@@ -105,13 +125,47 @@ struct Client: ~Copyable {
   /// The oldest awaited reply has come; what was answered behind it follows. Near values whose evidence is
   /// older than `bound` by now become an error.
   mutating func settle(bound: UInt64, _ write: (inout IOBuffer) -> Void) {
-    guard case .awaited? = owed.popFirst() else {
-      preconditionFailure("a reply came that nobody awaits")
+    settle(at: awaitedIndex(), bound: bound, write)
+  }
+
+  /// The oldest awaited reply has come and is held back; its number names it to `settle(held:)`. What comes
+  /// behind it waits.
+  mutating func hold() -> Int {
+    let index = awaitedIndex()
+    owed[index] = .held
+    return settled + index
+  }
+
+  /// The same as `settle`, for a reply that was held back.
+  mutating func settle(held number: Int, bound: UInt64, _ write: (inout IOBuffer) -> Void) {
+    let index = number - settled
+    guard owed.indices.contains(index), case .held = owed[index] else {
+      preconditionFailure("no reply is held under this number")
+    }
+    settle(at: index, bound: bound, write)
+  }
+
+  private mutating func awaitedIndex() -> Int {
+    while firstAwaited < owed.count {
+      if case .awaited = owed[firstAwaited] { return firstAwaited }
+      firstAwaited += 1
+    }
+    preconditionFailure("a reply came that nobody awaits")
+  }
+
+  private mutating func settle(at index: Int, bound: UInt64, _ write: (inout IOBuffer) -> Void) {
+    guard index == 0 else {
+      var late = IOBuffer(size: 256)
+      write(&late)
+      owedBytes += late.count
+      owed[index] = .ready([UInt8](late.bytes))
+      return
     }
     write(&output)
+    takeFirst()
     while let next = owed.first {
       switch next {
-      case .awaited: return
+      case .awaited, .held: return
       case .ready(let bytes): output.append(bytes)
       case .near(let bytes, let evidence):
         if Instant(nanoseconds: clinux_boot_nanoseconds()).since(evidence) <= bound {
@@ -120,9 +174,15 @@ struct Client: ~Copyable {
           output.error(Self.waitedTooLong)
         }
       }
-      owed.removeFirst()
+      takeFirst()
     }
     owedBytes = 0
+  }
+
+  private mutating func takeFirst() {
+    owed.removeFirst()
+    settled += 1
+    firstAwaited = max(0, firstAwaited - 1)
   }
 
   static let waitedTooLong =

@@ -134,7 +134,7 @@ extension EventLoop {
         execute(Self.request(work.commands[index], base, arguments), slot)
         if client.pointee.isClosing { return count }
         // A command that waits for its client to be answered first is executed again then.
-        if client.pointee.pause == .drain { return index }
+        if client.pointee.repeatsCommand { return index }
         index += 1
         if client.pointee.pause != .none { return index }
       }

@@ -55,7 +55,7 @@ extension EventLoop {
   /// Whether no read from now on shows anything older than `position`. While transactions from before the slot
   /// are watched, one of them may lie below it and be visible to nobody yet.
   func hasApplied(_ position: LSN) -> Bool {
-    appliedPosition >= position && follower.state?.watching != true
+    appliedPosition >= position && !(embedded?.watching ?? follower.state?.watching ?? false)
   }
 
   /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this
@@ -108,6 +108,7 @@ extension EventLoop {
       "redis_hits:\(counters.redisHits)",
       "redis_misses:\(counters.redisMisses)",
       "bypassed:\(counters.bypassed)",
+      "misses_held:\(counters.held)",
       "served_stale:\(counters.stale)",
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",

@@ -22,6 +22,7 @@ extension EventLoop {
       ledgerStore.touch(now: now)
     }
     releaseWaiters()
+    tickHolds()
     askForGeneration()
   }
 
@@ -63,6 +64,7 @@ extension EventLoop {
       }
       clients[slot].pause = .none
       processInput(slot)
+      if clients[slot].pause == .none { clients[slot].heldUntil = nil }
       markDirty(slot)
     }
   }
@@ -76,6 +78,8 @@ extension EventLoop {
       guard reached || now >= deadline else { return false }
       clients[slot].reply { $0.integer(reached ? 1 : 0) }
       return true
+    case .fence(let fence, let deadline):
+      return now >= deadline || (embedded?.lease?.stamp ?? fence) >= fence
     case .generation(let old, let deadline):
       let changed = currentGeneration != nil && currentGeneration != old
       guard changed || now >= deadline else { return false }

@@ -46,6 +46,9 @@ public struct EventLoop: ~Copyable {
   var tail = TailReport(role: .waiting, trouble: "starting")
   var redisVersion = "7.0.0"
 
+  /// Reads whose answers are held back, and what was last asked on their behalf.
+  var holds = Holds()
+
   var batch = Batch()
   var stateRequest: [UInt8] = []
   var now: Instant
@@ -151,7 +154,7 @@ public struct EventLoop: ~Copyable {
     tick()
     while true {
       let began = clock()
-      let count = clinux_epoll_wait(epoll, events, 512, 100)
+      let count = clinux_epoll_wait(epoll, events, 512, holds.isEmpty && !waitsForFence ? 100 : 1)
       now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
       writeDirty()
@@ -205,7 +208,7 @@ public struct EventLoop: ~Copyable {
       switch message {
       case .feed(let event): hear(event)
       case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
-      case .local(let write, let posted): applyLocally(write, posted: posted)
+      case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .stop: isStopping = true
       }
@@ -219,7 +222,10 @@ public struct EventLoop: ~Copyable {
     }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
-    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock()) }
+    if case .state = event, let state = follower.state {
+      ledger.observed(state.lease, at: clock())
+      releaseHolds(state)
+    }
     if case .dropAll = action {
       near.removeAll()
       counters.drops += 1
@@ -247,6 +253,7 @@ struct Counters {
   var redisHits = 0
   var redisMisses = 0
   var bypassed = 0
+  var held = 0
   var stale = 0
   var fillsStored = 0
   var fillsRefused = 0

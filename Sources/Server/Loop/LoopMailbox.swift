@@ -10,8 +10,8 @@ public final class LoopMailbox: Sendable {
     case feed(FeedEvent)
     /// A connection to Redis that a helper thread has made, or why it could not.
     case upstream(resp3: Bool, Result<Int32, ConnectFailure>)
-    /// A write of the tailer in the embedded mode, and when it was posted.
-    case local(LocalWrite, posted: Instant)
+    /// A write of the tailer in the embedded mode.
+    case local(LocalWrite)
     /// What the tail thread is doing now.
     case tail(TailReport)
     case stop

@@ -7,12 +7,15 @@ import NearCache
 extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
-    let state = Self.readState(&cursor)
+    let (state, fences) = Self.readState(&cursor)
     let judgement = judge(state)
-    if case .fail(let text) = judgement {
-      return settle(slot) { output, _ in output.error(text) }
+    if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgement) {
+      return hold(read, replies, state.generation, fence, slot)
     }
-    if let text = staleNear(read) { return settle(slot) { output, _ in output.error(text) } }
+    if case .fail(let text) = judgement {
+      return settle(slot, read.hold) { output, _ in output.error(text) }
+    }
+    if let text = staleNear(read) { return settle(slot, read.hold) { output, _ in output.error(text) } }
     switch read.shape {
     case .get: finishGet(read, &cursor, judgement, slot)
     case .mget(let elements): finishMany(read, elements, &cursor, judgement, slot)
@@ -33,7 +36,7 @@ extension EventLoop {
     let hidden = !judgement.counts && (!cursor.isError || cursor.isWrongType)
     let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
     if hidden || isAbsent { for key in read.keys { missed(key, judgement, isNull: isAbsent) } }
-    settle(slot) { output, resp3 in
+    settle(slot, read.hold) { output, resp3 in
       if hidden {
         output.absent(absent, arguments: arguments, name: name, resp3: resp3)
       } else {
@@ -64,12 +67,12 @@ extension EventLoop {
     let isNull = cursor.isNull
     let start = cursor
     let reply = cursor.raw()
-    if isError { return settle(slot) { output, _ in output.append(reply) } }
+    if isError { return settle(slot, read.hold) { output, _ in output.append(reply) } }
     if isNull || !judgement.counts {
       missed(key, judgement, isNull: isNull)
-      return settle(slot) { output, resp3 in output.null(resp3: resp3) }
+      return settle(slot, read.hold) { output, resp3 in output.null(resp3: resp3) }
     }
-    settle(slot) { output, _ in output.append(reply) }
+    settle(slot, read.hold) { output, _ in output.append(reply) }
     hit(key, judgement)
     var value = start
     keep(key, value.string(), &cursor, asked: read.asked, judgement)
@@ -81,14 +84,14 @@ extension EventLoop {
   ) {
     guard let count = cursor.enter() else {
       let reply = cursor.raw()
-      return settle(slot) { output, _ in output.append(reply) }
+      return settle(slot, read.hold) { output, _ in output.append(reply) }
     }
     var values: [ReplyCursor] = []
     for _ in 0..<count {
       values.append(cursor)
       _ = cursor.raw()
     }
-    settle(slot) { output, resp3 in
+    settle(slot, read.hold) { output, resp3 in
       output.array(elements.count)
       var next = 0
       for element in elements {
@@ -140,7 +143,7 @@ extension EventLoop {
       }
       if isGoverned { key += 1 }
     }
-    settle(slot) { output, _ in
+    settle(slot, read.hold) { output, _ in
       if let error { output.append(error) } else { output.integer(total) }
     }
   }
@@ -153,10 +156,10 @@ extension EventLoop {
     let isNull = cursor.isNull
     let start = cursor
     let reply = cursor.raw()
-    if isError { return settle(slot) { output, _ in output.append(reply) } }
+    if isError { return settle(slot, read.hold) { output, _ in output.append(reply) } }
     guard isNull || !judgement.counts else {
       hit(key, judgement)
-      settle(slot) { output, resp3 in
+      settle(slot, read.hold) { output, resp3 in
         output.array(2)
         output.append(reply)
         output.null(resp3: resp3)
@@ -165,7 +168,7 @@ extension EventLoop {
       return keep(key, value.string(), &cursor, asked: read.asked, judgement)
     }
     let lease = missed(key, judgement, isNull: isNull)
-    settle(slot) { output, resp3 in
+    settle(slot, read.hold) { output, resp3 in
       output.array(2)
       output.null(resp3: resp3)
       if let lease { output.bulk(Self.token(lease)) } else { output.null(resp3: resp3) }
@@ -212,11 +215,17 @@ extension EventLoop {
     keepNear(key, value, expires: expires)
   }
 
-  /// Answers the client of a finished request, if it is still there.
-  mutating func settle(_ slot: Int?, _ write: (inout IOBuffer, Bool) -> Void) {
+  /// Answers the client of a finished request, if it is still there. `hold`: the answer was held back.
+  mutating func settle(
+    _ slot: Int?, _ hold: GovernedRead.Hold? = nil, _ write: (inout IOBuffer, Bool) -> Void
+  ) {
     guard let slot else { return }
     let resp3 = clients[slot].resp3
-    clients[slot].settle(bound: waitBound) { write(&$0, resp3) }
+    if let hold {
+      clients[slot].settle(held: hold.number, bound: waitBound) { write(&$0, resp3) }
+    } else {
+      clients[slot].settle(bound: waitBound) { write(&$0, resp3) }
+    }
     markDirty(slot)
   }
 

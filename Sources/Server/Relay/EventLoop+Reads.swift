@@ -53,27 +53,22 @@ extension EventLoop {
       }
     let read = GovernedRead(shape: shape, keys: governed, asked: now, nearEvidence: certificate)
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
-    let token = clients[slot].token
-    let stateRequest = stateRequest
-    withUpstream(slot) { upstream in
-      upstream.output.append(stateRequest)
-      var replies = 1
+    send(read, slot) { output in
       switch shape {
       case .exists, .strlen:
         for index in asked {
-          upstream.output.array(2)
-          upstream.output.bulk(request[0])
-          upstream.output.bulk(request[index])
+          output.array(2)
+          output.bulk(request[0])
+          output.bulk(request[index])
         }
-        replies += asked.count
+        return asked.count
       default:
-        upstream.output.array(asked.count + 1)
-        upstream.output.bulk(request[0])
-        for index in asked { upstream.output.bulk(request[index]) }
-        for key in governed { upstream.askExpiry(key) }
-        replies += 1 + governed.count
+        output.array(asked.count + 1)
+        output.bulk(request[0])
+        for index in asked { output.bulk(request[index]) }
+        for key in governed { output.askExpiry(key) }
+        return 1 + governed.count
       }
-      upstream.await(.task(UpstreamTask(client: token, replies: replies, work: .read(read))))
     }
   }
 
@@ -93,7 +88,10 @@ extension EventLoop {
     guard !governed.isEmpty else { return relay(request, slot) }
     let read = GovernedRead(
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now)
-    send(read, request, slot)
+    send(read, slot) { output in
+      request.append(to: &output)
+      return 1
+    }
   }
 
   /// NEARSIDE LEASE key: like GET, with the lease in the answer.
@@ -110,57 +108,74 @@ extension EventLoop {
     }
     counters.nearMisses += 1
     let read = GovernedRead(shape: .lease, keys: [key], asked: now)
-    let token = clients[slot].token
-    let stateRequest = stateRequest
-    withUpstream(slot) { upstream in
-      upstream.output.append(stateRequest)
-      upstream.output.array(2)
-      upstream.output.argument("GET")
-      upstream.output.bulk(request[2])
-      upstream.askExpiry(key)
-      upstream.await(.task(UpstreamTask(client: token, replies: 3, work: .read(read))))
+    send(read, slot) { output in
+      output.array(2)
+      output.argument("GET")
+      output.bulk(request[2])
+      output.askExpiry(key)
+      return 2
     }
   }
 
   static let notGoverned =
     "ERR Nearside: no mapping covers this key, so nothing would clear it when a row changes"
 
-  private mutating func send(_ read: GovernedRead, _ request: Request, _ slot: Int) {
+  /// Sends a read behind the request for the state that judges it. `write` appends the read's own commands and
+  /// returns how many replies they have.
+  private mutating func send(_ read: GovernedRead, _ slot: Int, _ write: (inout IOBuffer) -> Int) {
     let token = clients[slot].token
     let stateRequest = stateRequest
     withUpstream(slot) { upstream in
-      upstream.output.append(stateRequest)
-      request.append(to: &upstream.output)
-      upstream.await(.task(UpstreamTask(client: token, replies: 2, work: .read(read))))
+      let start = upstream.output.count
+      upstream.output.appendState(stateRequest, read.keys)
+      var read = read
+      read.replies = 1 + write(&upstream.output)
+      read.request = [UInt8](upstream.output.bytes.dropFirst(start))
+      upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
     }
   }
 
-  /// The request for the state, sent before every read whose value it judges.
+  /// The request for the state without the head that counts its elements: how many keys' fences are asked
+  /// for with it differs.
   static func stateRequest(_ meta: String) -> [UInt8] {
     var request = IOBuffer(size: 256)
-    request.array(FleetState.fieldNames.count + 2)
     request.argument("HMGET")
     request.bulk(meta)
     for name in FleetState.fieldNames { request.bulk(name) }
     return [UInt8](request.bytes)
   }
 
-  /// Reads the reply to it; nil if Redis has no state.
-  static func readState(_ cursor: inout ReplyCursor) -> FleetState? {
+  /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each key that was asked
+  /// for.
+  static func readState(_ cursor: inout ReplyCursor) -> (state: FleetState?, fences: [Stamp]) {
     guard let count = cursor.enter() else {
       _ = cursor.raw()
-      return nil
+      return (nil, [])
     }
+    let named = FleetState.fieldNames.count
     var fields: [String?] = []
-    for _ in 0..<count { fields.append(cursor.text()) }
-    return FleetState(fields: fields)
+    for _ in 0..<min(count, named) { fields.append(cursor.text()) }
+    let state = FleetState(fields: fields)
+    var fences: [Stamp] = []
+    for _ in min(count, named)..<count {
+      let fence = cursor.text().flatMap { Stamp(hex: $0) } ?? .zero
+      fences.append(max(fence, state?.floor ?? .zero))
+    }
+    return (state, fences)
   }
 }
 
-extension Upstream {
+extension IOBuffer {
+  /// The request for the state and for the fences of `keys`, one bucket each.
+  mutating func appendState(_ request: [UInt8], _ keys: [GovernedKey]) {
+    array(2 + FleetState.fieldNames.count + keys.count)
+    append(request)
+    for key in keys { bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })") }
+  }
+
   fileprivate mutating func askExpiry(_ key: GovernedKey) {
-    output.array(2)
-    output.argument("PTTL")
-    key.bytes.withUnsafeBytes { output.bulk($0) }
+    array(2)
+    argument("PTTL")
+    key.bytes.withUnsafeBytes { bulk($0) }
   }
 }

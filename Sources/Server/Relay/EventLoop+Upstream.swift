@@ -134,6 +134,7 @@ extension EventLoop {
     let slot = task.client.flatMap { isAlive($0) ? Int($0.slot) : nil }
     switch task.work {
     case .read(let read): finish(read, replies, client: slot)
+    case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
     case .fillMany(let keys): finishMany(keys, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
@@ -203,7 +204,9 @@ extension EventLoop {
         answerInfoAlone(Int(token.slot), settling: true)
         continue
       }
-      settle(Int(token.slot)) { output, _ in
+      var hold: GovernedRead.Hold?
+      if case .task(let task) = awaited, case .read(let read) = task.work { hold = read.hold }
+      settle(Int(token.slot), hold) { output, _ in
         output.error("ERR Nearside: upstream Redis is unreachable (\(reason))")
       }
     }

@@ -137,6 +137,7 @@ extension EventLoop {
     case .fill(let fill): dropNear(fill.key)
     case .fillMany(let keys): for case let key? in keys { dropNear(key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
+    case .probe: holds.isProbing = false
     default: break
     }
   }

@@ -11,6 +11,8 @@ final class UpstreamTask {
 
   enum Work {
     case read(GovernedRead)
+    /// The state, asked for because reads are held back.
+    case probe
     case fill(GovernedFill)
     /// The keys of an MSET, nil for one that is not governed.
     case fillMany(keys: [GovernedKey?])
@@ -72,6 +74,18 @@ struct GovernedRead {
   /// The evidence under which the near values among the elements were found: it must still be young enough
   /// when Redis has answered for the others.
   var nearEvidence: Instant?
+  /// What was sent, to be sent again if the answer is held back, and how many replies it has.
+  var request: [UInt8] = []
+  var replies = 1
+  /// Set once the answer has been held back.
+  var hold: Hold?
+
+  struct Hold {
+    /// Of the reply among those that the client is owed.
+    var number: Int
+    /// When it is given whatever has become of the fence.
+    var deadline: Instant
+  }
 }
 
 /// A write that Redis carries out only if its lease still counts.

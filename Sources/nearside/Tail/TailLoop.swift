@@ -4,9 +4,11 @@ import Logging
 import Postgres
 import Server
 
-/// One hold of the slot: walsender and state in one poll, so that neither ever waits for the other.
+/// One hold of the slot: walsender, SQL and state in one poll, so that none ever waits for another.
 struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var stream: ReplicationStream
+  private var sql: SQLSession
+  private let questions: TailSQL
   private var sink: Sink
   private var session: TailSession
   private var reader: LogReader
@@ -17,6 +19,9 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private let mailbox: LoopMailbox
   private let role: TailReport.Role
 
+  /// The question under way, and when it was asked.
+  private var asked: (question: Question, at: Instant)?
+  private var sqlWantsToWrite = false
   private var lastConfirm = Instant(nanoseconds: 0)
   private var lastReport = Instant(nanoseconds: 0)
   /// Whether the stream had nothing more when it was last read.
@@ -41,12 +46,17 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   static var mostKeysPerTransaction: Int { 100_000 }
   /// Messages read from the log before the state is looked after again.
   static var messagesPerTurn: Int { 1024 }
+  /// How long PostgreSQL may take for a question; they are small.
+  static var questionTimeout: UInt64 { 10_000_000_000 }
 
   init(
-    stream: consuming ReplicationStream, sink: consuming Sink, session: consuming TailSession, plan: KeyPlan,
-    publication: String, stop: StopSignal, log: Logger, mailbox: LoopMailbox, role: TailReport.Role
+    stream: consuming ReplicationStream, sql: consuming SQLSession, questions: TailSQL, sink: consuming Sink,
+    session: consuming TailSession, plan: KeyPlan, publication: String, stop: StopSignal, log: Logger,
+    mailbox: LoopMailbox, role: TailReport.Role
   ) {
     self.stream = stream
+    self.sql = sql
+    self.questions = questions
     self.sink = sink
     self.session = session
     self.plan = plan
@@ -63,14 +73,15 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   }
 
   /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that follows.
-  mutating func run(_ sql: borrowing SQLSession, regressed: inout Bool) throws(TailTrouble) -> End {
+  mutating func run(regressed: inout Bool) throws(TailTrouble) -> End {
     while !stop.isSet {
       try readLog()
       if let unlearnt {
         self.unlearnt = nil
-        try learn(unlearnt, sql)
+        try learn(unlearnt)
         continue
       }
+      try converse()
       var until = bootClock()
       do throws(SinkError) {
         while let reply = try sink.receive() {
@@ -91,6 +102,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
           try sink.apply(request, keys: session.sending, chunk: chunk)
           until = Instant(nanoseconds: bootClock().nanoseconds + 100_000_000)
         case .wait(let instant): until = instant
+        case .end(let ending): return .ended(ending)
         }
       } catch {
         throw TailTrouble(sentence: error.description)
@@ -138,10 +150,19 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
 
   /// A table that the catalogue did not have when this session began (a new partition, say), or that has
   /// changed since: the catalogue is asked, and the message is read again.
-  private mutating func learn(_ unlearnt: Unlearnt, _ sql: borrowing SQLSession) throws(TailTrouble) {
-    let publication = publication
-    let table = try trouble { () throws(PostgresError) in
-      try Catalogue.read(relation: unlearnt.id, publication: publication, sql)
+  private mutating func learn(_ unlearnt: Unlearnt) throws(TailTrouble) {
+    while asked != nil {
+      try converse()
+      guard asked != nil else { break }
+      var waiting = pollfd(
+        fd: sql.descriptor, events: Int16(POLLIN) | (sqlWantsToWrite ? Int16(POLLOUT) : 0), revents: 0)
+      _ = poll(&waiting, 1, 100)
+    }
+    let table: CatalogueTable?
+    do throws(PostgresError) {
+      table = try Catalogue.read(relation: unlearnt.id, publication: publication, sql)
+    } catch {
+      throw TailTrouble(sentence: error.description)
     }
     let known = table ?? .dropped(id: unlearnt.id, schema: unlearnt.schema, name: unlearnt.name)
     reader.learn(known)
@@ -165,6 +186,33 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       log.error("\(table.qualifiedName) has changed: \(now)")
     } else {
       log.notice("\(table.qualifiedName) has changed, and its rules hold again")
+    }
+  }
+
+  // MARK: Questions
+
+  /// Takes the answer to the question under way, if it is there, and asks the next one.
+  private mutating func converse() throws(TailTrouble) {
+    do throws(PostgresError) {
+      if let (question, at) = asked {
+        sqlWantsToWrite = try sql.consume()
+        if let rows = try sql.result() {
+          asked = nil
+          session.answered(try questions.answer(question, rows), now: bootClock())
+        } else if bootClock().since(at) > Self.questionTimeout {
+          throw PostgresError(
+            kind: .timedOut, what: "PostgreSQL has not answered a small question in time", place: sql.place)
+        }
+      }
+      // While the catalogue is to be asked, nothing else is.
+      guard asked == nil, unlearnt == nil else { return }
+      let now = bootClock()
+      guard let question = session.ask(now: now, drained: drained) else { return }
+      let (text, parameters) = questions.statement(question)
+      sqlWantsToWrite = try sql.send(text, parameters)
+      asked = (question, now)
+    } catch {
+      throw TailTrouble(sentence: error.description)
     }
   }
 
@@ -198,9 +246,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: session.isFull ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: sql.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
     if stream.wantsToWrite { descriptors[2].events |= Int16(POLLOUT) }
+    if sqlWantsToWrite { descriptors[3].events |= Int16(POLLOUT) }
     _ = poll(&descriptors, nfds_t(descriptors.count), Int32(milliseconds))
   }
 }

@@ -55,19 +55,7 @@ struct TailRunner: ~Copyable {
     let sql = try trouble { () throws(PostgresError) in try SQLSession(settings.postgres) }
     let slot = settings.postgres.slot.name
     var created = false
-    standby: while true {
-      if stop.isSet { return }
-      let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
-      switch status {
-      case nil: break standby
-      case let status? where status.isActive:
-        mailbox.report(TailReport(role: .follower, confirmed: status.confirmedFlush ?? .zero))
-        if lastTrouble != "" { log.notice("following: another sidecar holds replication slot \(slot)") }
-        lastTrouble = ""
-        stop.wait(UInt64.random(in: 500_000_000...1_000_000_000))
-      default: break standby
-      }
-    }
+    guard try standBy(slot, sql) else { return }
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
@@ -81,6 +69,9 @@ struct TailRunner: ~Copyable {
       created = true
       log.notice("created replication slot \(slot)")
     }
+    let questions = try tailSQL(sql)
+    // Before the catalogue is read: what changes in between is a change.
+    let fingerprint = try trouble { () throws(PostgresError) in try questions.fingerprint(sql) }
     let catalogue = try readCatalogue(sql)
     do throws(PostgresError) {
       try stream.start(slot: slot, publication: settings.postgres.publication)
@@ -96,11 +87,65 @@ struct TailRunner: ~Copyable {
         sentence: "Replication slot \(slot) is not held by this sidecar's connection. Connect to PostgreSQL "
           + "directly, without a pooler or balancer between.")
     }
+    // Only while the slot is held, so that whoever is not in it will be sent.
+    let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     guard let redis = settings.redis else { return }
     let sink = try redisSink(redis)
     try tail(
-      stream, sink, sql: sql, catalogue, server: server, created: created, confirmed: confirmed,
-      role: .tailer)
+      stream, sink, sql: sql, questions,
+      Hold(
+        server: server, created: created, confirmed: confirmed, sample: sample,
+        fingerprint: fingerprint, catalogue: catalogue, role: .tailer))
+  }
+
+  /// Waits until nobody holds the slot. False: the process stops.
+  private mutating func standBy(_ slot: String, _ sql: borrowing SQLSession) throws(TailTrouble) -> Bool {
+    var standstill = Standstill()
+    var reader: BeatReader?
+    while !stop.isSet {
+      let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
+      guard let status, status.isActive else { return true }
+      mailbox.report(TailReport(role: .follower, confirmed: status.confirmedFlush ?? .zero))
+      if lastTrouble != "" { log.notice("following: another sidecar holds replication slot \(slot)") }
+      lastTrouble = ""
+      if let walsender = status.activePID, standsStill(&standstill, &reader, walsender) {
+        let ended = try trouble { () throws(PostgresError) in
+          try SlotStatus.endSilentHolder(of: slot, walsender: walsender, sql)
+        }
+        if ended {
+          log.warning("ended walsender \(walsender), which held replication slot \(slot) in silence")
+        }
+      }
+      stop.wait(UInt64.random(in: 500_000_000...1_000_000_000))
+    }
+    return false
+  }
+
+  private func standsStill(
+    _ standstill: inout Standstill, _ reader: inout BeatReader?, _ walsender: Int32
+  ) -> Bool {
+    guard let redis = settings.redis else { return false }
+    do throws(RedisError) {
+      if reader == nil {
+        reader = try BeatReader(redis, keys: StateKeys(namespace: settings.namespace ?? ""))
+      }
+      guard let state = try reader?.read() else {
+        return standstill.heard(walsender: walsender, state: nil, now: bootClock())
+      }
+      return standstill.heard(walsender: walsender, state: state, now: bootClock())
+    } catch {
+      reader = nil
+      standstill.forget()
+      return false
+    }
+  }
+
+  private func tailSQL(_ sql: borrowing SQLSession) throws(TailTrouble) -> TailSQL {
+    try trouble { () throws(PostgresError) in
+      try TailSQL(
+        namespace: settings.redis == nil ? nil : settings.namespace,
+        publication: settings.postgres.publication, sql)
+    }
   }
 
   /// A slot begins where no transaction is open, so a long one holds up its creation, whatever database it is
@@ -135,16 +180,32 @@ struct TailRunner: ~Copyable {
     let slot = settings.postgres.slot.name + "_" + Generation.random().hex.prefix(8)
     reportSlotWait()
     let point = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: true) }
+    let questions = try tailSQL(sql)
+    let fingerprint = try trouble { () throws(PostgresError) in try questions.fingerprint(sql) }
     let catalogue = try readCatalogue(sql)
     try trouble { () throws(PostgresError) in
       try stream.start(slot: slot, publication: settings.postgres.publication)
     }
+    let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     try tail(
-      stream, LocalSink(mailbox: mailbox), sql: sql, catalogue, server: server, created: true,
-      confirmed: point, role: .standalone)
+      stream, LocalSink(mailbox: mailbox), sql: sql, questions,
+      Hold(
+        server: server, created: true, confirmed: point, sample: sample,
+        fingerprint: fingerprint, catalogue: catalogue, role: .standalone))
   }
 
   // MARK: Holding the slot
+
+  /// What was found when the slot was taken.
+  private struct Hold {
+    var server: ServerIdentity
+    var created: Bool
+    var confirmed: LSN
+    var sample: Sample
+    var fingerprint: String
+    var catalogue: [CatalogueTable]
+    var role: TailReport.Role
+  }
 
   private func readCatalogue(_ sql: borrowing SQLSession) throws(TailTrouble) -> [CatalogueTable] {
     let tables = try trouble { () throws(PostgresError) in
@@ -164,25 +225,26 @@ struct TailRunner: ~Copyable {
   }
 
   private mutating func tail<Sink: TailSink & ~Copyable>(
-    _ stream: consuming ReplicationStream, _ sink: consuming Sink, sql: borrowing SQLSession,
-    _ catalogue: [CatalogueTable], server: ServerIdentity, created: Bool, confirmed: LSN,
-    role: TailReport.Role
+    _ stream: consuming ReplicationStream, _ sink: consuming Sink, sql: consuming SQLSession,
+    _ questions: TailSQL, _ hold: Hold
   ) throws(TailTrouble) {
     let token = Generation.random().hex
-    let reply = try takeOver(&sink, token: token, server: server)
+    let reply = try takeOver(&sink, token: token, server: hold.server)
     let acquisition = Acquisition.decide(
-      reply, slotCreated: created, confirmed: confirmed, regressed: regressed)
+      reply, slotCreated: hold.created, confirmed: hold.confirmed, written: hold.sample.written,
+      canary: questions.usesCanary ? .holds(hold.sample.canary) : .unused, regressed: regressed)
     if case .refuse(let sentence) = acquisition { throw TailTrouble(sentence: sentence) }
     let session = TailSession(
-      token: token, server: server, mapping: settings.mappingHash, acquisition: acquisition,
-      confirmed: confirmed, now: bootClock())
-    log.notice("tailing \(stream.place) from \(confirmed)")
+      token: token, server: hold.server, mapping: settings.mappingHash, acquisition: acquisition,
+      confirmed: hold.confirmed, running: hold.sample.snapshot, usesCanary: questions.usesCanary,
+      fingerprint: hold.fingerprint, now: bootClock())
+    log.notice("tailing \(stream.place) from \(hold.confirmed)")
     lastTrouble = ""
     var loop = TailLoop(
-      stream: stream, sink: sink, session: session, plan: plan, publication: settings.postgres.publication,
-      stop: stop, log: log, mailbox: mailbox, role: role)
-    loop.learn(catalogue)
-    switch try loop.run(sql, regressed: &regressed) {
+      stream: stream, sql: sql, questions: questions, sink: sink, session: session, plan: plan,
+      publication: settings.postgres.publication, stop: stop, log: log, mailbox: mailbox, role: hold.role)
+    loop.learn(hold.catalogue)
+    switch try loop.run(regressed: &regressed) {
     case .stopped: break
     case .ended(.regressed):
       regressed = true
@@ -191,6 +253,7 @@ struct TailRunner: ~Copyable {
       throw TailTrouble(sentence: "Another sidecar writes the fleet's state; this one stands by.")
     case .ended(.noState):
       throw TailTrouble(sentence: "The fleet's state is gone from Redis; a new generation begins.")
+    case .ended(.redefined): log.notice("reading the definitions of tables and publication again")
     case .ended(.unexpected):
       throw TailTrouble(sentence: "Redis answered what no script answers; the tail begins again.")
     }

@@ -1,0 +1,45 @@
+import Glibc
+import TestSupport
+import Testing
+
+/// Everything at once. By itself, after the other tests: its readers need the machine.
+///
+/// `NEARSIDE_FAULT_SEED` repeats the choices of a run, `NEARSIDE_FAULT_SECONDS` sets its length,
+/// `NEARSIDE_FAULT_ONLY` is a text that the names of its faults contain.
+@Suite("Faults alone and mixed, at random moments", .serialized)
+struct MixedRunTests {
+  static func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+  static var faults: [Fault] {
+    guard let only = setting("NEARSIDE_FAULT_ONLY") else { return Fault.all }
+    return Fault.all.filter { $0.name.contains(only) }
+  }
+
+  static func run(seed: UInt64, seconds: Int, faults: [Fault], demands: Checker.Demands) throws
+    -> Nemesis.Verdict
+  {
+    var options = Cluster.Options()
+    options.hosts = 3
+    options.tables = #""kv": "kv:{id}", "big": "big:{id}""#
+    options.schema = "CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);"
+    let cluster = try Cluster(options)
+    let workload = Workload(cluster, seed: seed)
+    var nemesis = Nemesis(scene: Scene(cluster: cluster, workload: workload), faults: faults, seed: seed)
+    return try nemesis.run(for: .seconds(seconds), demands: demands)
+  }
+
+  @Test("No read is older than the bound, none is invented, and the cache works between the faults")
+  func mixed() throws {
+    let seed = Self.setting("NEARSIDE_FAULT_SEED").flatMap { UInt64($0) } ?? UInt64.random(in: 1...1 << 40)
+    let seconds = Self.setting("NEARSIDE_FAULT_SECONDS").flatMap { Int($0) } ?? 100
+    var demands = Checker.Demands()
+    // A short run, for a person at work, cannot have as many reads.
+    if seconds < 60 {
+      demands.reads = 500 * seconds
+      demands.calmWindows = 1
+    }
+    let verdict = try Self.run(seed: seed, seconds: seconds, faults: Self.faults, demands: demands)
+    print("seed \(seed):\n\(verdict.report)")
+    #expect(verdict.isGood, "NEARSIDE_FAULT_SEED=\(seed)\n\(verdict.report)")
+  }
+}

@@ -1,0 +1,25 @@
+/// Numbers that follow from a seed: SplitMix64, as Vigna describes it.
+struct Random: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+    return z ^ (z >> 31)
+  }
+
+  /// One time in `count`.
+  mutating func oneIn(_ count: Int) -> Bool { Int.random(in: 0..<count, using: &self) == 0 }
+
+  mutating func pick<C: RandomAccessCollection>(_ all: C) -> C.Element where C.Index == Int {
+    all[Int.random(in: all.startIndex..<all.endIndex, using: &self)]
+  }
+
+  mutating func time(_ range: ClosedRange<Int>) -> Duration {
+    .milliseconds(Int.random(in: range, using: &self))
+  }
+}
