@@ -47,6 +47,8 @@ struct BoundRelation: Sendable {
   /// Ranges of `steps`; those of a group begin with its kind.
   private(set) var templates: [Range<Int>] = []
   private(set) var kinds: [Kind] = []
+  /// For each template what its keys' origins say of it.
+  private(set) var origins: [KeyOrigin] = []
   private(set) var steps: [Step] = []
   private(set) var literals: [UInt8] = []
   private(set) var filterSlots: [Int] = []
@@ -93,6 +95,7 @@ struct BoundRelation: Sendable {
       }
       templates.append(first..<steps.count)
       kinds.append(kind)
+      origins.append(plan.originNames.origin(of: table, template))
     }
     rule.templates = firstTemplate..<templates.count
     rule.isBroken = !broken.isEmpty

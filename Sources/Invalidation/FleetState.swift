@@ -105,15 +105,19 @@ public struct JournalEntry: Hashable, Sendable {
   public var keys: PackedKeys
   /// Kind included, see `KeyGroup`.
   public var groups: PackedKeys
+  /// Why, for each key and then for each group; nil: an application's own deletion, or change of expiry.
+  public var origins: PackedOrigins?
 
   public init(
-    id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys, groups: PackedKeys = PackedKeys()
+    id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys, groups: PackedKeys = PackedKeys(),
+    origins: PackedOrigins? = nil
   ) {
     self.id = id
     self.previous = previous
     self.position = position
     self.keys = keys
     self.groups = groups
+    self.origins = origins
   }
 
   /// Such an entry only wakes its readers: it ends the journal of its generation.

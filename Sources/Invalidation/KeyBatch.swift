@@ -23,21 +23,32 @@ public struct KeyBatch: ~Copyable {
   public var completeGroupCount: Int { groups.completeCount }
   public var isEmpty: Bool { keys.count == 0 && groups.count == 0 && through == .zero }
 
-  /// Adds a key unless the batch has it already. `table`: an index into the plan's tables; negative: no
-  /// row of a table named it.
-  public mutating func append(_ key: UnsafeRawBufferPointer, table: Int) { keys.append(key, table: table) }
-
-  /// Adds a group (its kind and its name, as `KeyGroup` has them) unless the batch has it already.
-  public mutating func append(group: UnsafeRawBufferPointer, table: Int) {
-    groups.append(group, table: table)
+  /// Adds a key unless the batch has it already.
+  ///
+  /// - Parameters:
+  ///   - table: an index into the plan's tables; negative: no row of a table named it.
+  ///   - origin: which transaction names the key now, and by which rule.
+  public mutating func append(
+    _ key: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin = .unknown
+  ) {
+    keys.append(key, table: table, origin: origin)
   }
 
-  /// Adds every key that begins with these bytes, at most `KeyGroup.longestName` of them; `table` as above.
-  public mutating func appendPrefix(_ prefix: UnsafeRawBufferPointer, table: Int = -1) {
+  /// Adds a group (its kind and its name, as `KeyGroup` has them) unless the batch has it already.
+  public mutating func append(
+    group: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin = .unknown
+  ) {
+    groups.append(group, table: table, origin: origin)
+  }
+
+  /// Adds every key that begins with these bytes, at most `KeyGroup.longestName` of them; the rest as above.
+  public mutating func appendPrefix(
+    _ prefix: UnsafeRawBufferPointer, table: Int = -1, origin: KeyOrigin = .unknown
+  ) {
     scratch.removeAll(keepingCapacity: true)
     scratch.append(KeyGroup.prefix)
     scratch.append(contentsOf: prefix)
-    scratch.withUnsafeBytes { groups.append($0, table: table) }
+    scratch.withUnsafeBytes { groups.append($0, table: table, origin: origin) }
   }
 
   /// The open transaction has ended: its keys and groups count as complete.
@@ -78,6 +89,16 @@ public struct KeyBatch: ~Copyable {
   }
 
   public func table(_ index: Int) -> Int { keys.with(index) { _, table in table } }
+
+  public func origin(_ index: Int) -> KeyOrigin { keys.origin(index) }
+
+  /// The origins of these keys, and behind them those of these groups.
+  public func packedOrigins(_ range: Range<Int>, groups others: Range<Int> = 0..<0) -> PackedOrigins {
+    var origins = PackedOrigins()
+    for index in range { origins.append(keys.origin(index)) }
+    for index in others { origins.append(groups.origin(index)) }
+    return origins
+  }
 
   public func packed(_ range: Range<Int>) -> PackedKeys { keys.packed(range) }
 

@@ -8,11 +8,13 @@ public struct KeyPlan: Sendable {
   public let keyPrefix: String
   /// `public.users`, …; a table's index here is the index that `KeyBatch` keeps with each key.
   public let tableNames: [String]
+  let originNames: OriginNames
 
   public init(tables: [TableRule], keyPrefix: String) {
     self.tables = tables
     self.keyPrefix = keyPrefix
     tableNames = tables.map(\.qualifiedName)
+    originNames = OriginNames(tables: tables)
   }
 
   /// The index of the rule that the file gives for a table; nil: no rule names it. For a partition ask with

@@ -249,7 +249,10 @@ public struct LogReader: ~Copyable, Sendable {
       if rule.isBroken {
         reason = relations[index].brokenReasons[number]
       } else {
-        reason = row.appendKeys(operation, rule, relations[index], hasOld: hasOld, message, &batch).reason
+        reason =
+          row.appendKeys(
+            operation, rule, relations[index], hasOld: hasOld, message, transaction: open.id, &batch
+          ).reason
       }
       if let reason, let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
     }

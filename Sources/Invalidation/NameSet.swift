@@ -9,7 +9,7 @@ struct NameSet: ~Copyable {
   private var slots: [UInt32] = [UInt32](repeating: 0, count: 256)
   /// Complete names that the transaction in progress has named again. They are not appended once more, but
   /// they go where it goes: its changes are not cleared by an earlier transaction's clearing.
-  private var repeats: [UInt32] = []
+  private var repeats: [(index: UInt32, origin: KeyOrigin)] = []
   /// Random, so that nobody who writes rows can choose names that collide.
   private let seed = UInt64.random(in: .min ... .max)
 
@@ -21,6 +21,8 @@ struct NameSet: ~Copyable {
     var length: Int32
     /// Which rule's table the name came from: an index into the plan's tables, or negative.
     var table: Int32
+    /// Of the last change that named it.
+    var origin: KeyOrigin
     /// Whether `repeats` names it.
     var isRepeated = false
   }
@@ -28,7 +30,7 @@ struct NameSet: ~Copyable {
   var count: Int { entries.count }
 
   /// Adds a name unless it is there already.
-  mutating func append(_ name: UnsafeRawBufferPointer, table: Int) {
+  mutating func append(_ name: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin) {
     let hash = KeyHash.hash(name, seed: seed)
     if (entries.count + 1) * 2 > slots.count { grow() }
     let mask = slots.count - 1
@@ -37,9 +39,11 @@ struct NameSet: ~Copyable {
       let index = Int(slots[at]) - 1
       let entry = entries[index]
       if entry.hash == hash, equals(entry, name) {
-        if index < completeCount, !entry.isRepeated {
+        if index >= completeCount {
+          entries[index].origin = origin
+        } else if !entry.isRepeated {
           entries[index].isRepeated = true
-          repeats.append(UInt32(index))
+          repeats.append((UInt32(index), origin))
         }
         return
       }
@@ -47,11 +51,13 @@ struct NameSet: ~Copyable {
     }
     slots[at] = UInt32(entries.count + 1)
     entries.append(
-      Entry(hash: hash, offset: bytes.count, length: Int32(name.count), table: Int32(table)))
+      Entry(
+        hash: hash, offset: bytes.count, length: Int32(name.count), table: Int32(table), origin: origin))
     bytes.append(contentsOf: name)
   }
 
   mutating func complete() {
+    for (index, origin) in repeats { entries[Int(index)].origin = origin }
     forgetRepeats()
     completeCount = entries.count
   }
@@ -84,11 +90,11 @@ struct NameSet: ~Copyable {
 
   /// Moves what the transaction in progress has named into `other`.
   mutating func moveOpen(to other: inout NameSet) {
-    for index in repeats {
-      with(Int(index)) { name, table in other.append(name, table: table) }
+    for (index, origin) in repeats {
+      with(Int(index)) { name, table in other.append(name, table: table, origin: origin) }
     }
     for index in completeCount..<entries.count {
-      with(index) { name, table in other.append(name, table: table) }
+      with(index) { name, table in other.append(name, table: table, origin: entries[index].origin) }
     }
     dropOpen()
   }
@@ -102,6 +108,8 @@ struct NameSet: ~Copyable {
     }
   }
 
+  func origin(_ index: Int) -> KeyOrigin { entries[index].origin }
+
   func packed(_ range: Range<Int>) -> PackedKeys {
     var names = PackedKeys()
     for index in range { with(index) { name, _ in names.append(name) } }
@@ -109,7 +117,7 @@ struct NameSet: ~Copyable {
   }
 
   private mutating func forgetRepeats() {
-    for index in repeats { entries[Int(index)].isRepeated = false }
+    for (index, _) in repeats { entries[Int(index)].isRepeated = false }
     repeats.removeAll(keepingCapacity: true)
   }
 

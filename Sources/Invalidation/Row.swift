@@ -43,7 +43,7 @@ struct Row: Sendable {
   /// Adds the keys and groups that one rule has for the row: of the new row, of the old one, or of both.
   mutating func appendKeys(
     _ operation: RowOperation, _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation,
-    hasOld: Bool, _ message: UnsafeRawBufferPointer, _ batch: inout KeyBatch
+    hasOld: Bool, _ message: UnsafeRawBufferPointer, transaction: UInt32, _ batch: inout KeyBatch
   ) -> Outcome {
     var outcome = Outcome.told
     if operation == .update, !hasOld, relation.isFull { outcome = .oldRowMissing }
@@ -52,12 +52,14 @@ struct Row: Sendable {
       for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
         switch write(steps, relation, image, hasOld: hasOld, message) {
         case .key:
+          var origin = relation.origins[number]
+          origin.transaction = transaction
           let isKey = relation.kinds[number] == .key
           key.withUnsafeBytes {
             if isKey {
-              batch.append($0, table: rule.table)
+              batch.append($0, table: rule.table, origin: origin)
             } else {
-              batch.append(group: $0, table: rule.table)
+              batch.append(group: $0, table: rule.table, origin: origin)
             }
           }
         case .null: break

@@ -11,8 +11,8 @@
 /// and timeline (eight digits), `cfg` hash of the mapping, `req` 1 when somebody asked for a new generation,
 /// `s` number of messages published, `pd` the groups that wait to be swept (`PendingGroups`; absent: none), and
 /// `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`). J is the journal of the generation, a stream of
-/// entries {`p` id before it, `l` position, `k` packed keys, `q` packed groups}; an entry without keys and groups
-/// only wakes its readers.
+/// entries {`p` id before it, `l` position, `k` packed keys, `q` packed groups, `y` their origins if a
+/// transaction named them (`PackedOrigins`)}; an entry without keys and groups only wakes its readers.
 ///
 /// A prefix or a tag cannot be deleted at once as keys are, since Redis does not know which keys it has. So a
 /// script enters it in `pd`, and from then on what Redis holds for its keys does not count, until a pass of
@@ -38,20 +38,20 @@ public enum StateScripts {
   /// Functions that several scripts use; Redis offers scripts no way to share code.
 
   /// Appends an entry with the chain `p` to journal J and returns its id. A stream that was evicted starts
-  /// again above `jl` even if the server's clock has gone back, so that ids of a generation only grow. `q` is
-  /// packed groups, or nothing.
+  /// again above `jl` even if the server's clock has gone back, so that ids of a generation only grow. `q`
+  /// (packed groups) and `y` (origins) may be absent.
   static let journalFunction = """
-    local function journal(J,jl,keep,l,k,q)
+    local function journal(J,jl,keep,l,k,q,y)
       local t=redis.call('TIME')
       local now=t[1]*1000+math.floor(t[2]/1000)
       local last=tonumber(string.match(jl,'^%d+'))
       local id='*'
       if now<=last and redis.call('EXISTS',J)==0 then id=string.format('%.0f-0',last+1) end
       local oldest=string.format('%.0f',math.max(now-keep,0))
-      if q and q~='' then
-        return redis.call('XADD',J,'MINID','~',oldest,id,'p',jl,'l',l,'k',k,'q',q)
-      end
-      return redis.call('XADD',J,'MINID','~',oldest,id,'p',jl,'l',l,'k',k)
+      local entry={'p',jl,'l',l,'k',k}
+      if q and q~='' then entry[7]='q' entry[8]=q end
+      if y and y~='' then entry[#entry+1]='y' entry[#entry+1]=y end
+      return redis.call('XADD',J,'MINID','~',oldest,id,unpack(entry))
     end
 
     """

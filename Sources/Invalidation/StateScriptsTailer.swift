@@ -8,13 +8,13 @@ extension StateScripts {
   /// - ARGV: 1 token, 2 g, 3 n as expected, 4 W, 5 V, 6 X (the position the fences are raised to), 7 beat
   ///   (`1` or `0`), 8 wt (empty: leave it), 9 how long journal entries are kept, in milliseconds, 10 the
   ///   journal's greatest size in bytes (empty: do not look this time), 11 channel, 12 the keys packed for
-  ///   the journal, 13 the groups packed (no entry if both are empty), 14 `1` if one of the groups is a prefix
-  ///   that no rule gives, so that F must rise with it, 15 `1` to be told `pd`, 16 number of messages, then the
-  ///   messages (`PublishedMessage.rest`), then the distinct buckets of keys and groups.
+  ///   the journal, 13 origins (`PackedOrigins`) of keys and groups, 14 the groups packed (no entry if they and
+  ///   the keys are empty), 15 `1` if one of the groups is a prefix that no rule gives, so that F must rise with
+  ///   it, 16 `1` to be told `pd`, 17 number of messages, then the messages (`PublishedMessage.rest`), then the
+  ///   distinct buckets of keys and groups.
   /// - Replies: [`OK`, W, V, `1` if somebody asked for a new generation or `2` if more groups wait to be swept
   ///   than the state should carry, else empty, `pd` if it was asked for (or there is too much of it), else
-  ///   empty];
-  ///   [`NOSTATE`]; [`FENCED`, g]; [`REGRESSED`, n, W].
+  ///   empty]; [`NOSTATE`]; [`FENCED`, g]; [`REGRESSED`, n, W].
   ///
   /// Fences and groups are written only if X lies above the stored W: below it they are a re-delivery and stand
   /// already. Above it no fence of this generation can be higher, nor F, so they need no comparison each.
@@ -27,24 +27,24 @@ extension StateScripts {
       if m[1]~=ARGV[1] or m[2]~=ARGV[2] then return {'FENCED',m[2]} end
       if m[3]~=ARGV[3] then return {'REGRESSED',m[3],m[4]} end
       local W,V,X,jl=m[4],m[5],ARGV[6],m[6]
-      local buckets=17+tonumber(ARGV[16])
+      local buckets=18+tonumber(ARGV[17])
       if X>W and #ARGV>=buckets then
         local f=X..'0000000000000000'
         local t,n={},0
         for i=buckets,#ARGV do t[n+1]='b'..ARGV[i]; t[n+2]=f; n=n+2 end
         redis.call('HSET',M,unpack(t))
       end
-      if X>W and ARGV[14]=='1' then redis.call('HSET',M,'F',X..'0000000000000000') end
+      if X>W and ARGV[15]=='1' then redis.call('HSET',M,'F',X..'0000000000000000') end
       if #KEYS>2 then redis.call('UNLINK',unpack(KEYS,3)) end
-      if ARGV[12]~='' or ARGV[13]~='' then jl=journal(J,jl,ARGV[9],X,ARGV[12],ARGV[13]) end
+      if ARGV[12]~='' or ARGV[14]~='' then jl=journal(J,jl,ARGV[9],X,ARGV[12],ARGV[14],ARGV[13]) end
       local asked,pd=m[7] or '',m[8]
-      if X>W and ARGV[13]~='' then
+      if X>W and ARGV[14]~='' then
         local full
-        pd,full=enter(pd,ARGV[13],jl,1)
+        pd,full=enter(pd,ARGV[14],jl,1)
         redis.call('HSET',M,'pd',pd)
         if full then asked='2' end
       end
-      for i=17,buckets-1 do publish(M,ARGV[11],m[2],X,ARGV[i]) end
+      for i=18,buckets-1 do publish(M,ARGV[11],m[2],X,ARGV[i]) end
       if ARGV[4]>W then W=ARGV[4] end
       if ARGV[5]>V then V=ARGV[5] end
       redis.call('HSET',M,'W',W,'V',V,'jl',jl)
@@ -57,7 +57,7 @@ extension StateScripts {
           redis.call('XTRIM',J,'MAXLEN','~',math.floor(redis.call('XLEN',J)/2))
         end
       end
-      return {'OK',W,V,asked,(ARGV[15]=='1' or asked=='2') and pd or ''}
+      return {'OK',W,V,asked,(ARGV[16]=='1' or asked=='2') and pd or ''}
       """
 
   /// Makes the sender the writer of an existing state.

@@ -111,6 +111,7 @@ public struct RedisFeed {
     var position: LSN?
     var keys: PackedKeys? = PackedKeys()
     var groups: PackedKeys? = PackedKeys()
+    var origins: PackedOrigins?
     for index in stride(from: 0, to: fields.count - 1, by: 2) {
       switch fields[index].text {
       case "p": previous = fields[index + 1].text.flatMap { JournalID($0) }
@@ -121,11 +122,14 @@ public struct RedisFeed {
       case "q":
         guard case .bulk(let bytes) = fields[index + 1] else { return nil }
         groups = PackedKeys(bytes: bytes)
+      case "y":
+        if case .bulk(let bytes) = fields[index + 1] { origins = PackedOrigins(bytes: bytes) }
       default: break
       }
     }
     guard let previous, let position, let keys, let groups else { return nil }
-    return JournalEntry(id: id, previous: previous, position: position, keys: keys, groups: groups)
+    return JournalEntry(
+      id: id, previous: previous, position: position, keys: keys, groups: groups, origins: origins)
   }
 
   /// Sleeps, in steps short enough for a stop.

@@ -172,6 +172,7 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
+    arguments.append(batch.packedOrigins(chunk, groups: apply.groups).bytes)
     arguments.append(packedGroups)
     arguments.append(raisesFloor ? "1" : "")
     arguments.append(apply.tellsPending ? "1" : "")

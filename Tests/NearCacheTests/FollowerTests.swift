@@ -65,6 +65,26 @@ struct FollowerTests {
 
   // MARK: Entries
 
+  @Test("Each key is handed over with the reason that its entry gives")
+  func reasons() {
+    var follower = Follower(mapping: "mine")
+    _ = follower.hear(.state(state(jl: 5), asked: Instant(nanoseconds: 0))) { _ in }
+    var known = entry(6, after: 5, "a", "b")
+    var origins = PackedOrigins()
+    for number in [1, 2] as [UInt32] { origins.append(KeyOrigin(transaction: number, table: 3, rule: 4)) }
+    known.origins = origins
+    var heard: [KeyInvalidation] = []
+    _ = follower.hear(.entries([known, entry(7, after: 6, "c")], generation: Generation(1))) { _, why in
+      heard.append(why)
+    }
+    #expect(
+      heard == [
+        KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 1, table: 3, rule: 4)),
+        KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 2, table: 3, rule: 4)),
+        KeyInvalidation(position: LSN(70), origin: nil),
+      ])
+  }
+
   @Test("The keys of entries are evicted in their order")
   func evicts() {
     var owner = Owner()

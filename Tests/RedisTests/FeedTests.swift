@@ -91,6 +91,40 @@ struct FeedTests {
     }
   }
 
+  @Test("An entry of the tailer tells why for each key, an application's deletion does not")
+  func origins() throws {
+    let lab = try Lab()
+    var redis = try lab.connect()
+    try redis.beginCleared(lab)
+    let listener = Listener(lab)
+    try eventually { listener.now.states.count >= 2 }
+    var sink = try lab.sink()
+    var batch = KeyBatch()
+    let origins = [
+      KeyOrigin(transaction: 0xffff_fffe, table: 0, rule: 1),
+      KeyOrigin(transaction: 7, table: 300, rule: 255),
+    ]
+    for (index, origin) in origins.enumerated() {
+      Array("shop:user:\(index)".utf8).withUnsafeBytes { batch.append($0, table: index, origin: origin) }
+    }
+    batch.complete(through: LSN(0x200))
+    let check = WriteCheck(token: "t1", generation: g1, count: 0)
+    try sink.apply(
+      ApplyRequest(
+        check: check, applied: LSN(0x200), visible: LSN(0x200), fence: LSN(0x200), beat: false, part: 1,
+        parts: 1),
+      keys: batch, chunk: 0..<2)
+    _ = try sink.reply()
+    _ = try redis.del(lab, "DEL", ["shop:user:9"])
+    _ = try redis.apply(lab, Apply(n: 1, W: 0x300, keys: ["shop:user:8"]))
+    try eventually { listener.now.entries.count == 3 }
+    try listener.stop()
+    let entries = listener.now.entries.map(\.0)
+    #expect((0..<3).map { entries[0].origins?[$0] } == [origins[0], origins[1], nil])
+    #expect(entries[1].origins == nil)
+    #expect(entries[2].origins == nil)
+  }
+
   @Test("An entry is heard as soon as it is written, not with the next poll")
   func wakes() throws {
     let lab = try Lab()

@@ -78,6 +78,8 @@ struct Apply {
   var raisesFloor = false
   var tells = false
   var table: String? = "public.users"
+  /// `PackedOrigins`, one for each key or none.
+  var origins: [UInt8] = []
 }
 
 extension RedisReply: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByNilLiteral,
@@ -138,6 +140,7 @@ extension RedisConnection {
     ].map { Array($0.utf8) }
     let names = apply.keys + apply.groups
     arguments.append(packed(apply.keys))
+    arguments.append(apply.origins)
     arguments.append(packed(apply.groups))
     arguments.append(Array((apply.raisesFloor ? "1" : "").utf8))
     arguments.append(Array((apply.tells ? "1" : "").utf8))
