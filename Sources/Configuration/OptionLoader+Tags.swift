@@ -67,7 +67,9 @@ extension OptionLoader {
       warn(tag.place, .noEffect, [.key("tables")], "no cache has this tag, so hitting it has no effect")
     }
     for tag in held where !hit.contains(where: { meet($0, tag) }) {
-      warn(tag.place, .noEffect, [.key("caches")], "no table hits this tag, so only NEARSIDE INVALIDATE TAG does")
+      warn(
+        tag.place, .noEffect, [.key("caches")], "no table hits this tag, so only NEARSIDE INVALIDATE TAG does"
+      )
     }
   }
 

@@ -44,7 +44,8 @@ public struct FleetState: Hashable, Sendable {
 
   public init(
     generation: Generation, cleared: Generation?, beats: UInt64, applied: LSN, visible: LSN, floor: Stamp,
-    deletions: UInt64, journal: JournalID, watching: Bool, mapping: String, pending: PendingGroups = PendingGroups()
+    deletions: UInt64, journal: JournalID, watching: Bool, mapping: String,
+    pending: PendingGroups = PendingGroups()
   ) {
     self.generation = generation
     self.cleared = cleared

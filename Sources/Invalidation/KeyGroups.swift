@@ -147,7 +147,8 @@ extension KeyGroups.SweepRule {
     replacement = ""
     for part in tag.parts {
       switch part {
-      case .literal(let text): for scalar in text.unicodeScalars { replacement += scalar == "%" ? "%%" : "\(scalar)" }
+      case .literal(let text):
+        for scalar in text.unicodeScalars { replacement += scalar == "%" ? "%%" : "\(scalar)" }
       case .column(let name, _, _):
         if let index = captured.firstIndex(of: name) { replacement += "%\(index + 1)" }
       }

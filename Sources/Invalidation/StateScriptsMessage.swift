@@ -62,7 +62,8 @@ public struct PublishedMessage: Sendable {
   public consuming func rest(part: Int = 1, of parts: Int = 1) -> [UInt8] {
     bytes.append(contentsOf: "],\"part\":\(part),\"of\":\(parts)}".utf8)
     if prefixes.isEmpty, tags.isEmpty { return bytes }
-    return Array(#""prefixes":["#.utf8) + prefixes + Array(#"],"tags":["#.utf8) + tags + Array("],".utf8) + bytes
+    return Array(#""prefixes":["#.utf8) + prefixes + Array(#"],"tags":["#.utf8) + tags + Array("],".utf8)
+      + bytes
   }
 
   /// Appends `text` as a JSON string. Source: RFC 8259, section 7.

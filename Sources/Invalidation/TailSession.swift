@@ -383,7 +383,8 @@ public struct TailSession: ~Copyable {
       if asked {
         beginGeneration(
           because: waiting.isTooMuch
-            ? "more prefixes and tags wait to be swept than \(PendingGroups.most)" : "NEARSIDE INVALIDATE ALL")
+            ? "more prefixes and tags wait to be swept than \(PendingGroups.most)" : "NEARSIDE INVALIDATE ALL"
+        )
       }
       // A pass removes what waited when it began, and what comes later waits for the next one.
       if cursor == nil, !waiting.isEmpty { beginSweep(of: waiting, now: now) }

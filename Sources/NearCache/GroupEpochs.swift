@@ -4,8 +4,8 @@ import Invalidation
 /// for.
 ///
 /// Time is a serial number that grows with each group that is cleared. An entry whose key belongs to groups bears
-/// the serial of the moment at which its value was asked for, as its tag, and counts only while no group of its
-/// key has been cleared since. An entry without groups bears 0, and nobody asks about it.
+/// the serial of the moment at which its value was asked for, and counts only while no group of its key has been
+/// cleared since. An entry without groups bears none, and nobody asks about it.
 public struct GroupEpochs: Sendable {
   /// By fence bucket. Two groups in one bucket are cleared together.
   private var epochs = [UInt32](repeating: 0, count: KeyHash.buckets)
@@ -29,8 +29,8 @@ public struct GroupEpochs: Sendable {
     return false
   }
 
-  /// Whether an entry with this tag, which is not 0, still counts as far as this group of its key is concerned.
-  public func isCurrent(_ tag: UInt32, _ group: UnsafeRawBufferPointer) -> Bool {
-    tag <= serial && epochs[KeyHash.bucket(group)] <= tag
+  /// Whether an entry with this serial still counts as far as this group of its key is concerned.
+  public func isCurrent(_ serial: UInt32, _ group: UnsafeRawBufferPointer) -> Bool {
+    serial <= self.serial && epochs[KeyHash.bucket(group)] <= serial
   }
 }

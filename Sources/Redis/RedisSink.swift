@@ -169,7 +169,8 @@ public struct RedisSink: ~Copyable, TailSink {
     let packed = batch.packed(chunk).bytes
     let packedGroups = batch.packedGroups(apply.groups).bytes
     arguments.append(journal.keep / 1_000_000)
-    arguments.append(journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
+    arguments.append(
+      journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
     arguments.append(batch.packedOrigins(chunk, groups: apply.groups).bytes)

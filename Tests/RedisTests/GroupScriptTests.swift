@@ -33,7 +33,8 @@ struct GroupScriptTests {
         + rules)
   }
 
-  private func swept(_ redis: inout RedisConnection, _ n: UInt64, _ pending: RedisReply) throws -> RedisReply {
+  private func swept(_ redis: inout RedisConnection, _ n: UInt64, _ pending: RedisReply) throws -> RedisReply
+  {
     guard case .bulk(let bytes) = pending else { throw HarnessError("no pending groups: \(pending)") }
     return try redis.eval(
       StateScripts.swept, [lab.keys.meta], ["t1", g1.hex, String(n)].map { Array($0.utf8) } + [bytes])
@@ -91,9 +92,11 @@ struct GroupScriptTests {
     try redis.beginCleared(lab)
     _ = try redis.apply(lab, Apply(W: 0x200, V: 0x200, groups: ["pshop:cart:"], raisesFloor: true))
     #expect(try redis.field(lab, "F") == stamp(0x200))
-    let before = try redis.fill(lab, "replace", stamp: stamp(0x1ff), "shop:user:9", ["SET", "shop:user:9", "x"])
+    let before = try redis.fill(
+      lab, "replace", stamp: stamp(0x1ff), "shop:user:9", ["SET", "shop:user:9", "x"])
     #expect(before[0] == "FLOOR")
-    let after = try redis.fill(lab, "replace", stamp: stamp(0x200), "shop:user:9", ["SET", "shop:user:9", "x"])
+    let after = try redis.fill(
+      lab, "replace", stamp: stamp(0x200), "shop:user:9", ["SET", "shop:user:9", "x"])
     #expect(after[0] == "OK")
   }
 
@@ -121,7 +124,8 @@ struct GroupScriptTests {
     let long = "p" + String(repeating: "x", count: PendingGroups.mostBytes)
     let cut = String(long.prefix(65_000))
     #expect(try redis.apply(lab, Apply(g: g2, n: 0, W: 0x200, groups: [cut]))[3] == "")
-    #expect(try redis.apply(lab, Apply(g: g2, n: 1, W: 0x201, groups: ["pshop:" + cut.prefix(600)]))[3] == "2")
+    #expect(
+      try redis.apply(lab, Apply(g: g2, n: 1, W: 0x201, groups: ["pshop:" + cut.prefix(600)]))[3] == "2")
   }
 
   // MARK: What is covered
@@ -138,9 +142,11 @@ struct GroupScriptTests {
     for (key, _) in coveredKeys() { try redis.call("SET", key, "old") }
     _ = try redis.apply(lab, Apply(W: 0x200, V: 0x200, groups: [pages, tenant]))
     for (key, groups) in coveredKeys() {
-      let late = try redis.fill(lab, "replace", stamp: stamp(0x1ff), key, ["SET", key, "late"], groups: groups)
+      let late = try redis.fill(
+        lab, "replace", stamp: stamp(0x1ff), key, ["SET", key, "late"], groups: groups)
       #expect(late[0] == "FENCE")
-      let merged = try redis.fill(lab, "merge", stamp: stamp(0x200), key, ["APPEND", key, "x"], groups: groups)
+      let merged = try redis.fill(
+        lab, "merge", stamp: stamp(0x200), key, ["APPEND", key, "x"], groups: groups)
       #expect(merged[0] == "UNTRUSTED")
       #expect(try redis.call("GET", key) == "old")
       let good = try redis.fill(
@@ -182,7 +188,8 @@ struct GroupScriptTests {
       #expect(try redis.del(lab, "GETDEL", [key], groups: groups)[1] == nil)
       #expect(try redis.call("EXISTS", key) == 0)
       try redis.command(["MSET", key, "old", "shop:user:1", "x"])
-      let reply = try redis.del(lab, "DEL", [key, "shop:user:1"], ungoverned: ["shop:user:1"], groups: groups)
+      let reply = try redis.del(
+        lab, "DEL", [key, "shop:user:1"], ungoverned: ["shop:user:1"], groups: groups)
       #expect(reply[1] == 1)
       #expect(try redis.call("DBSIZE") == 2)
     }
@@ -196,7 +203,8 @@ struct GroupScriptTests {
     try redis.beginCleared(lab)
     let gone = [page, "shop:category:7:", "shop:t:7:user:1", "shop:t:7:user:"]
     let kept = [
-      "shop:category:70:page:1", "shop:category:7", "shop:t:8:user:1", "shop:t:7:order:1", "shop:t:7:user:1:x",
+      "shop:category:70:page:1", "shop:category:7", "shop:t:8:user:1", "shop:t:7:order:1",
+      "shop:t:7:user:1:x",
       "other:category:7:page:1",
     ]
     for key in gone + kept { try redis.call("SET", key, "x") }
@@ -223,7 +231,8 @@ struct GroupScriptTests {
   func raisedAgain() throws {
     var redis = try lab.connect()
     try redis.beginCleared(lab)
-    let told = try redis.apply(lab, Apply(W: 0x200, V: 0x180, groups: [pages, tenant, "pshop:a:"], tells: true))
+    let told = try redis.apply(
+      lab, Apply(W: 0x200, V: 0x180, groups: [pages, tenant, "pshop:a:"], tells: true))
     // V and so the stamp of this one lie below what the entry was made with.
     #expect(try redis.invalidate(lab, pages)[0] == "OK")
     _ = try redis.apply(lab, Apply(n: 1, W: 0x201, groups: [tenant]))

@@ -48,7 +48,9 @@ func packed(_ keys: [String]) -> [UInt8] {
   for key in keys { Array(key.utf8).withUnsafeBytes { all.append($0) } }
   return all.bytes
 }
-func rest(table: String?, _ keys: [String], groups: [String] = [], part: Int = 1, of parts: Int = 1) -> [UInt8] {
+func rest(table: String?, _ keys: [String], groups: [String] = [], part: Int = 1, of parts: Int = 1)
+  -> [UInt8]
+{
   var message = PublishedMessage(table: table)
   for key in keys { Array(key.utf8).withUnsafeBytes { message.append($0) } }
   for group in groups { Array(group.utf8).withUnsafeBytes { message.append(group: $0) } }

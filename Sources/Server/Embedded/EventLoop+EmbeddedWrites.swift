@@ -173,7 +173,7 @@ extension EventLoop {
     }
     let until = end(expires, key.rule)
     let isStored = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0)
+      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0, serial: key.nearSerial)
     }
     guard isStored else { throw tooLarge }
     counters.fillsStored += 1
@@ -181,7 +181,7 @@ extension EventLoop {
   }
 
   private func isRefused(_ lease: Lease, _ key: GovernedKey) -> Bool {
-    key.bytes.withUnsafeBytes { embedded?.refusal(lease, $0) } != nil
+    key.bytes.withUnsafeBytes { embedded?.refusal(lease, $0, groups: key.groups?.buckets ?? []) } != nil
   }
 
   /// Whether the near cache takes a value: `near.maxEntry` bounds the whole reply, with its `$…` line and

@@ -58,9 +58,12 @@ extension EventLoop {
     case fail(String)
   }
 
-  func judge(_ state: FleetState?) -> Judgement {
+  func judge(_ state: FleetState?, _ keys: [GovernedKey]) -> Judgement {
     guard let state, follower.follows(state) else { return .bypass(nil) }
-    guard state.trusted else { return .absent(state.lease) }
+    let trusted = keys.allSatisfy { key in
+      key.bytes.withUnsafeBytes { state.trusts($0, tags: key.groups?.tags ?? PackedKeys()) }
+    }
+    guard trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
     if let evidence, clock().since(evidence) <= settings.staleness.bound {
@@ -94,7 +97,9 @@ extension EventLoop {
   func governedKey(_ key: UnsafeRawBufferPointer) -> GovernedKey? {
     guard key.count <= PackedKeys.longestKey, let rule = governance.rule(key) else { return nil }
     let hash = near.hash(key)
-    return GovernedKey(bytes: [UInt8](key), hash: hash, rule: rule, version: writeVersion(hash))
+    return GovernedKey(
+      bytes: [UInt8](key), hash: hash, rule: rule, version: writeVersion(hash),
+      groups: governance.groups.membership(of: key), serial: epochs.serial)
   }
 
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
@@ -106,7 +111,7 @@ extension EventLoop {
       until = until.map { min($0, limit) } ?? limit
     }
     _ = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0)
+      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0, serial: key.nearSerial)
     }
   }
 }

@@ -1,9 +1,10 @@
 import Configuration
+import Invalidation
 
 /// Which keys are governed, and what their templates say.
 ///
-/// A key is governed if a table's mapping covers it: only then somebody will clear it when its row changes,
-/// and only then may it be kept near.
+/// A key is governed if a table's mapping covers it or its cache has tags: only then somebody will clear it when
+/// its row changes, and only then may it be kept near.
 struct Governance: Sendable {
   struct Rule: Sendable {
     /// Whether values may be kept near, and for how long at most (nanoseconds).
@@ -16,9 +17,12 @@ struct Governance: Sendable {
   private let special: KeyMatcher
   private let specialRules: [Rule]
   private let common: Rule
+  /// Which groups keys belong to.
+  let groups: KeyGroups
 
   init(settings: Settings) {
-    mapped = KeyMatcher(templates: settings.tables.flatMap(\.keys), prefix: settings.keyPrefix)
+    mapped = KeyMatcher(templates: settings.governed, prefix: settings.keyPrefix)
+    groups = KeyGroups(settings)
     special = KeyMatcher(templates: settings.caches.map(\.template), prefix: settings.keyPrefix)
     specialRules = settings.caches.map { cache in
       Rule(

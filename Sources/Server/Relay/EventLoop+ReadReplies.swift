@@ -7,8 +7,8 @@ import NearCache
 extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
-    let (state, fences) = Self.readState(&cursor)
-    let judgement = judge(state)
+    let (state, fences) = Self.readState(&cursor, read.keys)
+    let judgement = judge(state, read.keys)
     if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgement) {
       return hold(read, replies, state.generation, fence, slot)
     }
