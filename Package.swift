@@ -66,6 +66,11 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CLibPQ", "CLinux"], path: "Tests/TestSupport",
       swiftSettings: settings),
+    // The pure modules against simulated servers, hosts and clocks; `Tests/run` says how to run it. Not a product.
+    .executableTarget(
+      name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"], path: "Tests/Simulation",
+      exclude: ["seeds"], swiftSettings: settings),
+    suite("SimulationTests", ["Invalidation", "TestSupport", "simulate"]),
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),

@@ -60,14 +60,12 @@ extension OptionLoader {
     let tables = tables(top)
     let journal = section("journal", in: top)
     let log = section("log", in: top)
-    let staleness = section("staleness", in: top)
-    let caches = caches(top, tables: tables, near: near, plainSet: plainSet)
+    let staleness = staleness(top)
+    let caches = caches(top, tables: tables, near: near, staleness: staleness, plainSet: plainSet)
     return Settings(
       namespace: namespace, postgres: postgres(top, namespace: namespace, hasRedis: redis.isUsed),
       redis: redis.settings, listen: listen(top), near: near,
-      staleness: StalenessSettings(
-        bound: duration("staleness.bound", in: staleness),
-        beyond: choice("staleness.beyond", in: staleness) ?? .bypass),
+      staleness: staleness,
       plainSet: plainSet, leaseWait: duration("leaseWait", in: top),
       journal: JournalSettings(
         keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
@@ -75,6 +73,13 @@ extension OptionLoader {
         level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
       tables: tables, caches: caches,
       mappingHash: MappingHash.of(namespace: namespace, tables: tables, caches: caches))
+  }
+
+  private mutating func staleness(_ top: Section) -> StalenessSettings {
+    let section = section("staleness", in: top)
+    return StalenessSettings(
+      bound: duration("staleness.bound", in: section),
+      beyond: choice("staleness.beyond", in: section) ?? .bypass)
   }
 
   private mutating func namespace(_ top: Section) -> String? {

@@ -161,7 +161,8 @@ extension OptionLoader {
   // MARK: Caches
 
   mutating func caches(
-    _ top: Section, tables: [TableRule], near: NearSettings, plainSet: PlainSetSettings
+    _ top: Section, tables: [TableRule], near: NearSettings, staleness: StalenessSettings,
+    plainSet: PlainSetSettings
   ) -> [CacheRule] {
     let steps = [PathStep.key("caches")]
     guard let node = top["caches"]?.node else { return [] }
@@ -175,6 +176,7 @@ extension OptionLoader {
       let steps = steps + [.key(member.key)]
       let section = open(member.node, option: "caches.*", steps: steps)
       let cacheNear = cacheNear(section, global: near)
+      let ruleStaleness = cacheStaleness(section, global: staleness)
       let rulePlainSet = PlainSetSettings(
         mode: choice("caches.*.plainSet", in: section) ?? plainSet.mode,
         window: durationIfAny("caches.*.plainSetWindow", in: section) ?? plainSet.window)
@@ -195,10 +197,21 @@ extension OptionLoader {
           template.place, .noEffect, steps,
           "no table has a template for these keys, so they are not cached and this rule has no effect")
       }
-      rules.append(CacheRule(template: template, near: cacheNear, plainSet: rulePlainSet, tags: tags))
+      rules.append(
+        CacheRule(
+          template: template, near: cacheNear, plainSet: rulePlainSet, staleness: ruleStaleness, tags: tags))
     }
     warnOfUnusedTags(tables, rules)
     return rules
+  }
+
+  private mutating func cacheStaleness(
+    _ cache: Section?, global: StalenessSettings
+  ) -> StalenessSettings? {
+    guard let section = section("caches.*.staleness", in: cache) else { return nil }
+    return StalenessSettings(
+      bound: durationIfAny("caches.*.staleness.bound", in: section) ?? global.bound,
+      beyond: choice("caches.*.staleness.beyond", in: section) ?? global.beyond)
   }
 
   private mutating func cacheNear(_ cache: Section?, global: NearSettings) -> CacheRule.NearRule? {

@@ -171,6 +171,14 @@ extension ConfigurationOption {
       "caches.*.near.ttl", .duration,
       "How long these keys are kept near at most. Default: near.ttl."),
     .init(
+      "caches.*.staleness", .section,
+      "How old the evidence behind an answer about these keys may be. Default: the global staleness."),
+    .init(
+      "caches.*.staleness.bound", .duration, "The bound for these keys. Default: staleness.bound."),
+    .init(
+      "caches.*.staleness.beyond", .choice(words(StalenessSettings.Beyond.self)),
+      "What these keys are answered beyond it. Default: staleness.beyond."),
+    .init(
       "caches.*.plainSet", .choice(words(PlainSetSettings.Mode.self)),
       "plainSet for these keys. Default: the global one."),
     .init(
@@ -189,7 +197,7 @@ extension ConfigurationOption {
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
     "tables.*": ["lookup", "when"],
-    "caches.*": ["jitter", "load", "negative", "staleness", "stampede", "ttl", "write"],
+    "caches.*": ["jitter", "load", "negative", "stampede", "ttl", "write"],
   ]
 
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })

@@ -255,6 +255,8 @@ public struct CacheRule: Sendable {
   /// nil: these keys are never kept near.
   public var near: NearRule?
   public var plainSet: PlainSetSettings
+  /// nil: the global one.
+  public var staleness: StalenessSettings?
   /// The tags that each entry belongs to. Their columns stand in `template` too, so they follow from the key.
   public var tags: [KeyTemplate]
 
@@ -265,11 +267,13 @@ public struct CacheRule: Sendable {
   }
 
   public init(
-    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, tags: [KeyTemplate] = []
+    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, staleness: StalenessSettings? = nil,
+    tags: [KeyTemplate] = []
   ) {
     self.template = template
     self.near = near
     self.plainSet = plainSet
+    self.staleness = staleness
     self.tags = tags
   }
 }

@@ -19,6 +19,15 @@ public enum Acquisition: Hashable, Sendable {
     _ reply: StateReply, slotCreated: Bool, confirmed: LSN, written: LSN, canary: Canary,
     regressed: Bool
   ) -> Acquisition {
+    decide(
+      reply, slotCreated: slotCreated, confirmed: confirmed, canary: canary, regressed: regressed,
+      weakness: [])
+  }
+
+  package static func decide(
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, canary: Canary, regressed: Bool,
+    weakness: Weakness
+  ) -> Acquisition {
     switch reply {
     case .takenOver(let state):
       if slotCreated { return .begin(old: state.generation, reason: "the replication slot is new") }

@@ -8,11 +8,14 @@ public struct PlanProblem: Hashable, Sendable {
   public var message: String
   /// Whether the rule cannot work; the others are warnings.
   public var isFatal: Bool
+  /// Whether changes would go unseen. Otherwise each change that the rule cannot follow is at least noticed.
+  public var isSilent: Bool
 
-  public init(place: SourcePlace, message: String, isFatal: Bool) {
+  public init(place: SourcePlace, message: String, isFatal: Bool, isSilent: Bool = false) {
     self.place = place
     self.message = message
     self.isFatal = isFatal
+    self.isSilent = isSilent
   }
 }
 
@@ -39,7 +42,7 @@ private struct RuleCheck {
     let saysIdentity = !problems.isEmpty
     if table.hasRowFilter {
       problems.append(
-        fatal(
+        silent(
           rule.place,
           "the publication sends only some rows of \(table.qualifiedName), so changes of the others would "
             + "go unseen; take the WHERE of this table out of the publication"))
@@ -60,6 +63,10 @@ private struct RuleCheck {
     PlanProblem(place: place, message: message, isFatal: true)
   }
 
+  private func silent(_ place: SourcePlace, _ message: String) -> PlanProblem {
+    PlanProblem(place: place, message: message, isFatal: true, isSilent: true)
+  }
+
   /// What the table is at all.
   private func tableProblems() -> [PlanProblem] {
     let kinds: [Character: String] = [
@@ -68,7 +75,7 @@ private struct RuleCheck {
     ]
     if let kind = kinds[table.kind] {
       return [
-        fatal(
+        silent(
           rule.place,
           "\(table.qualifiedName) is \(kind), whose changes are not in PostgreSQL's log; name the tables "
             + "beneath it")
@@ -77,14 +84,14 @@ private struct RuleCheck {
     switch table.persistence {
     case "u":
       return [
-        fatal(
+        silent(
           rule.place,
           "\(table.qualifiedName) is unlogged, so its changes are not in PostgreSQL's log; run "
             + "ALTER TABLE \(sqlTable) SET LOGGED, or leave it out")
       ]
     case "t":
       return [
-        fatal(
+        silent(
           rule.place,
           "\(table.qualifiedName) is a temporary table, so its changes are not in PostgreSQL's log")
       ]

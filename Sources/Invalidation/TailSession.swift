@@ -23,6 +23,8 @@ public struct TailSession: ~Copyable {
   public private(set) var generation: Generation?
   public private(set) var transactions: UInt64 = 0
 
+  package var weakness: Weakness = []
+
   private let token: String
   private let server: ServerIdentity
   private let mapping: String
@@ -233,6 +235,9 @@ public struct TailSession: ~Copyable {
     openHasKeys = false
     guard let doubt = openDoubt else { return }
     openDoubt = nil
+    // W passes a doubtful commit only with a new generation. One that is delivered again has had its own; otherwise
+    // a session that ends with it would never get past it.
+    guard generation == nil || commit.end > applied else { return }
     beginGeneration(because: doubt.description)
     if doubt == .schemaChanged { ending = .redefined }
   }

@@ -41,6 +41,8 @@ public struct FillLedger {
   /// that long after the last touch that is found.
   public static let touchPeriod: UInt64 = 1_000_000_000
 
+  package var weakness: Weakness = []
+
   /// Hash keys with this: it is random, and comes back with a restored table.
   public private(set) var seed: UInt64
   private var misses: MissRuns

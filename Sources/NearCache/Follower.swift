@@ -46,6 +46,8 @@ public struct Follower {
     var beats: UInt64
   }
 
+  package var weakness: Weakness = []
+
   private let mapping: String
   private var phase = Phase.starting
   private var trouble: String?

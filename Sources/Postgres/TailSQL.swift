@@ -4,16 +4,19 @@ import Invalidation
 /// The tail's questions as SQL, and what their rows mean.
 public struct TailSQL: Sendable {
   private let namespace: String
-  private let publication: String
+  private let fingerprint: (sql: String, parameters: [String?])
   /// Whether the canary is read and written.
   public let usesCanary: Bool
 
-  /// - Parameter namespace: nil for a sidecar by itself, whose every connection begins a generation anyway.
+  /// - Parameters:
+  ///   - namespace: nil for a sidecar by itself, whose every connection begins a generation anyway.
+  ///   - tables: those of the configuration.
   public init(
-    namespace: String?, publication: String, _ session: borrowing SQLSession
+    namespace: String?, publication: String, tables: [TableName], _ session: borrowing SQLSession
   ) throws(PostgresError) {
     self.namespace = namespace ?? ""
-    self.publication = publication
+    fingerprint = CatalogueFingerprint.query(
+      publication: publication, tables: tables, serverVersion: session.serverVersion)
     guard namespace != nil else {
       usesCanary = false
       return
@@ -69,7 +72,7 @@ public struct TailSQL: Sendable {
         INSERT INTO nearside.gen VALUES ($1, $2) ON CONFLICT (ns) DO UPDATE SET g = excluded.g
         """, [namespace, generation.hex]
       )
-    case .fingerprint: return ("SELECT ''", [])
+    case .fingerprint: return (fingerprint.sql, fingerprint.parameters)
     }
   }
 

@@ -154,11 +154,16 @@ func warm(_ key: String, _ value: String, _ sidecars: Sidecar...) throws {
   }
 }
 
-/// That a key is nowhere any more.
+/// That a key is nowhere any more. `byGeneration`: a new generation has begun, under which nothing counts of what
+/// Redis holds, and it is cleared in the background.
 func expectGone(
-  _ key: String, _ world: World, _ sidecars: Sidecar..., sourceLocation: SourceLocation = #_sourceLocation
+  _ key: String, _ world: World, _ sidecars: Sidecar..., byGeneration: Bool = false,
+  sourceLocation: SourceLocation = #_sourceLocation
 ) throws {
   if let redis = world.redis {
+    if byGeneration {
+      try eventually("\(key) is cleared from Redis") { try redis.cli("EXISTS", key) == "0" }
+    }
     #expect(try redis.cli("EXISTS", key) == "0", "\(key) in Redis", sourceLocation: sourceLocation)
   }
   for sidecar in sidecars {

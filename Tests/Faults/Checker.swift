@@ -190,6 +190,8 @@ struct StateMonitor {
 
   private(set) var violations: [Violation] = []
   private(set) var samples = 0
+  /// How many generations were seen.
+  private(set) var generations = 0
   private var last: Sample?
   /// A generation that a fault has put in doubt: nothing is asked of it, and much of the next one.
   private var doubted: String?
@@ -199,6 +201,7 @@ struct StateMonitor {
 
   mutating func see(_ sample: Sample) {
     samples += 1
+    if sample.generation != last?.generation { generations += 1 }
     defer { last = sample }
     if let doubted {
       guard sample.generation != doubted else { return }

@@ -49,7 +49,7 @@ final class Cluster: Sendable {
   init(_ options: Options = Options(), start: Bool = true) throws {
     self.options = options
     let postgres = try PostgresServer(settings: options.postgres)
-    let redis = try RedisServer(options.redis)
+    let redis = try RedisServer(Self.redisArguments + options.redis)
     database = try postgres.createDatabase()
     try postgres.psql(
       """
@@ -148,9 +148,9 @@ final class Cluster: Sendable {
     }
   }
 
-  /// Waits until every host follows with fresh evidence, and Redis is cleared of what is older.
-  func waitUntilWell(within limit: Duration = .seconds(20)) throws {
-    for host in hosts { try host.waitUntilFollowing(within: limit) }
+  /// Waits until every host follows with evidence of a moment after `since`, and Redis is cleared of what is older.
+  func waitUntilWell(since: Moment = bootMoment(), within limit: Duration = .seconds(20)) throws {
+    for host in hosts { try host.waitUntilFollowing(since: since, within: limit) }
   }
 
   var report: String {
@@ -169,12 +169,15 @@ final class Cluster: Sendable {
 
   // MARK: Redis fails over
 
+  /// A master otherwise waits 5 s for further replicas before it sends its data to the first.
+  private static let redisArguments = ["--repl-diskless-sync-delay", "0"]
+
   /// Gives the master a replica, and waits until it is in step.
   func makeReplica() throws {
     let master = redis
     let link = try FaultProxy(at: .loopback(0), to: .unix(master.socket))
     guard case .loopback(let port) = link.place else { return }
-    let server = try RedisServer(options.redis)
+    let server = try RedisServer(Self.redisArguments + options.redis)
     try server.cli("REPLICAOF", "127.0.0.1", "\(port)")
     let replica = Replica(server: server, link: link)
     state.withLock { $0.replica = replica }

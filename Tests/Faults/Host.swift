@@ -64,21 +64,23 @@ final class Host: Sendable {
     return generation?.isEmpty == true ? nil : generation
   }
 
-  static func isWell(_ status: [String: String]) -> Bool {
+  /// Whether it follows, with evidence within the bound and of a moment after `since`.
+  static func isWell(_ status: [String: String], since: Moment) -> Bool {
     guard status["standing"] == "following", status["cleared"] == "1",
       let age = status["staleness_ms"].flatMap({ Int($0) }),
       let bound = status["staleness_bound_ms"].flatMap({ Int($0) })
     else { return false }
-    return age <= bound
+    return age <= bound && bootMoment().less(.milliseconds(UInt64(age))) > since
   }
 
-  /// Waits until it follows with evidence within the bound, and Redis is cleared of what is older.
-  func waitUntilFollowing(within limit: Duration = .seconds(30)) throws {
+  /// Waits until it follows with evidence within the bound (and of a moment after `since`), and Redis is cleared
+  /// of what is older.
+  func waitUntilFollowing(since: Moment = 0, within limit: Duration = .seconds(30)) throws {
     do {
       try eventually("host \(number) follows", within: limit, every: .milliseconds(10)) {
         try status()
       } until: {
-        Host.isWell($0)
+        Host.isWell($0, since: since)
       }
     } catch {
       throw HarnessError("\(error)\n\(sidecar.log)")

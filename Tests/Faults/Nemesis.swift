@@ -94,7 +94,7 @@ struct Nemesis {
       try? host.start()
     }
     do {
-      try scene.cluster.waitUntilWell(within: Self.recovery)
+      try scene.cluster.waitUntilWell(since: from, within: Self.recovery)
     } catch {
       violations.append(Violation(.liveness, "no recovery: \(error)\n\(scene.cluster.report)"))
       tell("no recovery")
@@ -129,8 +129,8 @@ struct Nemesis {
     var journal = self.journal
     journal.append(
       "  \(history.allReads) reads, \(history.reads.count) hits, \(history.nearHits) of them near; "
-        + "\(history.writes.count) writes, \(count) faults, \(workload.stateSamples) samples of the state, "
-        + "\(history.copies.count) copies")
+        + "\(history.writes.count) writes, \(count) faults, \(workload.generations) generations, \(workload.stateSamples) samples of the "
+        + "state, \(history.copies.count) copies")
     let troubles = workload.troubles.sorted { $0.value > $1.value }.prefix(12)
     journal += troubles.map { "  \($0.value) times \($0.key)" }
     return Verdict(

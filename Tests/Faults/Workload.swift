@@ -95,6 +95,7 @@ final class Workload: Sendable {
   var troubles: [String: Int] { results.withLock { $0.troubles } }
   var stateViolations: [Violation] { monitor.withLock { $0.violations } }
   var stateSamples: Int { monitor.withLock { $0.samples } }
+  var generations: Int { monitor.withLock { $0.generations } }
 
   private func note(_ trouble: String) { results.withLock { $0.troubles[trouble, default: 0] += 1 } }
 

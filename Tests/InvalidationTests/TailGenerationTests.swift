@@ -109,6 +109,20 @@ struct TailGenerationTests {
     #expect(tail.reply(.began) == .began(Generation(102), reason: "table public.users was truncated"))
   }
 
+  @Test("a doubt that is delivered again has had its generation")
+  func doubtAgain() {
+    var tail = Tail(resuming: 500, confirmed: 100)
+    _ = tail.settle()
+    tail.truncation(200)
+    tail.begin("a")
+    tail.session.heard(.doubt(.schemaChanged))
+    tail.commit(500)
+    #expect(tail.next() == step(count: 8, to: 500, 0..<1))
+    _ = tail.reply(applied: 500)
+    tail.truncation(501)
+    #expect(tail.next() == newGeneration(101, for: 1, at: 501, visible: 501))
+  }
+
   @Test("whoever asks for a new generation gets one, once")
   func asked() {
     var tail = Tail(keysPerStep: 1)

@@ -6,7 +6,7 @@ import Testing
 @testable import Postgres
 
 /// The server that most tests share; each works in a database of its own.
-private let shared = Result { try PostgresServer() }
+private let shared = Result { try PostgresServer(settings: ["max_replication_slots": "100"]) }
 
 /// A database of its own, a slot and a publication whose names nobody else uses.
 struct Place {

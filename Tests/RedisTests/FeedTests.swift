@@ -111,7 +111,7 @@ struct FeedTests {
     let check = WriteCheck(token: "t1", generation: g1, count: 0)
     try sink.apply(
       ApplyRequest(
-        check: check, applied: LSN(0x200), visible: LSN(0x200), fence: LSN(0x200), beat: false, part: 1,
+        check: check, applied: LSN(0x200), visible: LSN(0x200), fence: LSN(0x200), part: 1,
         parts: 1),
       keys: batch, chunk: 0..<2)
     _ = try sink.reply()

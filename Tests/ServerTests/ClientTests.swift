@@ -45,21 +45,21 @@ struct ClientTests {
         case 3:
           guard let place = held.indices.randomElement(using: &random) else { continue }
           let (number, reply) = held.remove(at: place)
-          client.settle(held: number, bound: .max) { $0.integer(reply) }
+          client.settle(held: number) { $0.integer(reply) }
           continue
         default:
           guard !awaited.isEmpty else { continue }
           let number = awaited.removeFirst()
-          client.settle(bound: .max) { $0.integer(number) }
+          client.settle { $0.integer(number) }
           continue
         }
         expected += #":\#(asked)\r\n"#
         asked += 1
       }
-      for (number, reply) in held { client.settle(held: number, bound: .max) { $0.integer(reply) } }
+      for (number, reply) in held { client.settle(held: number) { $0.integer(reply) } }
       while !awaited.isEmpty {
         let number = awaited.removeFirst()
-        client.settle(bound: .max) { $0.integer(number) }
+        client.settle { $0.integer(number) }
       }
       #expect(text(client.output.bytes) == expected, "seed \(seed)")
       #expect(client.owed.isEmpty)
@@ -74,7 +74,7 @@ struct ClientTests {
     client.reply { $0.integer(3) }
     #expect(text(client.output.bytes) == "")
     #expect(client.owed.count == 2)
-    client.settle(bound: .max) { $0.integer(1) }
+    client.settle { $0.integer(1) }
     #expect(text(client.output.bytes) == #":1\r\n:2\r\n:3\r\n"#)
   }
 

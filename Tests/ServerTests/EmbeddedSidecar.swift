@@ -18,17 +18,17 @@ final class EmbeddedSidecar: Sendable {
   private enum Start: Equatable { case pending, running, failed(String) }
   private final class Starting: Sendable { let state = Mutex(Start.pending) }
 
-  /// Keys are `user:<id>` and `page:<id>`, kept for as long as they were set; `short:<id>`, kept for an hour
+  /// `page`: how stale keys of the form `page:<id>` may be. Keys are these and `user:<id>`, kept for as long as they were set; `short:<id>`, kept for an hour
   /// at most; and `far:<id>`, which may not be kept near.
   init(
     bound: Duration = .seconds(3600), beyond: StalenessSettings.Beyond = .bypass,
     plainSet: PlainSetSettings = PlainSetSettings(mode: .window, window: 10_000_000_000),
     near: NearSettings = NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
-    leaseWait: UInt64 = 20_000_000, folder: TemporaryFolder? = nil
+    leaseWait: UInt64 = 20_000_000, page: StalenessSettings? = nil, folder: TemporaryFolder? = nil
   ) throws {
     self.folder = try folder ?? TemporaryFolder()
     path = self.folder.file("s")
-    let settings = try Self.settings(path, bound, beyond, plainSet, near, leaseWait)
+    let settings = try Self.settings(path, bound, beyond, plainSet, near, leaseWait, page)
     guard let mailbox = LoopMailbox() else { throw HarnessError("no eventfd") }
     self.mailbox = mailbox
     let starting = Starting()
@@ -65,7 +65,7 @@ final class EmbeddedSidecar: Sendable {
 
   private static func settings(
     _ path: String, _ bound: Duration, _ beyond: StalenessSettings.Beyond, _ plainSet: PlainSetSettings,
-    _ near: NearSettings, _ leaseWait: UInt64
+    _ near: NearSettings, _ leaseWait: UInt64, _ page: StalenessSettings?
   ) throws -> Settings {
     let place = SourcePlace(line: 1, column: 1, length: 1)
     let texts = ["user:{id}", "page:{id}", "short:{id}", "far:{id}"]
@@ -77,6 +77,9 @@ final class EmbeddedSidecar: Sendable {
       CacheRule(
         template: templates[2], near: CacheRule.NearRule(ttl: 3_600_000_000_000), plainSet: plainSet),
       CacheRule(template: templates[3], near: nil, plainSet: plainSet),
+      CacheRule(
+        template: templates[1], near: CacheRule.NearRule(ttl: near.ttl), plainSet: plainSet,
+        staleness: page),
     ]
     return Settings(
       namespace: nil,

@@ -23,8 +23,10 @@ final class RelaySidecar {
   private enum Start: Equatable { case pending, running, failed(String) }
   private final class Starting: Sendable { let state = Mutex(Start.pending) }
 
+  /// Keys are `user:<id>` and `page:<id>`; `page`: what is special about the latter.
   init(
-    bound: UInt64 = 3_600_000_000_000, window: UInt64 = 10_000_000_000, timeout: UInt64 = 5_000_000_000,
+    bound: UInt64 = 3_600_000_000_000, beyond: StalenessSettings.Beyond = .bypass,
+    page: StalenessSettings? = nil, window: UInt64 = 10_000_000_000, timeout: UInt64 = 5_000_000_000,
     leaseWait: UInt64 = 20_000_000
   ) throws {
     let redis = try RedisServer()
@@ -36,8 +38,12 @@ final class RelaySidecar {
     self.mailbox = mailbox
     direct = try redis.client()
     let place = SourcePlace(line: 1, column: 1, length: 1)
+    let templates = try ["user:{id}", "page:{id}"].map { try KeyTemplate.parse($0, place: place) }
+    let plainSet = PlainSetSettings(mode: .window, window: window)
+    let pageRule = CacheRule(
+      template: templates[1], near: CacheRule.NearRule(ttl: nil), plainSet: plainSet, staleness: page)
     let table = TableRule(
-      schema: "public", name: "users", keys: [try KeyTemplate.parse("user:{id}", place: place)],
+      schema: "public", name: "users", keys: templates,
       columns: nil, operations: Set(RowOperation.allCases), place: place)
     let settings = Settings(
       namespace: nil,
@@ -47,10 +53,10 @@ final class RelaySidecar {
         endpoint: .unix(path: redis.socket), user: nil, password: nil, database: 0, timeout: timeout),
       listen: ListenSettings(path: path, mode: 0o600, group: nil),
       near: NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
-      staleness: StalenessSettings(bound: bound, beyond: .bypass),
-      plainSet: PlainSetSettings(mode: .window, window: window),
+      staleness: StalenessSettings(bound: bound, beyond: beyond),
+      plainSet: plainSet,
       leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
-      log: LogSettings(level: .error, format: .text), tables: [table], caches: [],
+      log: LogSettings(level: .error, format: .text), tables: [table], caches: page == nil ? [] : [pageRule],
       mappingHash: "0000000000000000")
     let starting = Starting()
     let handle = Worker.start("test-loop") {
@@ -145,6 +151,15 @@ final class RelaySidecar {
   func waitUntilHeld(_ count: Int) throws {
     try eventually("\(count) answers are held back") { try status("misses_held") == String(count) }
   }
+
+  /// Waits until the evidence is older than so many milliseconds.
+  func waitUntilOld(_ milliseconds: Int) throws {
+    try eventually("the evidence is old") {
+      (try status("staleness_ms").flatMap { Int($0) } ?? 0) > milliseconds
+    }
+  }
+
+  func count(_ name: String) throws -> Int { try status(name).flatMap { Int($0) } ?? 0 }
 
   func status(_ name: String) throws -> String? {
     let text = try client().call("NEARSIDE", "STATUS").text ?? ""

@@ -37,7 +37,7 @@ public final class PostgresServer: Sendable {
       // The backend of a psql that was killed ends its transaction soon, and not when its sleep is over.
       "client_connection_check_interval": "'200ms'",
       "listen_addresses": "''", "unix_socket_directories": "'\(folder.path)'", "wal_level": "logical",
-      "max_wal_senders": "20", "max_replication_slots": "20", "max_connections": "60",
+      "max_wal_senders": "40", "max_replication_slots": "40", "max_connections": "100",
       "shared_buffers": "'16MB'", "dynamic_shared_memory_type": "mmap", "jit": "off",
       "log_line_prefix": "'%m [%p] %a '", "fsync": fsync ? "on" : "off",
       "full_page_writes": fsync ? "on" : "off",

@@ -78,12 +78,13 @@ extension EventLoop {
     case hidden
   }
 
-  func standingNow() throws(ErrorReply) -> Standing {
-    if isFresh(at: clock()) { return .fresh }
-    switch settings.staleness.beyond {
+  func standingNow(_ key: GovernedKey) throws(ErrorReply) -> Standing {
+    let staleness = key.rule.staleness
+    if isFresh(at: clock(), bound: staleness.bound) { return .fresh }
+    switch staleness.beyond {
     case .bypass: return .hidden
     case .serve: return .stale
-    case .fail: throw ErrorReply(staleError(since: certificate))
+    case .fail: throw ErrorReply(staleError(since: certificate, bound: staleness.bound))
     }
   }
 
@@ -95,7 +96,7 @@ extension EventLoop {
   /// The entry under a key if it may be shown; a hit or a miss is counted and noted.
   mutating func show(_ key: GovernedKey) throws(ErrorReply) -> NearEntry? {
     let entry = find(key)
-    let standing = try standingNow()
+    let standing = try standingNow(key)
     if let entry, standing != .hidden {
       noteHit(standing)
       return entry
@@ -132,21 +133,13 @@ extension EventLoop {
   private mutating func getManyEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let keys = try heldKeys(request)
     let resp3 = clients[slot].resp3
-    var values = IOBuffer(size: 1024)
-    var isHeld: [Bool] = []
-    for key in keys {
-      let entry = find(key)
-      isHeld.append(entry != nil)
-      if let entry { values.append(entry.reply) } else { values.null(resp3: resp3) }
-    }
-    let standing = try noteAll(keys, isHeld)
-    if standing == .hidden {
-      values.truncate(to: 0)
-      for _ in keys { values.null(resp3: resp3) }
-    }
+    let values = keys.map { key in find(key).map { [UInt8]($0.reply) } }
+    let isShown = try noteAll(keys, values.map { $0 != nil })
     reply(slot) {
       $0.array(keys.count)
-      $0.append(values.bytes)
+      for (value, isShown) in zip(values, isShown) {
+        if let value, isShown { $0.append(value) } else { $0.null(resp3: resp3) }
+      }
     }
   }
 
@@ -154,8 +147,8 @@ extension EventLoop {
   private mutating func countEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let keys = try heldKeys(request)
     let isHeld = keys.map { find($0) != nil }
-    let standing = try noteAll(keys, isHeld)
-    reply(slot) { $0.integer(standing == .hidden ? 0 : isHeld.count { $0 }) }
+    let isShown = try noteAll(keys, isHeld)
+    reply(slot) { $0.integer(zip(isHeld, isShown).count { $0 && $1 }) }
   }
 
   private func heldKeys(_ request: Request) throws(ErrorReply) -> [GovernedKey] {
@@ -164,17 +157,19 @@ extension EventLoop {
     return keys
   }
 
-  /// Notes the hits and misses of a command with several keys, after the last look-up.
-  private mutating func noteAll(_ keys: [GovernedKey], _ isHeld: [Bool]) throws(ErrorReply) -> Standing {
-    let standing = try standingNow()
-    for (key, isHeld) in zip(keys, isHeld) {
-      if isHeld, standing != .hidden {
-        noteHit(standing)
+  /// Notes the hits and misses of a command with several keys, after the last look-up; which of them may be
+  /// shown.
+  private mutating func noteAll(_ keys: [GovernedKey], _ isHeld: [Bool]) throws(ErrorReply) -> [Bool] {
+    var standings: [Standing] = []
+    for key in keys { standings.append(try standingNow(key)) }
+    for (index, key) in keys.enumerated() {
+      if isHeld[index], standings[index] != .hidden {
+        noteHit(standings[index])
       } else {
-        noteMiss(key, standing, isHeld: isHeld)
+        noteMiss(key, standings[index], isHeld: isHeld[index])
       }
     }
-    return standing
+    return standings.map { $0 != .hidden }
   }
 
   /// STRLEN, TYPE and the family of TTL.

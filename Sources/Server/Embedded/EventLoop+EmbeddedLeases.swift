@@ -11,7 +11,7 @@ extension EventLoop {
     do throws(ErrorReply) {
       let key = try heldKey(request[2])
       let entry = find(key)
-      let standing = try standingNow()
+      let standing = try standingNow(key)
       if let entry, standing != .hidden {
         noteHit(standing)
         return reply(slot) {

@@ -23,7 +23,7 @@ extension EventLoop {
     let key = try heldKey(request[1])
     let value = find(key).map { [UInt8]($0.reply) }
     remove(key)
-    let standing = try standingNow()
+    let standing = try standingNow(key)
     let resp3 = clients[slot].resp3
     if let value, standing != .hidden {
       noteHit(standing)

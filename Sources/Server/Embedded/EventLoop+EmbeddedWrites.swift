@@ -20,7 +20,7 @@ extension EventLoop {
     var old: (reply: [UInt8], expires: Instant?)?
     if options.looks {
       let entry = find(key)
-      let isShown = try standingNow() != .hidden
+      let isShown = try standingNow(key) != .hidden
       if let entry, isShown { old = (options.returnsOld ? [UInt8](entry.reply) : [], entry.expires) }
     }
     let isMet =
@@ -140,7 +140,7 @@ extension EventLoop {
       noteRefused(key)
       throw ErrorReply(Self.tryAgain)
     }
-    guard try standingNow() != .hidden || find(key) == nil else { throw ErrorReply(Self.tryAgain) }
+    guard try standingNow(key) != .hidden || find(key) == nil else { throw ErrorReply(Self.tryAgain) }
     return lease
   }
 
@@ -173,7 +173,9 @@ extension EventLoop {
     }
     let until = end(expires, key.rule)
     let isStored = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0, serial: key.nearSerial)
+      near.insert(
+        $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
+        serial: key.nearSerial)
     }
     guard isStored else { throw tooLarge }
     counters.fillsStored += 1

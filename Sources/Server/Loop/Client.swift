@@ -19,8 +19,8 @@ struct Client: ~Copyable {
     case held
     /// Answered here, behind something that is still awaited.
     case ready([UInt8])
-    /// The same from the near cache, with the evidence under which it was found.
-    case near([UInt8], evidence: Instant)
+    /// The same from the near cache; its evidence is too old from `until` on.
+    case near([UInt8], until: Instant)
   }
 
   enum Pause: Equatable {
@@ -112,20 +112,20 @@ struct Client: ~Copyable {
     owed[last] = .ready(before)
   }
 
-  /// Appends a reply made of near values. Where it has to wait for Redis, `settle` asks again whether the
-  /// evidence holds.
-  mutating func replyNear(evidence: Instant, _ write: (inout IOBuffer) -> Void) {
+  /// Appends a reply made of near values. Where it has to wait for Redis, and has waited past `until`, it
+  /// becomes an error.
+  mutating func replyNear(until: Instant, _ write: (inout IOBuffer) -> Void) {
     if owed.isEmpty { return write(&output) }
     var late = IOBuffer(size: 256)
     write(&late)
     owedBytes += late.count
-    owed.append(.near([UInt8](late.bytes), evidence: evidence))
+    owed.append(.near([UInt8](late.bytes), until: until))
   }
 
   /// The oldest awaited reply has come; what was answered behind it follows. Near values whose evidence is
-  /// older than `bound` by now become an error.
-  mutating func settle(bound: UInt64, _ write: (inout IOBuffer) -> Void) {
-    settle(at: awaitedIndex(), bound: bound, write)
+  /// too old by now become an error.
+  mutating func settle(_ write: (inout IOBuffer) -> Void) {
+    settle(at: awaitedIndex(), write)
   }
 
   /// The oldest awaited reply has come and is held back; its number names it to `settle(held:)`. What comes
@@ -137,12 +137,12 @@ struct Client: ~Copyable {
   }
 
   /// The same as `settle`, for a reply that was held back.
-  mutating func settle(held number: Int, bound: UInt64, _ write: (inout IOBuffer) -> Void) {
+  mutating func settle(held number: Int, _ write: (inout IOBuffer) -> Void) {
     let index = number - settled
     guard owed.indices.contains(index), case .held = owed[index] else {
       preconditionFailure("no reply is held under this number")
     }
-    settle(at: index, bound: bound, write)
+    settle(at: index, write)
   }
 
   private mutating func awaitedIndex() -> Int {
@@ -153,7 +153,7 @@ struct Client: ~Copyable {
     preconditionFailure("a reply came that nobody awaits")
   }
 
-  private mutating func settle(at index: Int, bound: UInt64, _ write: (inout IOBuffer) -> Void) {
+  private mutating func settle(at index: Int, _ write: (inout IOBuffer) -> Void) {
     guard index == 0 else {
       var late = IOBuffer(size: 256)
       write(&late)
@@ -167,8 +167,8 @@ struct Client: ~Copyable {
       switch next {
       case .awaited, .held: return
       case .ready(let bytes): output.append(bytes)
-      case .near(let bytes, let evidence):
-        if Instant(nanoseconds: clinux_boot_nanoseconds()).since(evidence) <= bound {
+      case .near(let bytes, let until):
+        if Instant(nanoseconds: clinux_boot_nanoseconds()) <= until {
           output.append(bytes)
         } else {
           output.error(Self.waitedTooLong)

@@ -9,12 +9,11 @@ extension EventLoop {
   @inline(__always)
   func clock() -> Instant { Instant(nanoseconds: clinux_boot_nanoseconds()) }
 
-  /// Whether the evidence that the near cache is complete is younger than the bound, or staleness is served
-  /// by configuration.
+  /// Whether the evidence that the near cache is complete is younger than the bound.
   @inline(__always)
-  func isFresh(at instant: Instant) -> Bool {
+  func isFresh(at instant: Instant, bound: UInt64) -> Bool {
     guard let certificate else { return false }
-    return instant.since(certificate) <= settings.staleness.bound
+    return instant.since(certificate) <= bound
   }
 
   @inline(__always)
@@ -24,8 +23,8 @@ extension EventLoop {
   }
 
   /// How long ago the evidence was gathered, in words, for an error.
-  func staleError(since evidence: Instant?) -> String {
-    let bound = Double(settings.staleness.bound) / 1e9
+  func staleError(since evidence: Instant?, bound: UInt64) -> String {
+    let bound = Double(bound) / 1e9
     guard let evidence else { return "STALE there is no evidence yet that cached values are current" }
     let age = (Double(now.since(evidence)) / 1e8).rounded() / 10
     return "STALE the evidence that cached values are current is \(age)s old, the bound is \(bound)s"
@@ -58,21 +57,27 @@ extension EventLoop {
     case fail(String)
   }
 
-  func judge(_ state: FleetState?, _ keys: [GovernedKey]) -> Judgement {
+  /// Judges each key of a read by itself: by its own bound, and by the groups that wait to be swept.
+  func judge(_ keys: [GovernedKey], _ state: FleetState?) -> [Judgement] {
+    // Asked of the clock, not of the poll: between the two the process may have been stopped.
+    let instant = clock()
+    return keys.map { judge($0, state, at: instant) }
+  }
+
+  private func judge(_ key: GovernedKey, _ state: FleetState?, at instant: Instant) -> Judgement {
+    let staleness = key.rule.staleness
     guard let state, follower.follows(state) else { return .bypass(nil) }
-    let trusted = keys.allSatisfy { key in
-      key.bytes.withUnsafeBytes { state.trusts($0, tags: key.groups?.tags ?? PackedKeys()) }
-    }
+    let tags = key.groups?.tags ?? PackedKeys()
+    let trusted = key.bytes.withUnsafeBytes { state.trusts($0, tags: tags) }
     guard trusted else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
-    // Asked of the clock, not of the poll: between the two the process may have been stopped.
-    if let evidence, clock().since(evidence) <= settings.staleness.bound {
+    if let evidence, instant.since(evidence) <= staleness.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }
-    switch settings.staleness.beyond {
+    switch staleness.beyond {
     case .bypass: return .bypass(evidence == nil ? state.lease : nil)
     case .serve: return .stale(state.lease)
-    case .fail: return .fail(staleError(since: evidence))
+    case .fail: return .fail(staleError(since: evidence, bound: staleness.bound))
     }
   }
 
@@ -111,7 +116,9 @@ extension EventLoop {
       until = until.map { min($0, limit) } ?? limit
     }
     _ = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: 0, serial: key.nearSerial)
+      near.insert(
+        $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
+        serial: key.nearSerial)
     }
   }
 }

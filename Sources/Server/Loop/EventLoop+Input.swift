@@ -151,26 +151,32 @@ extension EventLoop {
       count: command.argumentCount, length: command.length)
   }
 
-  /// Answers GETs from `first` on for as long as they hit; returns the first that did not.
+  /// Answers GETs from `first` on for as long as they hit; returns the first that did not. Each entry may have
+  /// a bound of its own; what is asked of the clock after the last one is the strictest of the run.
   @inline(__always)
   private mutating func executeRun(
     _ work: borrowing Batch, from first: Int, _ slot: Int, _ base: UnsafeRawPointer,
     _ arguments: UnsafePointer<Argument>
   ) -> Int {
-    guard isFresh(at: now) else { return first }
+    guard isFresh(at: now, bound: governance.longestBound), let certificate else { return first }
+    let age = now.since(certificate)
     let client = clients + slot
     let before = client.pointee.output.count
     var index = first
+    var strictest = UInt64.max
     while index < work.commands.count, work.commands[index].isGet {
       let command = work.commands[index]
       let request = Self.request(command, base, arguments)
       guard let entry = near.find(request[1], hash: command.hash, now: now), isCurrent(entry, request[1])
       else { break }
+      let bound = entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
+      guard age <= bound else { break }
+      strictest = min(strictest, bound)
       client.pointee.output.append(entry.reply)
       index += 1
     }
     guard index > first else { return first }
-    if !isFresh(at: clock()) {
+    if !isFresh(at: clock(), bound: strictest) {
       client.pointee.output.truncate(to: before)
       return first
     }

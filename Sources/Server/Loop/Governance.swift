@@ -11,6 +11,9 @@ struct Governance: Sendable {
     var keepsNear: Bool
     var nearTTL: UInt64?
     var plainSet: PlainSetSettings
+    var staleness: StalenessSettings
+    /// What an entry of the near cache is marked with.
+    var mark: UInt32
   }
 
   private let mapped: KeyMatcher
@@ -19,18 +22,32 @@ struct Governance: Sendable {
   private let common: Rule
   /// Which groups keys belong to.
   let groups: KeyGroups
+  /// The bound of each number that marks an entry, in nanoseconds; the first is the global one.
+  private let bounds: [UInt64]
+  /// The longest of them: with older evidence no entry is fresh.
+  let longestBound: UInt64
 
   init(settings: Settings) {
     mapped = KeyMatcher(templates: settings.governed, prefix: settings.keyPrefix)
     groups = KeyGroups(settings)
     special = KeyMatcher(templates: settings.caches.map(\.template), prefix: settings.keyPrefix)
-    specialRules = settings.caches.map { cache in
+    specialRules = settings.caches.enumerated().map { index, cache in
       Rule(
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
-        plainSet: cache.plainSet)
+        plainSet: cache.plainSet, staleness: cache.staleness ?? settings.staleness,
+        mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
     }
-    common = Rule(keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet)
+    common = Rule(
+      keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
+      staleness: settings.staleness, mark: 0)
+    bounds =
+      [settings.staleness.bound] + settings.caches.map { ($0.staleness ?? settings.staleness).bound }
+    longestBound = bounds.max() ?? settings.staleness.bound
   }
+
+  /// How old the evidence behind a near entry with this mark may be, in nanoseconds.
+  @inline(__always)
+  func bound(marked mark: UInt32) -> UInt64 { bounds[EntryMark.rule(of: mark)] }
 
   func governs(_ key: UnsafeRawBufferPointer) -> Bool { mapped.match(key) != nil }
 
@@ -44,4 +61,14 @@ struct Governance: Sendable {
     guard let a else { return b }
     return b.map { min(a, $0) } ?? a
   }
+}
+
+/// What the tag of a near entry says, so that a hit needs no template: bits 0 to 5 are free, 6 and 7 are kept
+/// for what covers groups of keys, and from bit 8 on stands the number of the rule of `caches` whose staleness
+/// holds, counted from 1; 0 is the global one.
+enum EntryMark {
+  static func rule(_ number: Int) -> UInt32 { UInt32(truncatingIfNeeded: number) << 8 }
+
+  @inline(__always)
+  static func rule(of mark: UInt32) -> Int { Int(mark >> 8) }
 }

@@ -39,28 +39,28 @@ extension EventLoop {
   /// and may still be waited for; nil: the read is answered now.
   func fenceToAwait(
     _ read: GovernedRead, _ state: FleetState?, _ fences: [Stamp], _ values: ReplyCursor,
-    _ judgement: Judgement
+    _ judgements: [Judgement]
   ) -> Stamp? {
     guard let stamp = state?.stamp, fences.count == read.keys.count, fences.contains(where: { $0 > stamp })
     else { return nil }
     if let hold = read.hold, clock() >= hold.deadline { return nil }
-    let highest = zip(missed(read, values, judgement), fences).filter(\.0).map(\.1).max()
+    let highest = zip(missed(read, values, judgements), fences).filter(\.0).map(\.1).max()
     return highest.flatMap { $0 > stamp ? $0 : nil }
   }
 
   /// For each key of a read, whether its answer says "absent" and gives the right to fill.
-  private func missed(_ read: GovernedRead, _ values: ReplyCursor, _ judgement: Judgement) -> [Bool] {
+  private func missed(_ read: GovernedRead, _ values: ReplyCursor, _ judgements: [Judgement]) -> [Bool] {
     var cursor = values
-    func misses(_ isNull: Bool) -> Bool {
-      (isNull || !judgement.counts) && judgement.lease(isNull: isNull) != nil
+    func misses(_ key: Int, _ isNull: Bool) -> Bool {
+      (isNull || !judgements[key].counts) && judgements[key].lease(isNull: isNull) != nil
     }
     var missed = [Bool](repeating: false, count: read.keys.count)
     switch read.shape {
-    case .get, .lease: missed[0] = !cursor.isError && misses(cursor.isNull)
+    case .get, .lease: missed[0] = !cursor.isError && misses(0, cursor.isNull)
     case .mget(let elements):
       guard cursor.enter() != nil else { break }
       for case .asked(let governed) in elements {
-        if let governed { missed[governed] = misses(cursor.isNull) }
+        if let governed { missed[governed] = misses(governed, cursor.isNull) }
         _ = cursor.raw()
       }
     case .exists(_, let governed):
@@ -68,13 +68,14 @@ extension EventLoop {
       for isGoverned in governed {
         let isAbsent = cursor.integer() == 0
         guard isGoverned else { continue }
-        missed[key] = misses(isAbsent)
+        missed[key] = misses(key, isAbsent)
         key += 1
       }
-    case .strlen: missed[0] = misses(cursor.saysAbsent(.zero))
+    case .strlen: missed[0] = misses(0, cursor.saysAbsent(.zero))
     case .other(let absent, _, _):
-      let isAbsent = !cursor.isError && misses(cursor.saysAbsent(absent, of: read.keys.count))
-      for key in missed.indices { missed[key] = isAbsent }
+      guard !cursor.isError else { break }
+      let isAbsent = cursor.saysAbsent(absent, of: read.keys.count)
+      for key in missed.indices { missed[key] = misses(key, isAbsent) }
     }
     return missed
   }

@@ -8,34 +8,41 @@ extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
-    let judgement = judge(state, read.keys)
-    if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgement) {
+    let judgements = judge(read.keys, state)
+    if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgements) {
       return hold(read, replies, state.generation, fence, slot)
     }
-    if case .fail(let text) = judgement {
+    for case .fail(let text) in judgements {
       return settle(slot, read.hold) { output, _ in output.error(text) }
     }
-    if let text = staleNear(read) { return settle(slot, read.hold) { output, _ in output.error(text) } }
+    // Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
+    // their evidence lasts, the client is asked to repeat the command.
+    if clock() > read.nearUntil {
+      return settle(slot, read.hold) { output, _ in output.error(Client.waitedTooLong) }
+    }
     switch read.shape {
-    case .get: finishGet(read, &cursor, judgement, slot)
-    case .mget(let elements): finishMany(read, elements, &cursor, judgement, slot)
-    case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgement, slot)
-    case .strlen: finishOther(read, .zero, 0, "strlen", &cursor, judgement, slot)
-    case .lease: finishLease(read, &cursor, judgement, slot)
+    case .get: finishGet(read, &cursor, judgements[0], slot)
+    case .mget(let elements): finishMany(read, elements, &cursor, judgements, slot)
+    case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgements, slot)
+    case .strlen: finishOther(read, .zero, 0, "strlen", &cursor, judgements, slot)
+    case .lease: finishLease(read, &cursor, judgements[0], slot)
     case .other(let absent, let arguments, let name):
-      finishOther(read, absent, arguments, name, &cursor, judgement, slot)
+      finishOther(read, absent, arguments, name, &cursor, judgements, slot)
     }
   }
 
   private mutating func finishOther(
     _ read: GovernedRead, _ absent: AbsentReply, _ arguments: Int, _ name: String,
-    _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
+    _ cursor: inout ReplyCursor, _ judgements: [Judgement], _ slot: Int?
   ) {
     let reply = cursor.peek
     // An error shows as it is, unless it tells of what must not be seen.
-    let hidden = !judgement.counts && (!cursor.isError || cursor.isWrongType)
+    let counts = judgements.allSatisfy(\.counts)
+    let hidden = !counts && (!cursor.isError || cursor.isWrongType)
     let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
-    if hidden || isAbsent { for key in read.keys { missed(key, judgement, isNull: isAbsent) } }
+    if hidden || isAbsent {
+      for (key, judgement) in zip(read.keys, judgements) { missed(key, judgement, isNull: isAbsent) }
+    }
     settle(slot, read.hold) { output, resp3 in
       if hidden {
         output.absent(absent, arguments: arguments, name: name, resp3: resp3)
@@ -43,20 +50,6 @@ extension EventLoop {
         output.append(reply)
       }
     }
-  }
-
-  /// Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
-  /// their evidence lasts, the client is asked to repeat the command.
-  private func staleNear(_ read: GovernedRead) -> String? {
-    let holdsNear: Bool =
-      switch read.shape {
-      case .mget(let elements): elements.contains { if case .near = $0 { true } else { false } }
-      case .exists(let found, _): found > 0
-      default: false
-      }
-    guard holdsNear, settings.staleness.beyond != .serve else { return nil }
-    if let evidence = read.nearEvidence, clock().since(evidence) <= settings.staleness.bound { return nil }
-    return Client.waitedTooLong
   }
 
   private mutating func finishGet(
@@ -80,7 +73,7 @@ extension EventLoop {
 
   private mutating func finishMany(
     _ read: GovernedRead, _ elements: [GovernedRead.Element], _ cursor: inout ReplyCursor,
-    _ judgement: Judgement, _ slot: Int?
+    _ judgements: [Judgement], _ slot: Int?
   ) {
     guard let count = cursor.enter() else {
       let reply = cursor.raw()
@@ -98,7 +91,7 @@ extension EventLoop {
         switch element {
         case .near(let bytes): output.append(bytes)
         case .asked(let governed):
-          if governed == nil || judgement.counts {
+          if governed.map({ judgements[$0].counts }) ?? true {
             output.append(values[next].peek)
           } else {
             output.null(resp3: resp3)
@@ -113,7 +106,7 @@ extension EventLoop {
       var value = values[next]
       next += 1
       guard let governed else { continue }
-      let key = read.keys[governed]
+      let (key, judgement) = (read.keys[governed], judgements[governed])
       if value.isNull || !judgement.counts {
         missed(key, judgement, isNull: value.isNull)
         _ = cursor.raw()
@@ -126,7 +119,7 @@ extension EventLoop {
 
   private mutating func finishExists(
     _ read: GovernedRead, _ found: Int, _ governed: [Bool], _ cursor: inout ReplyCursor,
-    _ judgement: Judgement, _ slot: Int?
+    _ judgements: [Judgement], _ slot: Int?
   ) {
     var total = found
     var error: UnsafeRawBufferPointer?
@@ -136,10 +129,9 @@ extension EventLoop {
         error = cursor.raw()
       } else {
         let count = cursor.integer() ?? 0
-        if !isGoverned || judgement.counts { total += count }
-        if isGoverned, count == 0 || !judgement.counts {
-          missed(read.keys[key], judgement, isNull: count == 0)
-        }
+        let counts = !isGoverned || judgements[key].counts
+        if counts { total += count }
+        if isGoverned, count == 0 || !counts { missed(read.keys[key], judgements[key], isNull: count == 0) }
       }
       if isGoverned { key += 1 }
     }
@@ -222,15 +214,12 @@ extension EventLoop {
     guard let slot else { return }
     let resp3 = clients[slot].resp3
     if let hold {
-      clients[slot].settle(held: hold.number, bound: waitBound) { write(&$0, resp3) }
+      clients[slot].settle(held: hold.number) { write(&$0, resp3) }
     } else {
-      clients[slot].settle(bound: waitBound) { write(&$0, resp3) }
+      clients[slot].settle { write(&$0, resp3) }
     }
     markDirty(slot)
   }
-
-  /// How old the evidence of near values may be when Redis has answered what is before them.
-  var waitBound: UInt64 { settings.staleness.beyond == .serve ? .max : settings.staleness.bound }
 }
 
 extension EventLoop.Judgement {

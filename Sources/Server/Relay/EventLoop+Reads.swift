@@ -15,17 +15,22 @@ extension EventLoop {
       keys.append(key)
     }
     guard anyGoverned else { return relay(request, slot) }
-    let fresh = isFresh(at: clock())
-    let nearAllowed = fresh || settings.staleness.beyond == .serve
+    let (certificate, instant) = (certificate, clock())
+    var nearUntil = Instant(nanoseconds: .max)
     var elements: [GovernedRead.Element] = []
     var asked: [Int] = []
     var governed: [GovernedKey] = []
     var found = 0
     for (index, key) in keys.enumerated() {
-      if let key, nearAllowed, let entry = findNear(request[index + 1], hash: key.hash) {
+      if let key, let until = showsNear(key, certificate, at: instant),
+        let entry = findNear(request[index + 1], hash: key.hash)
+      {
         found += 1
-        if fresh { counters.nearHits += 1 } else { counters.stale += 1 }
-        if name == "strlen" { return replyNear(slot) { $0.integer(entry.valueCount) } }
+        nearUntil = min(nearUntil, until)
+        noteNearHit(key, certificate, at: instant)
+        if name == "strlen" {
+          return clients[slot].replyNear(until: until) { $0.integer(entry.valueCount) }
+        }
         elements.append(.near(name == "exists" ? [] : [UInt8](entry.reply)))
         continue
       }
@@ -35,7 +40,7 @@ extension EventLoop {
       if let key { governed.append(key) }
     }
     if asked.isEmpty {
-      return replyNear(slot) { output in
+      return clients[slot].replyNear(until: nearUntil) { output in
         if name == "exists" { return output.integer(found) }
         if name == "mget" { output.array(elements.count) }
         for case .near(let bytes) in elements { output.append(bytes) }
@@ -51,7 +56,7 @@ extension EventLoop {
           found: found,
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
-    let read = GovernedRead(shape: shape, keys: governed, asked: now, nearEvidence: certificate)
+    let read = GovernedRead(shape: shape, keys: governed, asked: now, nearUntil: nearUntil)
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
       switch shape {
@@ -72,10 +77,22 @@ extension EventLoop {
     }
   }
 
-  /// Answers with what the near cache has.
-  private mutating func replyNear(_ slot: Int, _ write: (inout IOBuffer) -> Void) {
-    guard let certificate else { return reply(slot, write) }
-    clients[slot].replyNear(evidence: certificate, write)
+  /// Whether a near value of this key may be shown, and until when: its evidence is young enough, or stale
+  /// values are served by configuration.
+  private func showsNear(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Instant? {
+    let staleness = key.rule.staleness
+    if staleness.beyond == .serve { return Instant(nanoseconds: .max) }
+    guard let certificate, instant.since(certificate) <= staleness.bound else { return nil }
+    let (until, overflow) = certificate.nanoseconds.addingReportingOverflow(staleness.bound)
+    return Instant(nanoseconds: overflow ? .max : until)
+  }
+
+  private mutating func noteNearHit(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) {
+    if let certificate, instant.since(certificate) <= key.rule.staleness.bound {
+      counters.nearHits += 1
+    } else {
+      counters.stale += 1
+    }
   }
 
   /// Any other read: Redis answers, under the state read before it.
@@ -97,10 +114,13 @@ extension EventLoop {
   /// NEARSIDE LEASE key: like GET, with the lease in the answer.
   mutating func executeLease(_ request: Request, _ slot: Int) {
     guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
-    if isFresh(at: clock()), let entry = findNear(request[2], hash: key.hash) {
-      counters.nearHits += 1
+    let (certificate, instant) = (certificate, clock())
+    if let until = showsNear(key, certificate, at: instant),
+      let entry = findNear(request[2], hash: key.hash)
+    {
+      noteNearHit(key, certificate, at: instant)
       let resp3 = clients[slot].resp3
-      return replyNear(slot) {
+      return clients[slot].replyNear(until: until) {
         $0.array(2)
         $0.append(entry.reply)
         $0.null(resp3: resp3)

@@ -114,7 +114,7 @@ extension EventLoop {
     case .relay(let token):
       if isAlive(token) {
         let slot = Int(token.slot)
-        clients[slot].settle(bound: waitBound) { $0.append(replies) }
+        clients[slot].settle { $0.append(replies) }
         markDirty(slot)
       }
     case .task(let task): try finish(task, replies, isResp3)

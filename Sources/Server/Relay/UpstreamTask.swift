@@ -92,9 +92,9 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
-  /// The evidence under which the near values among the elements were found: it must still be young enough
-  /// when Redis has answered for the others.
-  var nearEvidence: Instant?
+  /// Until when the evidence holds under which near values among the elements were found: Redis must have
+  /// answered for the others by then.
+  var nearUntil = Instant(nanoseconds: .max)
   /// What was sent, to be sent again if the answer is held back, and how many replies it has.
   var request: [UInt8] = []
   var replies = 1

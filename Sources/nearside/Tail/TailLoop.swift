@@ -69,7 +69,10 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   }
 
   mutating func learn(_ tables: [CatalogueTable]) {
-    for table in tables { reader.learn(table) }
+    for table in tables {
+      reader.learn(table)
+      judge(table)
+    }
   }
 
   /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that follows.

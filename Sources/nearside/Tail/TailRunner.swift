@@ -144,7 +144,8 @@ struct TailRunner: ~Copyable {
     try trouble { () throws(PostgresError) in
       try TailSQL(
         namespace: settings.redis == nil ? nil : settings.namespace,
-        publication: settings.postgres.publication, sql)
+        publication: settings.postgres.publication,
+        tables: settings.tables.map { TableName(schema: $0.schema, name: $0.name) }, sql)
     }
   }
 
@@ -211,7 +212,8 @@ struct TailRunner: ~Copyable {
     let tables = try trouble { () throws(PostgresError) in
       try Catalogue.read(publication: settings.postgres.publication, sql)
     }
-    for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isFatal {
+    // A rule that is only broken costs a new generation with each change; one that hears nothing must not serve.
+    for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
     for table in settings.tables

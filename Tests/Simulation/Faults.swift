@@ -1,0 +1,61 @@
+import Invalidation
+
+/// What goes wrong, as often as the seed's swarm says.
+extension World {
+  func scheduleFaults() {
+    for fault in Swarm.Fault.allCases {
+      if let period = swarm.faults[fault.rawValue] { schedule(fault, period) }
+    }
+  }
+
+  private func schedule(_ fault: Swarm.Fault, _ period: UInt64) {
+    at(now + around(period)) { [self] in
+      if isQuiet { return }
+      note("fault: \(fault)")
+      count("fault: \(fault)")
+      perform(fault)
+      schedule(fault, period)
+    }
+  }
+
+  private func perform(_ fault: Swarm.Fault) {
+    let host = hosts[random.below(hosts.count)]
+    let duration: UInt64 = random.below(random.one(of: [20, 300, 1500, 7000]) * 1_000_000) + 1
+    let short: UInt64 = random.below(random.one(of: [20, 200, 1000]) * 1_000_000) + 1
+    switch fault {
+    case .pause: host.pause(for: duration)
+    case .killHost: host.stop(cleanly: false, for: short)
+    case .stopHost: host.stop(cleanly: true, for: short)
+    case .cutRedis: for link in redis.links where link.belongs(to: host) { link.cut(noticed: noticeDelay()) }
+    case .cutPostgres:
+      for link in postgres.links where link.belongs(to: host) { link.cut(noticed: noticeDelay()) }
+    case .cutStream: postgres.slot?.walsender?.end()
+    case .slowNetwork: slowDown(for: short)
+    case .failover: _ = redis.failOver(outliving: false)
+    case .failoverBehindProxy: _ = redis.failOver(outliving: true)
+    case .restartEmpty:
+      redis.goDown(for: short)
+      redis.loseAll()
+    case .flush: redis.loseAll()
+    case .evictState: redis.evictState()
+    case .evictJournal: redis.evictJournal()
+    case .evictValue: redis.evictValue()
+    case .trimJournal: redis.trimJournal()
+    case .redisClock: redis.moveClock()
+    case .crash: postgres.crash(down: short)
+    case .restart: postgres.restart(down: short)
+    case .promote: postgres.promote(down: short)
+    case .dropSlot: postgres.dropSlot()
+    case .moveSlot: postgres.moveSlot()
+    case .recreateSlot:
+      postgres.dropSlot()
+      if postgres.isUp, postgres.canMakeSlot { postgres.makeSlot() }
+    case .holdCommits: postgres.holdCommits(for: duration)
+    case .hiddenWrite: postgres.hiddenWrite()
+    case .redefine: postgres.replaceAll(.redefined)
+    case .redefineSilently: postgres.replaceAll(nil)
+    case .truncate: postgres.replaceAll(.truncated(table: "t"))
+    case .ask: host.turn { host.ask() }
+    }
+  }
+}

@@ -1,0 +1,167 @@
+import Configuration
+import Invalidation
+
+/// One thread of an application beside a host: takes a key from the cache, or from the database and puts it
+/// into the cache; sometimes deletes, sometimes waits for its own write.
+final class Flow {
+  private unowned let host: Host
+  private let world: World
+
+  init(_ host: Host) {
+    self.host = host
+    world = host.world
+  }
+
+  func begin() {
+    world.at(world.now + world.around(world.swarm.thinkTime)) { [self] in
+      if world.isQuiet { return }
+      let key = chooseKey()
+      switch world.random.below(100) {
+      case 0..<55: plain(key)
+      case 55..<80: leased(key)
+      case 80..<86: changeAndDelete(key)
+      case 86..<89: expire(key)
+      case 89..<93: waitForOwn(key)
+      default: if world.swarm.plainSet == .aged { writeThrough(key) } else { plain(key) }
+      }
+    }
+  }
+
+  private func chooseKey() -> Key {
+    let all = world.keys
+    return all[
+      world.random.once(in: 2) ? world.random.below(min(2, all.count)) : world.random.below(all.count)]
+  }
+
+  /// A command reaches the sidecar's socket. `body` gets the date of its connection; false: nobody listens.
+  private func command(_ body: @escaping (Instant) -> Void) -> Bool {
+    guard host.isRunning else { return false }
+    let dated = host.emptyAt
+    host.awake(host.process) { [host] in host.turn { body(dated) } }
+    return true
+  }
+
+  private func step(_ body: @escaping () -> Void) {
+    let pause: UInt64 =
+      world.lags()
+      ? world.random.below(world.random.one(of: [30_000_000, 2_000_000_000]))
+      : world.random.below(world.random.one(of: [100_000, 4_000_000]))
+    world.at(world.now + pause, body)
+  }
+
+  private func chooseLife() -> UInt64? {
+    world.random.once(in: 3) ? 40 + world.random.below(400 as UInt64) : nil
+  }
+
+  /// A process that ends takes its clients' connections with it: nothing is answered any more. Flows that wait
+  /// would wait forever, so each has another begin in its place.
+  private func plain(_ key: Key) {
+    guard
+      command({ [self] _ in
+        host.read(key, token: false) { [self] outcome in
+          guard case .miss = outcome else { return begin() }
+          // The miss was answered, which the application hears a little later.
+          let answered = host.clock
+          step { [self] in
+            guard let text = world.read(key) else { return begin() }
+            step { [self] in store(key, text, since: answered) }
+          }
+        }
+      })
+    else { return begin() }
+  }
+
+  /// A SET without a token; the application takes care that less than a window has passed.
+  private func store(_ key: Key, _ text: String, since: Instant) {
+    let limit = world.swarm.window - 12_000_000
+    guard host.clock.since(since) < limit,
+      command({ [self] dated in
+        world.note("\(host.number): SET \(key.name) \(text)")
+        host.set(key, text, life: chooseLife(), dated: dated) { [self] _ in begin() }
+      })
+    else { return begin() }
+  }
+
+  /// `aged`: a SET after a read that no miss led to.
+  private func writeThrough(_ key: Key) {
+    guard let text = world.read(key) else { return begin() }
+    let read = host.clock
+    step { [self] in store(key, text, since: read) }
+  }
+
+  private func leased(_ key: Key) {
+    guard
+      command({ [self] _ in
+        host.read(key, token: true) { [self] outcome in
+          guard case .miss(let lease?) = outcome else { return begin() }
+          step { [self] in
+            guard let text = world.read(key) else { return begin() }
+            step { [self] in
+              guard
+                command({ [self] _ in
+                  world.note("\(host.number): FILL \(key.name) \(text) under \(lease.stamp)")
+                  host.fill(key, text, life: chooseLife(), lease, plain: false) { [self] _ in begin() }
+                })
+              else { return begin() }
+            }
+          }
+        }
+      })
+    else { return begin() }
+  }
+
+  /// Something changes that no row stands behind; then the key is deleted.
+  private func changeAndDelete(_ key: Key) {
+    let old = world.externals[key.number]
+    world.externals[key.number] = world.oracle.make()
+    let losses = world.redis.losses
+    var isRemoved = false
+    guard
+      command({ [self] _ in
+        host.remove(key) { [self] outcome in
+          if case .done = outcome, isRemoved, losses == world.redis.losses {
+            world.oracle.supersede(old, at: world.now)
+          }
+          begin()
+        } removed: {
+          isRemoved = true
+        }
+      })
+    else { return begin() }
+  }
+
+  private func expire(_ key: Key) {
+    let life = world.random.below(200) - 20
+    guard command({ [self] _ in host.expire(key, life: life) { [self] _ in begin() } }) else {
+      return begin()
+    }
+  }
+
+  /// NEARSIDE WAIT with the position after a commit: what follows shows nothing older.
+  private func waitForOwn(_ key: Key) {
+    guard world.postgres.isUp else { return begin() }
+    let (position, since, incarnation) = (LSN(world.postgres.written), world.now, world.postgres.incarnation)
+    guard
+      command({ [self] _ in
+        host.wait(for: position) { [self] reached in
+          guard reached else { return begin() }
+          guard
+            command({ [self] _ in
+              host.read(key, token: false) { [self] outcome in
+                if case .hit(let text) = outcome, incarnation == world.postgres.incarnation {
+                  world.count("read after waiting")
+                  if world.redis.losses == 0 {
+                    world.check(
+                      text, before: since, "read of \(key.name) on host \(host.number) after WAIT \(position)"
+                    )
+                  }
+                }
+                begin()
+              }
+            })
+          else { return begin() }
+        }
+      })
+    else { return begin() }
+  }
+}

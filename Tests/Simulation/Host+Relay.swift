@@ -1,0 +1,244 @@
+import Configuration
+import Invalidation
+import NearCache
+
+/// Commands of applications: mirrors `EventLoop+Reads`, `+ReadReplies`, `+Writes` and `+WriteReplies` for GET,
+/// SET, NEARSIDE LEASE, NEARSIDE FILL, DEL and EXPIRE, one key each.
+extension Host {
+  struct Upstream {
+    let link: Link
+    var awaited: [Request] = []
+    var heardAt: Instant
+  }
+
+  /// A request under way: whom to tell, and what to do if no reply comes.
+  struct Request {
+    var number: Int
+    var client: ((Outcome) -> Void)?
+    /// A governed write that may have been carried out.
+    var writes: Key?
+  }
+
+  enum Outcome {
+    case hit(String)
+    /// With the token, where one was asked for.
+    case miss(Lease?)
+    case done
+    /// NEARSIDE FILL: not stored.
+    case refused
+    case error
+  }
+
+  static let redisTimeout: UInt64 = 1_000_000_000
+
+  // MARK: The connection (EventLoop+Upstream.swift)
+
+  func connectUpstream() {
+    guard upstream == nil, !isConnecting, world.redis.isUp else { return }
+    isConnecting = true
+    let redis = world.redis
+    after(1_000_000 + world.random.below(30_000_000 as UInt64)) { [self] in
+      isConnecting = false
+      guard redis.isUp else { return }
+      let link = Link(world, self, incarnation: { redis.incarnation }) { [unowned self] in
+        turn { [unowned self] in upstreamFailed() }
+      }
+      redis.links.append(link)
+      upstream = Upstream(link: link, heardAt: clock)
+    }
+  }
+
+  func giveUpSilentUpstream() {
+    guard let upstream else { return }
+    if upstream.awaited.isEmpty {
+      self.upstream?.heardAt = now
+    } else if now.since(upstream.heardAt) >= Self.redisTimeout {
+      upstreamFailed()
+    }
+  }
+
+  private func upstreamFailed() {
+    guard let upstream else { return }
+    upstream.link.cut()
+    self.upstream = nil
+    for request in upstream.awaited {
+      // `abandon`: no reply will come, and Redis may have carried the write out.
+      if let key = request.writes { noteWrite(key) }
+      request.client?(.error)
+    }
+  }
+
+  /// Sends one request; `finish` is run in a turn of the loop when its reply has come.
+  private func request<Reply>(
+    writes: Key? = nil, client: ((Outcome) -> Void)?, _ work: @escaping (SimulatedRedis) -> Reply,
+    _ finish: @escaping (Reply) -> Void
+  ) {
+    guard let link = upstream?.link else {
+      client?(.error)
+      return
+    }
+    let number = expect(writes, client)
+    let redis = world.redis
+    link.send {
+      let reply = work(redis)
+      link.answer { [self] in
+        turn { [self] in if settle(number, link) { finish(reply) } }
+      }
+    }
+  }
+
+  private func expect(_ writes: Key?, _ client: ((Outcome) -> Void)?) -> Int {
+    requests += 1
+    upstream?.awaited.append(Request(number: requests, client: client, writes: writes))
+    return requests
+  }
+
+  /// False if it has been given up meanwhile.
+  private func settle(_ number: Int, _ link: Link) -> Bool {
+    guard upstream?.link === link, upstream?.awaited.first?.number == number else { return false }
+    upstream?.awaited.removeFirst()
+    upstream?.heardAt = now
+    return true
+  }
+
+  func ask() {
+    request(client: nil, { redis in redis.write { $0.ask() } }, { _ in })
+  }
+
+  // MARK: Reads
+
+  /// GET, or with `token` NEARSIDE LEASE.
+  func read(_ key: Key, token: Bool, _ client: @escaping (Outcome) -> Void) {
+    if isFresh(at: clock) || world.weakness.contains(.nearHitsNeedNoEvidence), let text = findNear(key) {
+      world.hit(text, self, near: true, key)
+      return client(.hit(text))
+    }
+    guard let link = upstream?.link else { return client(.error) }
+    let number = expect(nil, client)
+    let asked = now
+    let version = writes[key.number]
+    let redis = world.redis
+    let valueFirst = world.weakness.contains(.valueBeforeState)
+    // Three requests in one pipeline. Other connections' requests may be carried out between them.
+    var state: FleetState?
+    var value: String?
+    let readState = { state = redis.state }
+    let readValue = { value = redis.get(key.name) }
+    link.send(valueFirst ? readValue : readState)
+    if world.swarm.splitReads, world.random.once(in: 3) { link.dawdle() }
+    link.send(valueFirst ? readState : readValue)
+    if world.swarm.splitReads, world.random.once(in: 6) { link.dawdle() }
+    link.send { [self] in
+      let life = redis.life(key.name)
+      link.answer { [self] in
+        turn { [self] in
+          guard settle(number, link) else { return }
+          finish(key, version, state, value, life, asked: asked, client)
+        }
+      }
+    }
+  }
+
+  /// finishGet and finishLease.
+  private func finish(
+    _ key: Key, _ version: UInt32, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
+    _ client: (Outcome) -> Void
+  ) {
+    let judgement = judge(state)
+    guard let value, case .trusted(_, let mayKeep) = judgement else {
+      let lease: Lease? =
+        switch judgement {
+        case .trusted(let lease, _), .absent(let lease): lease
+        case .bypass(let lease): value == nil ? lease : nil
+        }
+      noteMiss(key, lease: lease)
+      return client(.miss(lease))
+    }
+    world.hit(value, self, near: false, key)
+    client(.hit(value))
+    guard mayKeep || world.weakness.contains(.keepsWhateverCame), life != -2 else { return }
+    let expires =
+      life < 0 ? nil : Instant(nanoseconds: asked.nanoseconds + UInt64(life) * 1_000_000)
+    keepNear(key, version: version, value, expires: expires)
+  }
+
+  // MARK: Fills
+
+  /// SET without a token; `dated`: when its connection was last seen empty.
+  func set(_ key: Key, _ text: String, life: UInt64?, dated: Instant, _ client: @escaping (Outcome) -> Void) {
+    let hash = key.withBytes { KeyHash.hash($0, seed: ledger.seed) }
+    let rule = PlainSetSettings(mode: world.swarm.plainSet, window: world.swarm.window)
+    switch ledger.verdict(forSetOf: hash, dated: dated, now: now, rule: rule) {
+    case .fill(let lease): fill(key, text, life: life, lease, plain: true, client)
+    case .refuse(let why):
+      world.count("SET refused: \(why.rawValue)")
+      noteWrite(key)
+      ledger.refused(hash, at: now)
+      client(.done)
+    }
+  }
+
+  /// NEARSIDE FILL, and what SET becomes.
+  func fill(
+    _ key: Key, _ text: String, life: UInt64?, _ lease: Lease, plain: Bool,
+    _ client: @escaping (Outcome) -> Void
+  ) {
+    noteWrite(key)
+    let version = writes[key.number]
+    let expires = life.map { Instant(nanoseconds: now.nanoseconds + $0 * 1_000_000) }
+    let command = ModelRedis.Command.set(text, life: life.map { .milliseconds(Int($0)) } ?? .none)
+    request(writes: key, client: client) { redis in
+      redis.write { $0.fill(replaces: true, lease, bucket: key.bucket, key: key.name, command) }
+    } _: { [self] reply in
+      world.count("fill \(reply.word.rawValue)")
+      guard reply.word == .ok else {
+        ledger.refused(key.withBytes { KeyHash.hash($0, seed: ledger.seed) }, at: now)
+        noteWrite(key)
+        return client(plain ? .done : .refused)
+      }
+      client(.done)
+      let moved = version != writes[key.number]
+      noteWrite(key)
+      guard let g = reply.found.g, let h = reply.found.h, let jl = reply.found.jl,
+        follower.accepts(generation: g, beats: h, journal: jl) || world.weakness.contains(.keepsWhateverCame),
+        !moved || world.weakness.contains(.ownWritesNotCounted)
+      else { return }
+      keepNear(key, version: writes[key.number], text, expires: expires)
+    }
+  }
+
+  // MARK: Removals
+
+  func remove(_ key: Key, _ client: @escaping (Outcome) -> Void, removed: @escaping () -> Void) {
+    noteWrite(key)
+    let keep = world.swarm.journalKeep
+    request(writes: key, client: client) { redis in
+      let reply = redis.write {
+        $0.del([(key: key.name, bucket: key.bucket)], getting: false, keep: keep, message: true)
+      }
+      if reply.error == nil { removed() }
+      return reply
+    } _: { [self] reply in
+      noteWrite(key)
+      client(reply.error == nil ? .done : .error)
+    }
+  }
+
+  func expire(_ key: Key, life: Int, _ client: @escaping (Outcome) -> Void) {
+    noteWrite(key)
+    let keep = world.swarm.journalKeep
+    request(writes: key, client: client) { redis in
+      redis.write {
+        $0.expire(key.name, bucket: key.bucket, keep: keep, message: true, .expire(life))
+      }
+    } _: { [self] reply in
+      noteWrite(key)
+      if reply.word == .untrusted || reply.reply == .integer(0) {
+        // noteAbsent: the reply says that the key does not exist.
+        let state = follower.state
+        noteMiss(key, lease: state?.generation == reply.g ? state?.lease : nil)
+      }
+      client(.done)
+    }
+  }
+}

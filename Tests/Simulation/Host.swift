@@ -1,0 +1,304 @@
+import Configuration
+import Invalidation
+import NearCache
+
+/// A host with one sidecar: its clock, its event loop with near cache, follower and ledger of fills, its feed,
+/// and its tailer. What is here and in the files `Host+…` mirrors the rim, `Sources/Server/Loop` and
+/// `Sources/Server/Relay`; each part names what it follows.
+final class Host {
+  unowned let world: World
+  let number: Int
+  private let offset: UInt64
+  private let rate: (UInt64, UInt64)
+
+  /// Grows with each process.
+  private(set) var process = 1
+  private(set) var isRunning = true
+  /// Every thread of the process stands still until then.
+  private(set) var pausedUntil: UInt64 = 0
+  /// The event loop is in the middle of a turn until then.
+  private var busyUntil: UInt64 = 0
+
+  // The event loop's own.
+  var near: NearCache
+  var follower: Follower
+  var ledger: FillLedger
+  private var ledgerFile: LedgerFile?
+  /// When the poll returned that this turn is for.
+  var now = Instant(nanoseconds: 0)
+  /// The beginning of the latest poll that has returned: sockets it did not name were empty then.
+  private(set) var pollBegan = Instant(nanoseconds: 0)
+  private var turnEnded = Instant(nanoseconds: 0)
+  /// Local writes of each key.
+  var writes: [UInt32]
+  var misses: [(key: UInt64, lease: Lease?)] = []
+  private var lastAsk = Instant(nanoseconds: 0)
+  private var lastTouch = Instant(nanoseconds: 0)
+  var upstream: Upstream?
+  var isConnecting = false
+  var waiting: [Wait] = []
+  var requests = 0
+  /// What the feed has handed over.
+  var mailbox: [FeedEvent] = []
+
+  // The feed's own.
+  var feed = Feed()
+
+  lazy var tailer = Tailer(self)
+
+  static let mapping = "mapping"
+
+  init(_ world: World, number: Int) {
+    self.world = world
+    self.number = number
+    offset = 1_000_000_000 + world.random.below(50_000_000_000 as UInt64)
+    rate = [(1, 1), (1, 1), (21, 20), (4, 5), (3, 2)][world.random.below(5)]
+    guard let near = try? NearCache(bytes: NearCache.leastBytes, maxEntry: 64, seed: 7) else {
+      preconditionFailure("no memory for a near cache")
+    }
+    self.near = near
+    follower = Follower(mapping: Self.mapping)
+    ledger = FillLedger(capacity: 64, seed: 9, started: Instant(nanoseconds: 0), keep: world.swarm.window)
+    writes = [UInt32](repeating: 0, count: world.swarm.keys)
+    start()
+  }
+
+  // MARK: Time
+
+  var clock: Instant { clock(at: world.now) }
+
+  func clock(at time: UInt64) -> Instant {
+    Instant(nanoseconds: offset + time / rate.1 * rate.0 + time % rate.1 * rate.0 / rate.1)
+  }
+
+  /// How much of the world's time passes while this host's clock goes on by `nanoseconds`.
+  func worldly(_ nanoseconds: UInt64) -> UInt64 { nanoseconds * rate.1 / rate.0 + 1 }
+
+  /// When this host's clock will show `instant`.
+  func time(of instant: Instant) -> UInt64 { world.now + worldly(instant.since(clock)) }
+
+  func after(_ nanoseconds: UInt64, _ body: @escaping () -> Void) {
+    let process = process
+    world.at(world.now + worldly(nanoseconds)) { [self] in awake(process, body) }
+  }
+
+  /// Runs `body` on one of the process's threads, if it is still that process, as soon as it is not stopped.
+  func awake(_ process: Int, _ body: @escaping () -> Void) {
+    guard process == self.process, isRunning else { return }
+    if world.now < pausedUntil {
+      world.at(pausedUntil) { [self] in awake(process, body) }
+    } else {
+      body()
+    }
+  }
+
+  /// A turn of the event loop, which may be stopped between the return of its poll and its work.
+  func turn(_ body: @escaping () -> Void) {
+    if world.now < busyUntil {
+      let process = process
+      world.at(busyUntil) { [self] in awake(process) { [self] in turn(body) } }
+      return
+    }
+    let polled = clock
+    if world.lags() {
+      busyUntil = world.now + world.random.below(world.random.one(of: [200_000, 20_000_000, 1_500_000_000]))
+      let process = process
+      world.at(busyUntil) { [self] in awake(process) { [self] in work(polled, body) } }
+    } else {
+      work(polled, body)
+    }
+  }
+
+  private func work(_ polled: Instant, _ body: () -> Void) {
+    now = polled
+    body()
+    releaseWaiters()
+    // EventLoop+Waiting.swift, dateMisses.
+    if clock.since(now) > 10_000_000, !world.weakness.contains(.missesKeepTheirDate) {
+      for miss in misses { ledger.missed(miss.key, lease: miss.lease, at: clock) }
+    }
+    misses.removeAll(keepingCapacity: true)
+    pollBegan = turnEnded
+    turnEnded = clock
+  }
+
+  /// When a connection that is looked at now, and has something, was last seen empty. The loop also polls when
+  /// nothing happens, every 100 ms.
+  var emptyAt: Instant {
+    if world.weakness.contains(.setsDatedWhenRead) { return clock }
+    let idle = clock.back(100_000_000)
+    return world.now < busyUntil || world.now < pausedUntil ? pollBegan : max(pollBegan, idle)
+  }
+
+  // MARK: The process
+
+  private func start() {
+    isRunning = true
+    follower = Follower(mapping: Self.mapping)
+    follower.weakness = world.weakness.product
+    near.removeAll()
+    now = clock
+    pollBegan = now
+    turnEnded = now
+    ledger = FillLedger(capacity: 64, seed: 9, started: now, keep: world.swarm.window)
+    ledger.adopt(ledgerFile, boot: "boot")
+    ledger.weakness = world.weakness.product
+    upstream = nil
+    isConnecting = false
+    feed = Feed()
+    waiting = []
+    misses = []
+    mailbox = []
+    tick()
+    feedConnect()
+    tailer.start()
+  }
+
+  /// EventLoop+Waiting.swift, tick.
+  private func tick() {
+    after(100_000_000) { [self] in
+      turn { [self] in
+        connectUpstream()
+        giveUpSilentUpstream()
+        if now.since(lastTouch) >= 1_000_000_000 {
+          lastTouch = now
+          ledgerFile = LedgerFile(boot: "boot", touched: now)
+        }
+        if case .poisoned = follower.standing, now.since(lastAsk) >= 1_000_000_000 {
+          lastAsk = now
+          ask()
+        }
+      }
+      tick()
+    }
+    if upstream == nil { connectUpstream() }
+  }
+
+  /// `cleanly`: the loop answers what it owes and leaves its table to its successor.
+  func stop(cleanly: Bool, for time: UInt64) {
+    guard isRunning, world.now >= pausedUntil, world.now >= busyUntil else { return }
+    if cleanly {
+      ledgerFile = LedgerFile(boot: "boot", touched: clock, table: ledger.serialise())
+    }
+    isRunning = false
+    process += 1
+    upstream?.link.cut()
+    feed.link?.cut()
+    tailer.die()
+    let flows = upstream?.awaited ?? []
+    upstream = nil
+    for task in flows { task.client?(.error) }
+    world.at(world.now + time) { [self] in start() }
+  }
+
+  func pause(for time: UInt64) {
+    guard isRunning, world.now >= pausedUntil else { return }
+    pausedUntil = world.now + time
+  }
+
+  /// Nothing stands in the way of this host any more.
+  var isHealthy: Bool { isRunning && world.now >= pausedUntil && world.now >= busyUntil }
+
+  // MARK: Evidence (EventLoop+Evidence.swift)
+
+  func isFresh(at instant: Instant) -> Bool {
+    guard let certificate = follower.certificate else { return false }
+    return instant.since(certificate) <= world.swarm.bound
+  }
+
+  enum Judgement {
+    case trusted(Lease, mayKeep: Bool)
+    case absent(Lease)
+    case bypass(Lease?)
+  }
+
+  func judge(_ state: FleetState?) -> Judgement {
+    guard let state, follower.follows(state) else { return .bypass(nil) }
+    guard state.trusted || world.weakness.contains(.untrustedCounts) else { return .absent(state.lease) }
+    let evidence = follower.certificate(beats: state.beats)
+    if let evidence, clock.since(evidence) <= world.swarm.bound {
+      return .trusted(state.lease, mayKeep: follower.accepts(state))
+    }
+    if world.weakness.contains(.redisHitsNeedNoEvidence) {
+      return .trusted(state.lease, mayKeep: follower.accepts(state))
+    }
+    return .bypass(evidence == nil ? state.lease : nil)
+  }
+
+  func noteWrite(_ key: Key) {
+    writes[key.number] &+= 1
+    _ = key.withBytes { near.remove($0, hash: near.hash($0)) }
+  }
+
+  func noteMiss(_ key: Key, lease: Lease?) {
+    let hash = key.withBytes { KeyHash.hash($0, seed: ledger.seed) }
+    if lease != nil || !world.weakness.contains(.bypassedMissesForgotten) {
+      ledger.missed(hash, lease: lease, at: now)
+      misses.append((hash, lease))
+    }
+  }
+
+  func keepNear(_ key: Key, version: UInt32, _ value: String, expires: Instant?) {
+    guard version == writes[key.number] || world.weakness.contains(.ownWritesNotCounted) else { return }
+    var until = expires
+    if let ttl = world.swarm.nearTTL {
+      let limit = Instant(nanoseconds: now.nanoseconds + ttl)
+      until = until.map { min($0, limit) } ?? limit
+    }
+    var value = value
+    value.withUTF8 { value in
+      _ = key.withBytes {
+        near.insert($0, hash: near.hash($0), value: UnsafeRawBufferPointer(value), expires: until, tag: 0)
+      }
+    }
+  }
+
+  func findNear(_ key: Key) -> String? {
+    key.withBytes {
+      near.find($0, hash: near.hash($0), now: now).map { String(decoding: $0.value, as: UTF8.self) }
+    }
+  }
+
+  // MARK: Hearing (EventLoop.swift, hear)
+
+  func hear(_ event: FeedEvent) {
+    let action = follower.hear(event) { key in
+      _ = near.remove(key, hash: near.hash(key))
+    }
+    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock) }
+    if case .dropAll = action { near.removeAll() }
+  }
+
+  // MARK: Waiting (NEARSIDE WAIT)
+
+  struct Wait {
+    var position: LSN
+    var deadline: Instant
+    var client: (Bool) -> Void
+  }
+
+  func hasApplied(_ position: LSN) -> Bool {
+    follower.consumed >= position && !(follower.state?.watching ?? false)
+  }
+
+  func wait(for position: LSN, _ client: @escaping (Bool) -> Void) {
+    waiting.append(
+      Wait(
+        position: position, deadline: Instant(nanoseconds: now.nanoseconds + 1_000_000_000), client: client))
+  }
+
+  private func releaseWaiters() {
+    guard !waiting.isEmpty else { return }
+    let all = waiting
+    waiting = []
+    for wait in all {
+      if hasApplied(wait.position) {
+        wait.client(true)
+      } else if now >= wait.deadline {
+        wait.client(false)
+      } else {
+        waiting.append(wait)
+      }
+    }
+  }
+}

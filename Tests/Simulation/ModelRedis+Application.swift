@@ -1,0 +1,270 @@
+import Invalidation
+
+/// The twins of `StateScriptsApplication`.
+extension ModelRedis {
+  /// A command of an application on one key. What each answers follows Redis's command reference.
+  enum Command: Hashable {
+    case set(String, condition: Condition = .always, get: Bool = false, life: Life = .none)
+    case getSet(String)
+    case append(String)
+    case increment
+    case getDelete
+    /// In milliseconds from now; zero or less deletes.
+    case expire(Int)
+    case persist
+    case getEx(Int)
+
+    enum Condition: Hashable { case always, ifAbsent, ifPresent }
+    enum Life: Hashable {
+      case none, keep
+      case milliseconds(Int)
+    }
+  }
+
+  mutating func run(_ command: Command, on key: String) -> Answer {
+    let old = value(key)
+    let isWrong = old != nil && old?.text == nil
+    switch command {
+    case .set(let text, let condition, let get, let life):
+      if get, isWrong { return .error("WRONGTYPE") }
+      let previous: Answer = old?.text.map { .bulk($0) } ?? .null
+      if condition == .ifAbsent && old != nil || condition == .ifPresent && old == nil {
+        return get ? previous : .null
+      }
+      let expires: UInt64? =
+        switch life {
+        case .none: nil
+        case .keep: old?.expires
+        case .milliseconds(let life): clock + UInt64(life)
+        }
+      values[key] = Value(text: text, expires: expires)
+      return get ? previous : .status("OK")
+    case .getSet(let text):
+      if isWrong { return .error("WRONGTYPE") }
+      values[key] = Value(text: text)
+      return old?.text.map { .bulk($0) } ?? .null
+    case .append(let text):
+      if isWrong { return .error("WRONGTYPE") }
+      let all = (old?.text ?? "") + text
+      values[key] = Value(text: all, expires: old?.expires)
+      return .integer(all.utf8.count)
+    case .increment:
+      if isWrong { return .error("WRONGTYPE") }
+      guard let number = Int(old?.text ?? "0") else { return .error("ERR") }
+      values[key] = Value(text: String(number + 1), expires: old?.expires)
+      return .integer(number + 1)
+    case .getDelete:
+      if isWrong { return .error("WRONGTYPE") }
+      values[key] = nil
+      return old?.text.map { .bulk($0) } ?? .null
+    case .expire(let milliseconds):
+      guard old != nil else { return .integer(0) }
+      live(key, milliseconds)
+      return .integer(1)
+    case .persist:
+      guard let old, old.expires != nil else { return .integer(0) }
+      values[key] = Value(text: old.text)
+      return .integer(1)
+    case .getEx(let milliseconds):
+      if isWrong { return .error("WRONGTYPE") }
+      guard let text = old?.text else { return .null }
+      live(key, milliseconds)
+      return .bulk(text)
+    }
+  }
+
+  private mutating func live(_ key: String, _ milliseconds: Int) {
+    if milliseconds <= 0 {
+      values[key] = nil
+    } else {
+      values[key]?.expires = clock + UInt64(milliseconds)
+    }
+  }
+
+  /// What every script of an application's tells of the state that it found; all nil without one.
+  struct Found: Hashable {
+    var g: Generation?
+    var h: UInt64?
+    var W: LSN?
+    var jl: JournalID?
+  }
+
+  enum FillWord: String {
+    case ok = "OK", noState = "NOSTATE", generation = "GEN", floor = "FLOOR", fence = "FENCE", untrusted =
+      "UNTRUSTED"
+  }
+
+  struct FillReply {
+    var word: FillWord
+    var reply = Answer.null
+    var found = Found()
+  }
+
+  /// `replaces`: the mode, `replace` or `merge`.
+  mutating func fill(
+    replaces: Bool, _ lease: Lease, bucket: Int, key: String, _ command: Command
+  ) -> FillReply {
+    guard let m = hash, let g = m.g, let floor = m.F else { return FillReply(word: .noState) }
+    let found = Found(g: g, h: m.h, W: m.W, jl: m.jl)
+    if g != lease.generation, !weakness.contains(.anyGeneration) {
+      return FillReply(word: .generation, found: found)
+    }
+    if lease.stamp < floor, !weakness.contains(.noFloor) { return FillReply(word: .floor, found: found) }
+    if let fence = m.fences[bucket], fence > lease.stamp, !weakness.contains(.fillUnfenced) {
+      return FillReply(word: .fence, found: found)
+    }
+    if m.c != g, !weakness.contains(.mergeUntrusted) {
+      guard replaces else { return FillReply(word: .untrusted, found: found) }
+      values[key] = nil
+    }
+    return FillReply(word: .ok, reply: run(command, on: key), found: found)
+  }
+
+  struct Setting {
+    var key: String
+    /// nil: the key is not governed.
+    var lease: Lease?
+    var bucket: Int
+    var value: String
+  }
+
+  /// MSET. `stored` says of each key whether it was set.
+  mutating func fillMany(_ settings: [Setting]) -> (found: Found, stored: [Bool]) {
+    let m = hash.flatMap { $0.g != nil && $0.F != nil ? $0 : nil }
+    let found = m.map { Found(g: $0.g, h: $0.h, W: $0.W, jl: $0.jl) } ?? Found()
+    var stored: [Bool] = []
+    for setting in settings {
+      var isOpen = true
+      if let lease = setting.lease {
+        if let m, m.g == lease.generation, let floor = m.F, lease.stamp >= floor {
+          isOpen = m.fences[setting.bucket].map { $0 <= lease.stamp } ?? true
+        } else {
+          isOpen = false
+        }
+      }
+      if isOpen { values[setting.key] = Value(text: setting.value) }
+      stored.append(isOpen)
+    }
+    return (found, stored)
+  }
+
+  enum RemovalWord: String { case ok = "OK", noState = "NOSTATE", untrusted = "UNTRUSTED" }
+
+  struct RemovalReply {
+    var word: RemovalWord
+    var reply: Answer
+    var g: Generation?
+    var jl: JournalID?
+    /// The script stopped half way with this error.
+    var error: String?
+  }
+
+  /// DEL and UNLINK; with `getting`, GETDEL of the one key. A key without a bucket is not governed.
+  mutating func del(
+    _ keys: [(key: String, bucket: Int?)], getting: Bool, keep: UInt64, message: Bool
+  ) -> RemovalReply {
+    var usable: (m: Meta, g: Generation, W: LSN, V: LSN, jl: JournalID)?
+    if case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl {
+      usable = (m, g, w, v, jl)
+    }
+    let trusted = usable.map { $0.m.c == $0.g } ?? false
+    let governed = keys.filter { $0.bucket != nil }
+    let fenced = usable != nil && !governed.isEmpty
+    if let (m, _, _, v, _) = usable, fenced {
+      var m = m
+      if !weakness.contains(.removeUnfenced) {
+        Self.fence(&m, visible: v, buckets: governed.compactMap(\.bucket))
+      }
+      meta = .present(m)
+      usable?.m = m
+    }
+    let word: RemovalWord = usable == nil ? .noState : .ok
+    var reply = Answer.null
+    if getting {
+      if !governed.isEmpty, !trusted {
+        values[keys[0].key] = nil
+      } else {
+        reply = run(.getDelete, on: keys[0].key)
+        if case .error = reply {
+          return RemovalReply(word: word, reply: reply, g: usable?.g, jl: usable?.jl)
+        }
+      }
+    } else {
+      var count = 0
+      for (key, bucket) in keys {
+        let removed = unlink(key)
+        if bucket == nil || trusted { count += removed }
+      }
+      reply = .integer(count)
+    }
+    guard let (_, g, w, _, jl) = usable else { return RemovalReply(word: .noState, reply: reply) }
+    var last = jl
+    if fenced {
+      var packed = PackedKeys()
+      for (key, _) in governed { packed.append(key) }
+      guard let id = journal(g, after: jl, keep: keep, position: w, keys: packed) else {
+        return RemovalReply(word: .ok, reply: reply, error: "WRONGTYPE")
+      }
+      last = id
+      change {
+        $0.jl = id
+        if message { $0.s = ($0.s ?? 0) + 1 }
+      }
+    }
+    return RemovalReply(word: .ok, reply: reply, g: g, jl: last)
+  }
+
+  mutating func expire(
+    _ key: String, bucket: Int, keep: UInt64, message: Bool, _ command: Command
+  ) -> RemovalReply {
+    guard case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl else {
+      return RemovalReply(word: .untrusted, reply: .null)
+    }
+    guard m.c == g else { return RemovalReply(word: .untrusted, reply: .null, g: g, jl: jl) }
+    let existed = value(key) != nil
+    let reply = run(command, on: key)
+    if case .error = reply { return RemovalReply(word: .ok, reply: reply, g: g, jl: jl) }
+    guard existed else { return RemovalReply(word: .ok, reply: reply, g: g, jl: jl) }
+    let gone = value(key) == nil
+    if gone { change { Self.fence(&$0, visible: v, buckets: [bucket]) } }
+    var packed = PackedKeys()
+    packed.append(key)
+    guard let id = journal(g, after: jl, keep: keep, position: w, keys: packed) else {
+      return RemovalReply(word: .ok, reply: reply, error: "WRONGTYPE")
+    }
+    change {
+      $0.jl = id
+      if gone, message { $0.s = ($0.s ?? 0) + 1 }
+    }
+    return RemovalReply(word: .ok, reply: reply, g: g, jl: id)
+  }
+
+  /// True if there was a state to ask.
+  mutating func ask() -> Bool {
+    guard hash?.g != nil else { return false }
+    change { $0.req = true }
+    return true
+  }
+
+  mutating func change(_ body: (inout Meta) -> Void) {
+    guard case .present(var m) = meta else { return }
+    meta = .missing
+    body(&m)
+    meta = .present(m)
+  }
+}
+
+extension PackedKeys {
+  mutating func append(_ key: String) {
+    var key = key
+    key.withUTF8 { append(UnsafeRawBufferPointer($0)) }
+  }
+}
+
+extension ScriptWeakness {
+  static let anyGeneration = ScriptWeakness(rawValue: 1 << 8)
+  static let noFloor = ScriptWeakness(rawValue: 1 << 9)
+  static let fillUnfenced = ScriptWeakness(rawValue: 1 << 10)
+  static let mergeUntrusted = ScriptWeakness(rawValue: 1 << 11)
+  static let removeUnfenced = ScriptWeakness(rawValue: 1 << 12)
+}

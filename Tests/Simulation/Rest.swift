@@ -1,0 +1,77 @@
+import Invalidation
+import NearCache
+
+/// The end of a run: nothing goes wrong any more and nothing is written; everything must come to rest, nothing
+/// stale may be left anywhere, and every key must be fillable again.
+extension World {
+  private static var patience: UInt64 { 40_000_000_000 }
+
+  func rest() {
+    isQuiet = true
+    let end = now + Self.patience
+    while !isSettled() {
+      guard advance(100_000_000) else { return }
+      if now > end { return fail("nothing has come to rest within 40 s: \(unsettled())") }
+    }
+    // A window without faults, so that plain SETs are dated again.
+    guard advance(2 * swarm.window + 500_000_000) else { return }
+    checkRedis()
+    for host in hosts { for key in keys where violation == nil { probe(host, key) } }
+  }
+
+  private func advance(_ time: UInt64) -> Bool {
+    let end = now + time
+    var isOver = false
+    at(end) { isOver = true }
+    while !isOver { guard step() else { return false } }
+    return true
+  }
+
+  private func isSettled() -> Bool { unsettled() == "" }
+
+  private func unsettled() -> String {
+    guard postgres.isUp, redis.isUp else { return "a server is down" }
+    if !postgres.isIdle { return "a transaction is open" }
+    guard let state = redis.state else { return "there is no state" }
+    if !state.trusted { return "the generation is not cleared" }
+    if state.watching { return "transactions are watched" }
+    if let last = postgres.commits.last?.end, state.applied < LSN(last) { return "W has not come to \(last)" }
+    if state.visible < state.applied { return "V is \(state.visible), W is \(state.applied)" }
+    for host in hosts {
+      if !host.isHealthy { return "host \(host.number) is not there" }
+      if host.upstream == nil { return "host \(host.number) has no connection to Redis" }
+      if host.follower.generation != state.generation { return "host \(host.number) does not follow" }
+      if !host.isFresh(at: host.clock) { return "host \(host.number) has no evidence" }
+    }
+    return ""
+  }
+
+  private func checkRedis() {
+    for key in keys {
+      guard let text = redis.get(key.name) else { continue }
+      check(text, before: now, "at rest Redis holds for \(key.name)")
+    }
+  }
+
+  /// Reads, fills and reads again.
+  private func probe(_ host: Host, _ key: Key) {
+    for attempt in 0..<3 {
+      var outcome: Host.Outcome?
+      host.turn { host.read(key, token: false) { outcome = $0 } }
+      while outcome == nil { guard step() else { return } }
+      switch outcome {
+      case .hit(let text):
+        check(text, before: now, "at rest host \(host.number) answers for \(key.name)")
+        return
+      case .miss:
+        if attempt == 2 { return fail("at rest host \(host.number) does not keep \(key.name)") }
+        guard let text = read(key) else { return }
+        var isDone = false
+        let dated = host.emptyAt
+        host.turn { host.set(key, text, life: nil, dated: dated) { _ in isDone = true } }
+        while !isDone { guard step() else { return } }
+      default: return fail("at rest host \(host.number) answers an error for \(key.name)")
+      }
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import Configuration
+
+/// What one seed is about: sizes, times and which faults there are. Most seeds lack most kinds of faults, since
+/// a run in which everything goes wrong at once seldom gets anywhere.
+struct Swarm {
+  enum Fault: Int, CaseIterable {
+    // Hosts.
+    case pause, killHost, stopHost
+    // Connections of one host.
+    case cutRedis, cutPostgres, cutStream, slowNetwork
+    // Redis.
+    case failover, failoverBehindProxy, restartEmpty, flush, evictState, evictJournal, evictValue, trimJournal
+    case redisClock
+    // PostgreSQL.
+    case crash, restart, promote, dropSlot, moveSlot, recreateSlot, holdCommits, hiddenWrite
+    case redefine, redefineSilently, truncate
+    // Applications.
+    case ask
+  }
+
+  var hosts: Int
+  var keys: Int
+  var flows: Int
+  /// Nanoseconds.
+  var bound: UInt64
+  var window: UInt64
+  var plainSet: PlainSetSettings.Mode
+  var nearTTL: UInt64?
+  var journalKeep: UInt64
+  /// Mean time between two faults of a kind; nil: none of it.
+  var faults: [UInt64?]
+  /// Mean time between two transactions.
+  var commitPeriod: UInt64
+  /// Mean time an application waits between two flows.
+  var thinkTime: UInt64
+  /// Of 100 commits, those that do not wait for the disk.
+  var asynchronous: Int
+  /// Of 100 commits, those that stay invisible for a while after they were decoded.
+  var lateVisible: Int
+  /// Of 100 turns of an event loop or steps of an application, those that are held up.
+  var lags: Int
+  /// How long a slot of Redis's SCAN gives at a time.
+  var purgeCount: Int
+  /// Whether the three requests of a read can be answered by two servers.
+  var splitReads: Bool
+  var keysPerStep: Int
+
+  init(_ random: inout SplitMix) {
+    hosts = 1 + random.below(3)
+    keys = 3 + random.below(8)
+    flows = 2 + random.below(5)
+    bound = random.one(of: [500, 700, 1000, 2000]) * 1_000_000
+    window = random.one(of: [400, 800, 1500]) * 1_000_000
+    plainSet = random.once(in: 3) ? .aged : .window
+    nearTTL = random.once(in: 4) ? 300_000_000 : nil
+    journalKeep = random.one(of: [200, 2000, 60_000])
+    commitPeriod = random.one(of: [3, 12, 40, 150]) * 1_000_000
+    thinkTime = random.one(of: [1, 5, 20]) * 1_000_000
+    asynchronous = random.one(of: [0, 0, 30, 100])
+    lateVisible = random.one(of: [0, 2, 20, 60])
+    lags = random.one(of: [0, 1, 5])
+    purgeCount = 1 + random.below(4)
+    splitReads = random.once(in: 2)
+    keysPerStep = random.one(of: [1, 2, 1000])
+    faults = Array(repeating: nil, count: Fault.allCases.count)
+    let kinds = random.one(of: [0, 1, 2, 3, 4, 6])
+    for _ in 0..<kinds {
+      faults[random.below(faults.count)] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
+    }
+  }
+}
