@@ -20,12 +20,12 @@ public enum Acquisition: Hashable, Sendable {
     regressed: Bool
   ) -> Acquisition {
     decide(
-      reply, slotCreated: slotCreated, confirmed: confirmed, canary: canary, regressed: regressed,
-      weakness: [])
+      reply, slotCreated: slotCreated, confirmed: confirmed, written: written, canary: canary,
+      regressed: regressed, weakness: [])
   }
 
   package static func decide(
-    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, canary: Canary, regressed: Bool,
+    _ reply: StateReply, slotCreated: Bool, confirmed: LSN, written: LSN, canary: Canary, regressed: Bool,
     weakness: Weakness
   ) -> Acquisition {
     switch reply {

@@ -93,7 +93,7 @@ struct RowKeyTests {
     var stream = try Self.full(["user:{id}:*", "all:*", "e:{email}:*"])
     try stream.transaction([
       PgOutput.insert(10, ["4*", nil, nil, nil]),
-      PgOutput.update(10, old: ["5", "a:b", nil, nil], full: true, new: ["6", "a:b", nil, nil]),
+      PgOutput.update(10, old: ["5", "a:b", nil, nil], ["6", "a:b", nil, nil]),
     ])
     #expect(
       stream.batch.groups == [

@@ -52,7 +52,7 @@ extension World {
       if postgres.isUp, postgres.canMakeSlot { postgres.makeSlot() }
     case .holdCommits: postgres.holdCommits(for: duration)
     case .hiddenWrite: postgres.hiddenWrite()
-    case .redefine: postgres.replaceAll(.redefined)
+    case .redefine: postgres.replaceAll(.schemaChanged)
     case .redefineSilently: postgres.replaceAll(nil)
     case .truncate: postgres.replaceAll(.truncated(table: "t"))
     case .ask: host.turn { host.ask() }

@@ -172,18 +172,21 @@ final class Tailer {
       } _: { [self] walsender in
         guard let walsender else { return trouble("the slot is taken") }
         self.walsender = walsender
-        call(link) { postgres -> (UInt64, Snapshot, Generation?)? in
+        call(link) { postgres -> (UInt64, Sample)? in
           guard let slot = postgres.slot, slot.walsender === walsender else { return nil }
-          return (slot.confirmed, postgres.snapshot, postgres.canary)
+          return (
+            slot.confirmed,
+            Sample(written: LSN(postgres.written), snapshot: postgres.snapshot, canary: postgres.canary)
+          )
         } _: { [self] held in
-          guard let (confirmed, running, canary) = held else { return trouble("the slot is not held") }
-          takeOver(LSN(confirmed), running, canary, definitions)
+          guard let (confirmed, sample) = held else { return trouble("the slot is not held") }
+          takeOver(LSN(confirmed), sample, definitions)
         }
       }
     }
   }
 
-  private func takeOver(_ confirmed: LSN, _ running: Snapshot, _ canary: Generation?, _ definitions: Int) {
+  private func takeOver(_ confirmed: LSN, _ sample: Sample, _ definitions: Int) {
     guard world.redis.isUp else { return trouble("Redis is down") }
     let (attempt, redis) = (attempt, world.redis)
     let link = Link(world, host, incarnation: { redis.incarnation }) { [unowned self] in
@@ -199,8 +202,8 @@ final class Tailer {
     } _: { [self] reply in
       guard let reply = reply.stateReply else { return trouble("Redis answered an error") }
       let acquisition = Acquisition.decide(
-        reply, slotCreated: created, confirmed: confirmed, canary: .holds(canary), regressed: regressed,
-        weakness: world.weakness.product)
+        reply, slotCreated: created, confirmed: confirmed, written: sample.written,
+        canary: .holds(sample.canary), regressed: regressed, weakness: world.weakness.product)
       world.note("\(host.number): holds the slot at \(confirmed): \(acquisition)")
       switch acquisition {
       case .refuse(let why): return trouble(why)
@@ -213,7 +216,7 @@ final class Tailer {
       }
       session = TailSession(
         token: token, server: server, mapping: Host.mapping, acquisition: acquisition, confirmed: confirmed,
-        running: running, fingerprint: String(definitions), now: host.clock,
+        running: sample.snapshot, fingerprint: String(definitions), now: host.clock,
         keysPerStep: world.swarm.keysPerStep, mostPending: 50)
       session?.weakness = world.weakness.product
       self.confirmed = .zero
@@ -327,6 +330,7 @@ final class Tailer {
     sentAt = host.clock
     switch request {
     case .takeover: preconditionFailure("a session has taken over")
+    case .sweep, .swept: preconditionFailure("nothing is pending: the simulated mapping has no groups")
     case .newGeneration(
       let token, let old, let new, let server, let mapping, let applied, let visible, let wt):
       beginning = visible
@@ -389,7 +393,7 @@ final class Tailer {
   private func replied(_ reply: ModelRedis.TailerReply) {
     sentAt = nil
     guard let parsed = reply.stateReply else { return trouble("Redis answered an error") }
-    if case .applied(_, let visible, _) = parsed { answered = visible }
+    if case .applied(_, let visible, _, _) = parsed { answered = visible }
     switch session?.replied(parsed, now: host.clock) {
     case .began(let generation, let reason):
       answered = beginning
