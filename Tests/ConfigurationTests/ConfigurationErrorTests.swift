@@ -375,7 +375,7 @@ struct ConfigurationErrorTests {
       ),
       (
         #"{"tables": {"a": {"tags": ["t:{id}:*"]}}}"#,
-        "1:29+8 bad-template a tag is a whole name, so it does not end in *"
+        "1:28+10 bad-template a tag is a whole name, so it does not end in *"
       ),
     ])
   func tables(text: String, expected: String) { #expect(summary(read(text).diagnostics) == [expected]) }
@@ -473,7 +473,7 @@ struct ConfigurationErrorTests {
     #expect(reading.settings == nil)
     #expect(
       reading.diagnostics.map { "\($0.place?.line ?? 0):\($0.place?.column ?? 0) \($0.code) \($0.path)" } == [
-        "2:22 bad-template tables.a", "2:46 bad-template tables.b[1]", "3:20 wrong-type near.size",
+        "2:22 bad-template tables.a", "2:47 bad-template tables.b[1]", "3:20 wrong-type near.size",
         "3:23 unknown-key near.tll", "4:3 duplicate-key near", "5:21 unset-variable log.level",
       ])
   }

@@ -122,6 +122,7 @@ struct GroupTests {
     #expect(try client.call("TYPE", pages[1]) == .simple("none"))
     #expect(try client.call("EXPIRE", pages[1], "100") == 0)
     #expect(try client.call("GETDEL", pages[1]) == nil)
+    #expect(try client.call("GET", pages[2]) == nil)
     #expect(try client.call("SET", pages[2], "x", "XX") == nil)
     guard case .error = try client.call("APPEND", pages[0], "x") else {
       Issue.record("a merging command ran on a value of before")
