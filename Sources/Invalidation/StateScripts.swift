@@ -9,8 +9,9 @@
 /// of deletions by applications (sixteen digits) and `dc` the same as a plain number, `jl` last id of the
 /// journal, `wt` 1 while transactions from before the slot are watched, `sys` and `tl` PostgreSQL's system id
 /// and timeline (eight digits), `cfg` hash of the mapping, `req` 1 when somebody asked for a new generation,
-/// `s` number of messages published, `pd` the groups that wait to be swept (`PendingGroups`; absent: none), and
-/// `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`). J is the journal of the generation, a stream of
+/// `s` number of messages published, `why` the generation and the reason for its beginning (for people; written
+/// by the sidecar that began it, after the script), `pd` the groups that wait to be swept (`PendingGroups`;
+/// absent: none), and `b<bucket>` a bucket's fence (thirty-two digits; absent: `F`). J is the journal of the generation, a stream of
 /// entries {`p` id before it, `l` position, `k` packed keys, `q` packed groups, `y` their origins if a
 /// transaction named them (`PackedOrigins`)}; an entry without keys and groups only wakes its readers.
 ///

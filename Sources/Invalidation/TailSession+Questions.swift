@@ -79,7 +79,7 @@ extension TailSession {
   /// The question to ask now; nil: none. `drained`: the stream of the log has nothing more at this moment.
   public mutating func ask(now: Instant, drained: Bool) -> Question? {
     guard question == nil else { return nil }
-    if let generation, usesCanary, !isMarked, due == nil {
+    if let generation, usesCanary, !isMarked, due == nil || isEnding {
       question = .mark(generation)
     } else if maySample, now >= beat.next {
       beat.ask(watch.transactions, now: now)

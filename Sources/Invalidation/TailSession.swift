@@ -45,6 +45,9 @@ public struct TailSession: ~Copyable {
   private var nextGeneration: Instant
   /// Ends the session once a new generation stands: what it knows of the tables no longer holds.
   private(set) var ending: Ending?
+  /// That generation stands: only the canary is still to be written. What else gives doubt meanwhile is delivered
+  /// again to the next session.
+  private(set) var isEnding = false
   /// What the next new generation replaces: the present one, or what was found when there is none yet.
   private var old: Generation?
   /// The first key of `sending` that has not been sent.
@@ -266,15 +269,15 @@ public struct TailSession: ~Copyable {
     guard underWay == .nothing else {
       return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
     }
+    if isEnding, let ending {
+      return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
+    }
     judgeSample()
     if let due {
       guard now >= nextGeneration else { return .wait(until: nextGeneration) }
       // What arises from here on lies beyond the position, and needs another one.
       self.due = nil
       return begin(random(), because: due)
-    }
-    if let ending {
-      return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
@@ -409,6 +412,7 @@ public struct TailSession: ~Copyable {
       nextPurge = now
       nextGeneration = Instant(nanoseconds: now.nanoseconds + Self.generationPause)
       beat.next = now
+      isEnding = ending != nil
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)), (.sweep, .purgeStep(let next, _)):
       count += 1

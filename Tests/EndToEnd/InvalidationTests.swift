@@ -240,6 +240,29 @@ struct InvalidationTests {
     try expectGone(world.key("event:4"), world, a)
   }
 
+  @Test("A partitioned table may have no partition yet, and a rule may name a partition")
+  func bareAndLeaf() throws {
+    let world = try World(
+      tables: #"{ "later": "later:{id}", "leaf": "leaf:{id}" }"#,
+      schema: """
+        CREATE TABLE later (id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE top (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);
+        CREATE TABLE leaf PARTITION OF top FOR VALUES FROM (0) TO (10);
+        INSERT INTO top VALUES (1);
+        """)
+    let a = try world.sidecar()
+    try warm(world.key("later:1"), "before", a)
+    try warm(world.key("leaf:1"), "before", a)
+    try world.psql(
+      """
+      UPDATE top SET note = 'x';
+      CREATE TABLE later_1 PARTITION OF later FOR VALUES FROM (0) TO (10); INSERT INTO later VALUES (1);
+      """)
+    try world.settle(a)
+    try expectGone(world.key("leaf:1"), world, a)
+    try expectGone(world.key("later:1"), world, a)
+  }
+
   @Test("Nothing is cleared before the commit, and nothing by a rollback")
   func transactions() throws {
     let world = try World(postgres: PostgresServer())

@@ -307,6 +307,8 @@ struct TailQuestionTests {
       }
       #expect(tail.next() == newGeneration(101, for: 1, at: 200))
       _ = tail.reply(.began)
+      // That one is for the next session.
+      tail.truncation(300)
       #expect(tail.next() == .end(.redefined))
       #expect(tail.questions.contains(.mark(Generation(101))))
     }

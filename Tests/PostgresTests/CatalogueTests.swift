@@ -169,4 +169,27 @@ struct CatalogueTests {
     try place.psql("INSERT INTO hidden.secret VALUES (1)")
     #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.changes == "BIC")
   }
+
+  @Test("What a publication sends: by table, by a table above, by schema, by all; with partitions or without")
+  func published() throws {
+    let place = try Place()
+    try place.psql(
+      """
+      CREATE TABLE bare (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE top (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE leaf PARTITION OF top FOR VALUES FROM (0) TO (9);
+      CREATE TABLE one (id int PRIMARY KEY); CREATE TABLE two (id int PRIMARY KEY);
+      CREATE SCHEMA s; CREATE TABLE s.three (id int PRIMARY KEY);
+      CREATE PUBLICATION \(place.publication) FOR TABLE bare, top, one, TABLES IN SCHEMA s;
+      CREATE PUBLICATION every_\(place.database) FOR ALL TABLES;
+      """)
+    let session = try place.sql()
+    let names = ["bare", "top", "leaf", "one", "two", "nowhere"].map { TableName(schema: "public", name: $0) }
+    let tables = names + [TableName(schema: "s", name: "three")]
+    let missing = try Catalogue.unpublished(tables, publication: place.publication, session)
+    #expect(missing.map(\.name) == ["two", "nowhere"])
+    let nowhere = try Catalogue.unpublished(tables, publication: "every_\(place.database)", session)
+    #expect(nowhere.map(\.name) == ["nowhere"])
+    #expect(try Catalogue.unpublished(tables, publication: "none", session).count == tables.count)
+  }
 }

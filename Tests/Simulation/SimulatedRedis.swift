@@ -89,6 +89,12 @@ final class SimulatedRedis {
     }
   }
 
+  /// Whether PostgreSQL has not lost anything since the generation began, nor since `incarnation`.
+  func isOf(_ incarnation: Int) -> Bool {
+    guard incarnation == world.postgres.incarnation, let g = data.hash?.g else { return false }
+    return born[g] == incarnation
+  }
+
   /// One step of SCAN from `cursor`.
   func scan(_ cursor: Int) -> (places: [String], next: Int) {
     let start = min(cursor, layout.count)

@@ -172,21 +172,29 @@ final class Tailer {
       } _: { [self] walsender in
         guard let walsender else { return trouble("the slot is taken") }
         self.walsender = walsender
-        call(link) { postgres -> (UInt64, Sample)? in
+        call(link) { postgres -> Held? in
           guard let slot = postgres.slot, slot.walsender === walsender else { return nil }
-          return (
-            slot.confirmed,
-            Sample(written: LSN(postgres.written), snapshot: postgres.snapshot, canary: postgres.canary)
-          )
+          return Held(
+            confirmed: LSN(slot.confirmed), written: LSN(postgres.written), running: postgres.snapshot,
+            canary: postgres.canary, definitions: definitions)
         } _: { [self] held in
-          guard let (confirmed, sample) = held else { return trouble("the slot is not held") }
-          takeOver(LSN(confirmed), sample, definitions)
+          guard let held else { return trouble("the slot is not held") }
+          takeOver(held)
         }
       }
     }
   }
 
-  private func takeOver(_ confirmed: LSN, _ sample: Sample, _ definitions: Int) {
+  /// What was found when the slot was taken.
+  private struct Held {
+    var confirmed: LSN
+    var written: LSN
+    var running: Snapshot
+    var canary: Generation?
+    var definitions: Int
+  }
+
+  private func takeOver(_ held: Held) {
     guard world.redis.isUp else { return trouble("Redis is down") }
     let (attempt, redis) = (attempt, world.redis)
     let link = Link(world, host, incarnation: { redis.incarnation }) { [unowned self] in
@@ -202,9 +210,9 @@ final class Tailer {
     } _: { [self] reply in
       guard let reply = reply.stateReply else { return trouble("Redis answered an error") }
       let acquisition = Acquisition.decide(
-        reply, slotCreated: created, confirmed: confirmed, written: sample.written,
-        canary: .holds(sample.canary), regressed: regressed, weakness: world.weakness.product)
-      world.note("\(host.number): holds the slot at \(confirmed): \(acquisition)")
+        reply, slotCreated: created, confirmed: held.confirmed, written: held.written,
+        canary: .holds(held.canary), regressed: regressed, weakness: world.weakness.product)
+      world.note("\(host.number): holds the slot at \(held.confirmed): \(acquisition)")
       switch acquisition {
       case .refuse(let why): return trouble(why)
       case .resume(let state):
@@ -215,8 +223,9 @@ final class Tailer {
         world.count(String(reason.prefix { !$0.isNumber }))
       }
       session = TailSession(
-        token: token, server: server, mapping: Host.mapping, acquisition: acquisition, confirmed: confirmed,
-        running: sample.snapshot, fingerprint: String(definitions), now: host.clock,
+        token: token, server: server, mapping: Host.mapping, acquisition: acquisition,
+        confirmed: held.confirmed, running: held.running, fingerprint: String(held.definitions),
+        now: host.clock,
         keysPerStep: world.swarm.keysPerStep, mostPending: 50)
       session?.weakness = world.weakness.product
       self.confirmed = .zero

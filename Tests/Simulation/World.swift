@@ -198,10 +198,10 @@ final class World {
     check(text, before: before, "\(near ? "near" : "Redis") hit of \(key.name) on host \(host.number)")
   }
 
-  func check(_ text: String, before: UInt64, _ what: String) {
-    guard let version = oracle.isOutdated(text, before: before, ignoringLast: redis.losses > 0) else {
-      return
-    }
+  /// `rowsOnly`: not what no row stands behind.
+  func check(_ text: String, before: UInt64, rowsOnly: Bool = false, _ what: String) {
+    let ignoringLast = rowsOnly || redis.losses > 0
+    guard let version = oracle.isOutdated(text, before: before, ignoringLast: ignoringLast) else { return }
     let age = (now - (oracle.superseded(version) ?? now)) / 1000
     fail("\(what): version \(version) of \(text) was replaced \(Double(age) / 1000) ms ago")
   }

@@ -35,7 +35,8 @@ extension EventLoop {
     do throws(ErrorReply) {
       let fill = try FillOrder(request, now: now)
       let key = try heldKey(request[2])
-      let isStored = try store(key, request[4], expires: fill.expires, under: fill.lease)
+      let isStored = try store(
+        key, request[4], expires: fill.expires, by: Self.fillCommand, under: .fill(fill.lease))
       reply(slot) { $0.integer(isStored ? 1 : 0) }
     } catch {
       reply(slot) { $0.error(error.text) }
@@ -54,7 +55,10 @@ extension EventLoop {
   /// NEARSIDE INVALIDATE ALL: nothing is held any more, and no lease of before counts. The tail goes on
   /// under the generation that it began.
   mutating func invalidateAllEmbedded(_ slot: Int) {
-    embedded?.renew(.random())
+    let generation = Generation.random()
+    embedded?.renew(generation)
+    chronicle.began(generation, at: now)
+    generationReason = (generation, "NEARSIDE INVALIDATE ALL")
     near.removeAll()
     counters.drops += 1
     reply(slot) { $0.status("OK") }

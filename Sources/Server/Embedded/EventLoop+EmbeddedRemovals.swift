@@ -37,6 +37,7 @@ extension EventLoop {
   mutating func remove(_ key: GovernedKey) {
     noteWrite(key)
     key.bytes.withUnsafeBytes { embedded?.fence($0) }
+    chronicle.removed(key.hash, KeyInvalidation(position: appliedPosition, origin: nil), at: now)
     counters.removals += 1
   }
 

@@ -34,7 +34,8 @@ extension EventLoop {
         remove(key)
       } else {
         let expires = options.keepsTime ? old?.expires : end.map { clock.instant($0) }
-        try store(key, request[valueIndex], expires: expires, under: leaseForPlainWrite(key, slot))
+        try store(
+          key, request[valueIndex], expires: expires, by: name, under: plainLease(key, slot))
       }
     }
     let resp3 = clients[slot].resp3
@@ -63,7 +64,7 @@ extension EventLoop {
       guard fits(request[index + 1]) else { throw tooLarge }
     }
     for (index, key) in keys.enumerated() {
-      try store(key, request[index * 2 + 2], expires: nil, under: leaseForPlainWrite(key, slot))
+      try store(key, request[index * 2 + 2], expires: nil, by: "mset", under: plainLease(key, slot))
     }
     reply(slot) { $0.status("OK") }
   }
@@ -73,13 +74,13 @@ extension EventLoop {
   mutating func appendEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
     let addition = request[2]
-    let lease = try mergeLease(key, slot)
+    let lease = try mergeLease(key, "append", slot)
     let entry = find(key)
     var value: [UInt8] = []
     value.reserveCapacity((entry?.valueCount ?? 0) + addition.count)
     if let entry { value.append(contentsOf: entry.value) }
     value.append(contentsOf: addition)
-    try merge(key, value, expires: entry?.expires, under: lease)
+    try merge(key, "append", value, expires: entry?.expires, under: lease)
     let count = value.count
     reply(slot) { $0.integer(count) }
   }
@@ -96,7 +97,7 @@ extension EventLoop {
       guard step != .min else { throw ErrorReply("ERR decrement would overflow") }
       step = -step
     }
-    let lease = try mergeLease(key, slot)
+    let lease = try mergeLease(key, name, slot)
     let entry = find(key)
     var old = 0
     if let entry {
@@ -105,14 +106,14 @@ extension EventLoop {
     }
     let (sum, overflow) = old.addingReportingOverflow(step)
     guard !overflow else { throw ErrorReply("ERR increment or decrement would overflow") }
-    try merge(key, Array(String(sum).utf8), expires: entry?.expires, under: lease)
+    try merge(key, name, Array(String(sum).utf8), expires: entry?.expires, under: lease)
     reply(slot) { $0.integer(sum) }
   }
 
   /// INCRBYFLOAT.
   mutating func addFloatEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
     let key = try heldKey(request[1])
-    let lease = try mergeLease(key, slot)
+    let lease = try mergeLease(key, "incrbyfloat", slot)
     let entry = find(key)
     let old = entry.map { [UInt8]($0.value) } ?? [UInt8(ascii: "0")]
     let step = [UInt8](request[2])
@@ -127,30 +128,34 @@ extension EventLoop {
     guard length != -1 else { throw ErrorReply("ERR value is not a valid float") }
     guard length > 0 else { throw ErrorReply("ERR increment would produce NaN or Infinity") }
     let text = sum[..<Int(length)].map { UInt8(bitPattern: $0) }
-    try merge(key, text, expires: entry?.expires, under: lease)
+    try merge(key, "incrbyfloat", text, expires: entry?.expires, under: lease)
     reply(slot) { output in text.withUnsafeBytes { output.bulk($0) } }
   }
 
   /// The lease of a write that builds on what is held. A value that may not be shown is not built upon
   /// either. Whoever is refused finds everything as it was, and may try again.
-  private mutating func mergeLease(_ key: GovernedKey, _ slot: Int) throws(ErrorReply) -> Lease {
-    guard ledger.mayMerge(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now),
-      let lease = leaseForPlainWrite(key, slot), !isRefused(lease, key)
-    else {
-      noteRefused(key)
+  private mutating func mergeLease(
+    _ key: GovernedKey, _ name: String, _ slot: Int
+  ) throws(ErrorReply) -> Lease {
+    let lease: Lease
+    switch judged(plainLease(key, slot, merges: true), key) {
+    case .refuse(let reason):
+      noteRefused(key, by: name, reason, under: nil)
       throw ErrorReply(Self.tryAgain)
+    case .fill(let given): lease = given
     }
     guard try standingNow(key) != .hidden || find(key) == nil else { throw ErrorReply(Self.tryAgain) }
     return lease
   }
 
   private mutating func merge(
-    _ key: GovernedKey, _ value: [UInt8], expires: Instant?, under lease: Lease
+    _ key: GovernedKey, _ name: String, _ value: [UInt8], expires: Instant?, under lease: Lease
   ) throws(ErrorReply) {
     // An error leaves everything as it was.
     guard value.withUnsafeBytes({ fits($0) }) else { throw tooLarge }
     let failure = value.withUnsafeBytes { bytes in
-      Result { () throws(ErrorReply) in try store(key, bytes, expires: expires, under: lease) }
+      Result { () throws(ErrorReply) in try store(key, bytes, expires: expires, by: name, under: .fill(lease))
+      }
     }
     _ = try failure.get()
   }
@@ -163,13 +168,17 @@ extension EventLoop {
   /// False: refused. Throws if the value is too large, and then what was there is gone as well.
   @discardableResult
   mutating func store(
-    _ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?, under lease: Lease?
+    _ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?, by command: String,
+    under plain: PlainLease
   ) throws(ErrorReply) -> Bool {
     noteWrite(key)
     guard fits(value) else { throw tooLarge }
-    guard let lease, !isRefused(lease, key) else {
-      noteRefused(key)
+    let lease: Lease
+    switch judged(plain, key) {
+    case .refuse(let reason):
+      noteRefused(key, by: command, reason, under: plain.lease)
       return false
+    case .fill(let given): lease = given
     }
     let until = end(expires, key.rule)
     let isStored = key.bytes.withUnsafeBytes {
@@ -178,12 +187,17 @@ extension EventLoop {
         serial: key.nearSerial)
     }
     guard isStored else { throw tooLarge }
-    counters.fillsStored += 1
+    noteStored(key, by: command, under: lease)
     return true
   }
 
-  private func isRefused(_ lease: Lease, _ key: GovernedKey) -> Bool {
-    key.bytes.withUnsafeBytes { embedded?.refusal(lease, $0, groups: key.groups?.buckets ?? []) } != nil
+  /// The same lease if nothing that it does not know of has happened to the key.
+  private func judged(_ plain: PlainLease, _ key: GovernedKey) -> PlainLease {
+    let groups = key.groups?.buckets ?? []
+    guard let lease = plain.lease,
+      let refusal = key.bytes.withUnsafeBytes({ embedded?.refusal(lease, $0, groups: groups) })
+    else { return plain }
+    return .refuse(FillRefusal(refusal))
   }
 
   /// Whether the near cache takes a value: `near.maxEntry` bounds the whole reply, with its `$…` line and

@@ -75,6 +75,7 @@ extension EventLoop {
     switch write {
     case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching)):
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
+      chronicle.began(new, at: now)
       near.removeAll()
       counters.drops += 1
       mailbox.localReplies.post(.began)
@@ -84,11 +85,16 @@ extension EventLoop {
     // There is nothing to sweep: values are near only.
     case .request(.sweep): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.swept): mailbox.localReplies.post(.swept(left: PendingGroups()))
-    case .apply(let request, let keys, _, let groups):
+    case .apply(let request, let keys, let origins, let groups):
       var raisesFloor = false
       groups.forEach { if governance.groups.isAdHoc($0) { raisesFloor = true } }
+      var index = 0
       let reply = embedded?.apply(request, keys, groups: groups, raisesFloor: raisesFloor) { key in
-        _ = near.remove(key, hash: near.hash(key))
+        let hash = near.hash(key)
+        near.remove(key, hash: hash)
+        chronicle.removed(
+          hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
+        index += 1
       }
       groups.forEach { drop(group: $0) }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }

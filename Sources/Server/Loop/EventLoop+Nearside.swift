@@ -3,7 +3,7 @@ import Invalidation
 import Logging
 import NearCache
 
-/// NEARSIDE STATUS | WAIT | INVALIDATE | LEASE | FILL.
+/// NEARSIDE STATUS | WAIT | INVALIDATE | LEASE | FILL | WHY.
 extension EventLoop {
   mutating func nearside(_ request: Request, _ slot: Int) {
     guard request.count > 1 else { return wrongCount("nearside", slot) }
@@ -27,11 +27,13 @@ extension EventLoop {
     case ("fill", 5...):
       if embedded != nil { return fillEmbedded(request, slot) }
       executeFill(request, slot)
+    case ("why", 3): why(request, slot)
     default:
       reply(slot) {
         $0.error(
           "ERR Nearside: the commands are NEARSIDE STATUS, WAIT <lsn> [ms], INVALIDATE KEY key…, INVALIDATE "
-            + "PREFIX prefix, INVALIDATE TAG tag, INVALIDATE ALL, LEASE key, FILL key token value [PX ms]")
+            + "PREFIX prefix, INVALIDATE TAG tag, INVALIDATE ALL, LEASE key, FILL key token value [PX ms], WHY "
+            + "key")
       }
     }
   }

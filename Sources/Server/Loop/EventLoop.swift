@@ -42,6 +42,10 @@ public struct EventLoop: ~Copyable {
   /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
   /// such a write must not be kept near after it.
   var localWrites = [UInt32](repeating: 0, count: 4096)
+  /// What became of keys lately, and why the newest generation began, as the tail on this host told.
+  var chronicle = Chronicle()
+  var generationReason: (generation: Generation, text: String)?
+  let originNames: OriginNames
   /// The misses answered in this poll, with their keys in the ledger.
   var misses: [(key: UInt64, lease: Lease?)] = []
   var counters = Counters()
@@ -96,6 +100,7 @@ public struct EventLoop: ~Copyable {
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
     governance = Governance(settings: settings)
+    originNames = OriginNames(tables: settings.tables)
     now = Instant(nanoseconds: clinux_boot_nanoseconds())
     started = now
     wholePoll = Arrivals.WholePoll(began: now)
@@ -212,6 +217,7 @@ public struct EventLoop: ~Copyable {
       case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
+      case .began(let generation, let reason): noteReason(generation, reason)
       case .stop: isStopping = true
       }
     }
@@ -221,14 +227,20 @@ public struct EventLoop: ~Copyable {
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
     let action = follower.hear(
-      event, evict: { key in _ = near.remove(key, hash: near.hash(key)) },
-      group: { group in
+      event,
+      evict: { key, cause in
+        let hash = near.hash(key)
+        near.remove(key, hash: hash)
+        chronicle.removed(hash, cause, at: now)
+      },
+      group: { group, _ in
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
       })
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
     if case .state = event, let state = follower.state {
       ledger.observed(state.lease, at: clock())
+      chronicle.began(state.generation, at: now)
       releaseHolds(state)
     }
     if dropsAll || action == .dropAll {

@@ -14,6 +14,8 @@ public final class LoopMailbox: Sendable {
     case local(LocalWrite)
     /// What the tail thread is doing now.
     case tail(TailReport)
+    /// The tail on this host has begun a generation.
+    case began(Generation, reason: String)
     case stop
   }
 
@@ -37,6 +39,12 @@ public final class LoopMailbox: Sendable {
 
   /// What the tail thread says of itself.
   public func report(_ report: TailReport) { post(.tail(report)) }
+
+  /// The tail thread has begun a generation; why, in a sentence without its full stop and without any row's
+  /// value.
+  public func began(_ generation: Generation, reason: String) {
+    post(.began(generation, reason: reason))
+  }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }

@@ -136,12 +136,14 @@ extension EventLoop {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
-    case .fillMany(let keys): finishMany(keys, replies, client: slot)
+    case .fillMany(let fills): finishMany(fills, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
     case .invalidate(let group): finish(group: group, replies, client: slot)
     case .askForGeneration: finishAsk(replies)
     case .info: finishInfo(replies, slot)
+    case .why(let key): finishWhy(key, replies, slot)
+    case .note: break
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
     case .greeting: try greeted(replies, isResp3)
     case .loadedScript(let script): try loaded(script, replies, isResp3)
@@ -203,6 +205,10 @@ extension EventLoop {
       }
       if case .task(let task) = awaited, case .info = task.work {
         answerInfoAlone(Int(token.slot), settling: true)
+        continue
+      }
+      if case .task(let task) = awaited, case .why(let key) = task.work {
+        finishWhy(key, nil, Int(token.slot))
         continue
       }
       var hold: GovernedRead.Hold?

@@ -14,7 +14,7 @@ extension EventLoop {
     let failed = cursor.isError
     _ = cursor.raw()
     guard word == "OK" else {
-      noteRefused(fill.key)
+      noteRefused(fill.key, by: fill.command, FillRefusal(script: word), under: fill.lease)
       dropNear(fill.key)
       return settle(slot) { output, resp3 in
         switch fill.answer {
@@ -34,7 +34,7 @@ extension EventLoop {
     let moved = fill.key.version != writeVersion(fill.key.hash)
     dropNear(fill.key)
     guard !failed else { return }
-    counters.fillsStored += 1
+    noteStored(fill.key, by: fill.command, under: fill.lease)
     if case .command(refused: .tryAgain) = fill.answer, ReplyCursor(reply).saysNothingLeft {
       noteAbsent(fill.key, generation: cursor.peekText)
     }
@@ -60,7 +60,7 @@ extension EventLoop {
     guard isForgottenScript(reply) else { return settle(slot) { output, _ in output.append(reply) } }
     // A fill may always be refused; the scripts are loaded again for the next one.
     reloadScripts()
-    noteRefused(fill.key)
+    noteRefused(fill.key, by: fill.command, .reloading, under: fill.lease)
     settle(slot) { output, resp3 in
       switch fill.answer {
       case .command(let refused): output.refused(refused, resp3: resp3)
@@ -78,9 +78,11 @@ extension EventLoop {
     return follower.accepts(generation: g, beats: h, journal: jl)
   }
 
-  /// `keys`: those that were sent, nil for one that is not governed.
-  mutating func finishMany(_ keys: [GovernedKey?], _ replies: UnsafeRawBufferPointer, client slot: Int?) {
-    for case let key? in keys { dropNear(key) }
+  /// `fills`: those that were sent, nil for a key that is not governed.
+  mutating func finishMany(
+    _ fills: [(key: GovernedKey, lease: Lease)?], _ replies: UnsafeRawBufferPointer, client slot: Int?
+  ) {
+    for case let fill? in fills { dropNear(fill.key) }
     var cursor = ReplyCursor(replies)
     if cursor.isError {
       guard isForgottenScript(replies) else {
@@ -89,12 +91,16 @@ extension EventLoop {
       reloadScripts()
       return settle(slot) { output, _ in output.error(Self.forgotten) }
     }
-    if let count = cursor.enter(), count == 6 + keys.count {
+    if let count = cursor.enter(), count == 6 + fills.count {
       for _ in 0..<6 { _ = cursor.raw() }
-      for key in keys {
-        let stored = cursor.integer() == 1
-        guard let key else { continue }
-        if stored { counters.fillsStored += 1 } else { noteRefused(key) }
+      for fill in fills {
+        let isStored = cursor.integer() == 1
+        guard let (key, lease) = fill else { continue }
+        if isStored {
+          noteStored(key, by: "mset", under: lease)
+        } else {
+          noteRefused(key, by: "mset", .outdated, under: lease)
+        }
       }
     }
     settle(slot) { output, _ in output.status("OK") }
@@ -135,7 +141,7 @@ extension EventLoop {
   mutating func abandon(_ work: UpstreamTask.Work) {
     switch work {
     case .fill(let fill): dropNear(fill.key)
-    case .fillMany(let keys): for case let key? in keys { dropNear(key) }
+    case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
     case .invalidate(let group): clear(group)
     case .probe: holds.isProbing = false

@@ -12,14 +12,18 @@ extension EventLoop {
     let options = SetOptions(request, name)
     let refused: GovernedFill.RefusedAnswer =
       name == "setnx" ? .one : (name == "getset" || options.returnsOld) ? .null : .ok
-    guard let lease = leaseForPlainWrite(key, slot) else { return refuse(key, refused, slot) }
+    let lease: Lease
+    switch plainLease(key, slot) {
+    case .fill(let given): lease = given
+    case .refuse(let reason): return refuse(key, name, reason, refused, slot)
+    }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
       let expires = options.milliseconds.map { now.after(milliseconds: $0) }
       near = ([UInt8](value), expires)
     }
     fill(
-      key, lease: lease, mode: "replace", answer: .command(refused: refused), near: near, slot,
+      key, name, lease: lease, mode: "replace", answer: .command(refused: refused), near: near, slot,
       argumentCount: request.count
     ) { output in
       for index in 0..<request.count { output.bulk(request[index]) }
@@ -29,11 +33,13 @@ extension EventLoop {
   /// INCR, HSET, LPUSH and the like: what they leave behind depends on what is there.
   mutating func executeMerge(_ request: Request, _ name: String, _ slot: Int) {
     guard let key = governedKey(request[1]) else { return relay(request, slot) }
-    guard ledger.mayMerge(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now),
-      let lease = leaseForPlainWrite(key, slot)
-    else { return refuse(key, .tryAgain, slot) }
+    let lease: Lease
+    switch plainLease(key, slot, merges: true) {
+    case .fill(let given): lease = given
+    case .refuse(let reason): return refuse(key, name, reason, .tryAgain, slot)
+    }
     fill(
-      key, lease: lease, mode: "merge", answer: .command(refused: .tryAgain),
+      key, name, lease: lease, mode: "merge", answer: .command(refused: .tryAgain),
       shape: ReplyShape(request, name), near: nil, slot, argumentCount: request.count
     ) { output in
       for index in 0..<request.count { output.bulk(request[index]) }
@@ -52,7 +58,8 @@ extension EventLoop {
       key.rule.keepsNear && value.count <= settings.near.maxEntry ? ([UInt8](value), order.expires) : nil
     let px = order.expires != nil
     fill(
-      key, lease: order.lease, mode: "replace", answer: .stored, near: near, slot, argumentCount: px ? 5 : 3
+      key, Self.fillCommand, lease: order.lease, mode: "replace", answer: .stored, near: near, slot,
+      argumentCount: px ? 5 : 3
     ) { output in
       output.argument("SET")
       output.bulk(request[2])
@@ -76,11 +83,11 @@ extension EventLoop {
       guard let key = governedKey(request[index]) else { continue }
       noteWrite(key)
       keys[index] = key
-      if let lease = leaseForPlainWrite(key, slot) {
-        leases[index] = lease
-      } else {
+      switch plainLease(key, slot) {
+      case .fill(let lease): leases[index] = lease
+      case .refuse(let reason):
         left.insert(index)
-        noteRefused(key)
+        noteRefused(key, by: "mset", reason, under: nil)
       }
     }
     guard !keys.isEmpty else { return relay(request, slot) }
@@ -102,7 +109,10 @@ extension EventLoop {
         }
         upstream.output.bulk(request[index + 1])
       }
-      upstream.await(.task(UpstreamTask(client: token, work: .fillMany(keys: sent.map { keys[$0] }))))
+      let fills = sent.map { index in
+        leases[index].flatMap { lease in keys[index].map { (key: $0, lease: lease) } }
+      }
+      upstream.await(.task(UpstreamTask(client: token, work: .fillMany(fills))))
     }
   }
 
@@ -181,14 +191,15 @@ extension EventLoop {
   // MARK: Fills
 
   private mutating func fill(
-    _ key: GovernedKey, lease: Lease, mode: StaticString, answer: GovernedFill.Answer,
+    _ key: GovernedKey, _ name: String, lease: Lease, mode: StaticString, answer: GovernedFill.Answer,
     shape: ReplyShape = .same, near: (value: [UInt8], expires: Instant?)?, _ slot: Int, argumentCount: Int,
     command: (inout IOBuffer) -> Void
   ) {
     noteWrite(key)
     var key = key
     key.version = writeVersion(key.hash)
-    let work = GovernedFill(key: key, answer: answer, shape: shape, near: near)
+    let work = GovernedFill(
+      key: key, command: name, lease: lease, answer: answer, shape: shape, near: near)
     let token = clients[slot].token
     let meta = keys.meta
     withUpstream(slot) { upstream in
@@ -205,14 +216,23 @@ extension EventLoop {
     }
   }
 
-  /// The lease that a write without a token counts under; nil: it is refused.
-  func leaseForPlainWrite(_ key: GovernedKey, _ slot: Int) -> Lease? {
+  /// What a write without a token counts under.
+  enum PlainLease {
+    case fill(Lease)
+    case refuse(FillRefusal)
+
+    var lease: Lease? { if case .fill(let lease) = self { lease } else { nil } }
+  }
+
+  /// `merges`: whether the write builds on what is there.
+  func plainLease(_ key: GovernedKey, _ slot: Int, merges: Bool = false) -> PlainLease {
     let hash = key.bytes.withUnsafeBytes { ledgerKey($0) }
+    if merges, !ledger.mayMerge(hash, at: now) { return .refuse(.barred) }
     switch ledger.verdict(
       forSetOf: hash, dated: clients[slot].emptyAt, now: now, rule: key.rule.plainSet)
     {
-    case .fill(let lease): return lease
-    case .refuse: return nil
+    case .fill(let lease): return .fill(lease)
+    case .refuse(let reason): return .refuse(FillRefusal(reason))
     }
   }
 
@@ -220,15 +240,28 @@ extension EventLoop {
     "TRYAGAIN Nearside: the key was invalidated a moment ago, and this write may build on a value of before; "
     + "try again"
 
-  mutating func noteRefused(_ key: GovernedKey) {
+  static let fillCommand = "nearside fill"
+
+  mutating func noteStored(_ key: GovernedKey, by command: String, under lease: Lease) {
+    counters.fillsStored += 1
+    chronicle.filled(key.hash, by: command, under: lease, at: now)
+  }
+
+  mutating func noteRefused(
+    _ key: GovernedKey, by command: String, _ reason: FillRefusal, under lease: Lease?
+  ) {
     counters.fillsRefused += 1
+    chronicle.filled(key.hash, by: command, under: lease, refusal: reason, at: now)
     ledger.refused(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now)
   }
 
   /// A SET that may carry a value from before a change is answered like one that was stored, and is not.
-  private mutating func refuse(_ key: GovernedKey, _ answer: GovernedFill.RefusedAnswer, _ slot: Int) {
+  private mutating func refuse(
+    _ key: GovernedKey, _ name: String, _ reason: FillRefusal, _ answer: GovernedFill.RefusedAnswer,
+    _ slot: Int
+  ) {
     noteWrite(key)
-    noteRefused(key)
+    noteRefused(key, by: name, reason, under: nil)
     let resp3 = clients[slot].resp3
     reply(slot) { $0.refused(answer, resp3: resp3) }
   }

@@ -15,13 +15,17 @@ final class UpstreamTask {
     case probe
     case fill(GovernedFill)
     /// The keys of an MSET, nil for one that is not governed.
-    case fillMany(keys: [GovernedKey?])
+    case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
     /// NEARSIDE INVALIDATE PREFIX or TAG; the group's kind is its first byte.
     case invalidate(group: [UInt8])
     /// Whoever asked waits for the generation itself, not for this reply.
     case askForGeneration
+    /// Why the generation began, asked for NEARSIDE WHY of this key.
+    case why(key: [UInt8])
+    /// That reason, told to Redis; the answer matters to nobody.
+    case note
     /// INFO of the server, to which ours is appended.
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
@@ -121,6 +125,9 @@ struct GovernedFill {
   enum RefusedAnswer { case ok, null, one, tryAgain }
 
   var key: GovernedKey
+  /// The command's name, and the lease that it counts under.
+  var command: String
+  var lease: Lease
   var answer: Answer
   var shape = ReplyShape.same
   /// The value to keep near if it is stored, and until when; nil: not kept.

@@ -52,8 +52,9 @@ struct Setup: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Print, or with --apply run, the SQL that makes a database ready for sidecars.",
     discussion: """
-      Publication, slot, Nearside's own schema, and with --as the sidecars' role and its rights. Only what is \
-      missing; may be run twice. It refuses what would make the application's own writes fail, such as \
+      Publication, slot, Nearside's own schema with the function nearside.invalidate, and with --as the sidecars' \
+      role and its rights. A superuser also gets the event triggers that say when a published table's definition \
+      changes; without them sidecars look once a second. Only what is missing; may be run twice. It refuses what would make the application's own writes fail, such as \
       publishing a table without a replica identity.
 
       EXAMPLES

@@ -93,6 +93,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
           case .began(let generation, let reason):
             regressed = false
             log.notice("new generation \(generation): \(reason)")
+            mailbox.began(generation, reason: reason)
           case .cleared: log.notice("values of older generations are cleared")
           case .over(let ending): return .ended(ending)
           }
@@ -144,7 +145,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       drained = left == .empty
     } catch {
       switch error {
-      case .connection(let error): throw TailTrouble(sentence: error.description)
+      case .connection(let error): throw TailTrouble(error)
       case .body(let error):
         throw TailTrouble(sentence: "PostgreSQL's log could not be read: \(error)")
       }

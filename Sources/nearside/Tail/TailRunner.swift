@@ -18,6 +18,11 @@ struct TailRunner: ~Copyable {
   /// The state has been seen to go back in time: whoever acquires the slot next begins a new generation.
   private var regressed = false
   private var lastTrouble = ""
+  /// The last session ended only to read the definitions again.
+  private var redefined = false
+  /// The stream ended because its publication was missing. A slot reads publications as they were when the log was
+  /// written, so it fails for good at that place, also when there is a publication again.
+  private var slotIsUseless = false
 
   init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
     self.settings = settings
@@ -35,7 +40,12 @@ struct TailRunner: ~Copyable {
       do throws(TailTrouble) {
         if settings.redis != nil { try tailForFleet() } else { try tailForSelf() }
       } catch {
+        if error.isMissingPublication { slotIsUseless = true }
         report(error)
+      }
+      if redefined {
+        redefined = false
+        continue
       }
       // A session that held for a while was sound; one that ends at once is tried less and less often.
       pause = bootClock().since(began) > 5_000_000_000 ? 250_000_000 : min(pause * 2, 5_000_000_000)
@@ -59,14 +69,18 @@ struct TailRunner: ~Copyable {
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
-    if status?.isLost == true {
-      log.warning("replication slot \(slot) has lost log that it needed; it is made anew")
+    if let status, status.isLost || slotIsUseless {
+      let why = status.isLost ? "has lost log that it needed" : "was read without its publication"
+      log.warning("replication slot \(slot) \(why); it is made anew")
+      // Not before there is a publication: a slot must be the younger one.
+      _ = try readCatalogue(sql)
       try trouble { () throws(PostgresError) in try stream.dropSlot(slot) }
     }
-    if status == nil || status?.isLost == true {
+    if status == nil || status?.isLost == true || slotIsUseless {
       reportSlotWait()
       _ = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: false) }
       created = true
+      slotIsUseless = false
       log.notice("created replication slot \(slot)")
     }
     let questions = try tailSQL(sql)
@@ -83,6 +97,10 @@ struct TailRunner: ~Copyable {
     // Read only now: while this connection holds the slot nobody else can move it.
     let held = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
     guard let held, held.activePID == stream.backendPID, let confirmed = held.confirmedFlush else {
+      // The stream may have ended already, and then it knows why.
+      do throws(DrainError<Never>) { _ = try stream.drain(limit: 1) { _ in true } } catch {
+        if case .connection(let error) = error { throw TailTrouble(error) }
+      }
       throw TailTrouble(
         sentence: "Replication slot \(slot) is not held by this sidecar's connection. Connect to PostgreSQL "
           + "directly, without a pooler or balancer between.")
@@ -216,11 +234,15 @@ struct TailRunner: ~Copyable {
     for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
-    for table in settings.tables
-    where !tables.contains(where: { ($0.rootSchema, $0.rootName) == (table.schema, table.name) }) {
+    let unpublished = try trouble { () throws(PostgresError) in
+      try Catalogue.unpublished(
+        settings.tables.map { TableName(schema: $0.schema, name: $0.name) },
+        publication: settings.postgres.publication, sql)
+    }
+    if let table = unpublished.first {
       throw TailTrouble(
         sentence:
-          "Table \(table.qualifiedName) is not in publication \(settings.postgres.publication), so its "
+          "Table \(table) is not in publication \(settings.postgres.publication), so its "
           + "changes would go unnoticed. Run nearside setup --apply.")
     }
     return tables
@@ -255,7 +277,9 @@ struct TailRunner: ~Copyable {
       throw TailTrouble(sentence: "Another sidecar writes the fleet's state; this one stands by.")
     case .ended(.noState):
       throw TailTrouble(sentence: "The fleet's state is gone from Redis; a new generation begins.")
-    case .ended(.redefined): log.notice("reading the definitions of tables and publication again")
+    case .ended(.redefined):
+      redefined = true
+      log.notice("reading the definitions of tables and publication again")
     case .ended(.unexpected):
       throw TailTrouble(sentence: "Redis answered what no script answers; the tail begins again.")
     }
@@ -285,6 +309,14 @@ struct TailRunner: ~Copyable {
 /// Why the tail rests, as a sentence for the log and for NEARSIDE STATUS.
 struct TailTrouble: Error {
   var sentence: String
+  var isMissingPublication = false
+
+  init(sentence: String) { self.sentence = sentence }
+
+  init(_ error: PostgresError) {
+    sentence = error.description
+    isMissingPublication = error.kind == .publicationMissing
+  }
 }
 
 func bootClock() -> Instant { Instant(nanoseconds: clinux_boot_nanoseconds()) }
@@ -293,5 +325,5 @@ func bootClock() -> Instant { Instant(nanoseconds: clinux_boot_nanoseconds()) }
 func trouble<Result: ~Copyable>(
   _ body: () throws(PostgresError) -> Result
 ) throws(TailTrouble) -> Result {
-  do throws(PostgresError) { return try body() } catch { throw TailTrouble(sentence: error.description) }
+  do throws(PostgresError) { return try body() } catch { throw TailTrouble(error) }
 }

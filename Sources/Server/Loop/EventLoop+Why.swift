@@ -1,0 +1,134 @@
+import Glibc
+import Invalidation
+import Logging
+import NearCache
+
+/// NEARSIDE WHY key: what became of a key on this host, and which change of which row took it away.
+///
+/// All of it comes from this host's memory (`Chronicle`), but for the reason of the generation: the sidecar that
+/// began it wrote it beside the state, and any other reads it there.
+extension EventLoop {
+  mutating func why(_ request: Request, _ slot: Int) {
+    let key = [UInt8](request[2])
+    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      let text = account(of: key, reason: nil)
+      let resp3 = clients[slot].resp3
+      return reply(slot) { $0.verbatim(text, resp3: resp3) }
+    }
+    let (token, meta) = (clients[slot].token, keys.meta)
+    withUpstream(slot) { upstream in
+      upstream.output.array(3)
+      upstream.output.argument("HGET")
+      upstream.output.bulk(meta)
+      upstream.output.argument("why")
+      upstream.await(.task(UpstreamTask(client: token, work: .why(key: key))))
+    }
+  }
+
+  /// `reply`: nil if Redis could not be asked.
+  mutating func finishWhy(_ key: [UInt8], _ reply: UnsafeRawBufferPointer?, _ slot: Int?) {
+    var cursor = reply.map { ReplyCursor($0) }
+    let text = account(of: key, reason: cursor?.text())
+    settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+  }
+
+  /// The tail on this host has begun a generation; the others are told why.
+  mutating func noteReason(_ generation: Generation, _ reason: String) {
+    generationReason = (generation, reason)
+    guard embedded == nil, resp2.isReady else { return }
+    resp2.output.array(4)
+    resp2.output.argument("HSET")
+    resp2.output.bulk(keys.meta)
+    resp2.output.argument("why")
+    resp2.output.bulk(generation.hex + " " + reason)
+    resp2.await(.task(UpstreamTask(client: nil, work: .note)))
+  }
+
+  // MARK: The answer
+
+  /// One `name:value` a line. `noted`: what Redis holds of the reason for a generation.
+  private func account(of key: [UInt8], reason noted: String?) -> String {
+    key.withUnsafeBytes { bytes in
+      let clock = WallClock.now()
+      let account = chronicle.account(of: near.hash(bytes))
+      var lines = [
+        "key:\(Self.shown(bytes, bytes.count))",
+        "governed:\(governance.governs(bytes) ? 1 : 0)",
+        "near:\(near.contains(bytes) ? 1 : 0)",
+      ]
+      lines += self.lines(of: account.stored, "fill", clock)
+      lines += self.lines(of: account.removal, clock)
+      lines.append("refused_fills:\(account.refusals)")
+      if let refused = account.refused, let refusal = refused.refusal {
+        lines += self.lines(of: refused, "refused", clock)
+        lines.append("refused_because:\(refusal.rawValue): \(refusal.explanation)")
+      }
+      lines.append("generation:\(currentGeneration?.hex ?? "")")
+      if let beginning = chronicle.beginning, beginning.generation == currentGeneration {
+        lines += times("generation", beginning.at, clock)
+        if let reason = reason(for: beginning.generation, noted) {
+          lines.append("generation_because:\(reason)")
+        }
+      }
+      return lines.joined(separator: "\n") + "\n"
+    }
+  }
+
+  private func lines(of fill: Chronicle.Fill?, _ name: String, _ clock: WallClock) -> [String] {
+    guard let fill else { return ["\(name):none"] }
+    var lines = ["\(name):\(fill.command.uppercased())"] + times(name, fill.at, clock)
+    if let lease = fill.lease {
+      lines.append("\(name)_position:\(lease.stamp.visible)")
+      lines.append("\(name)_deletions:\(lease.stamp.deletions)")
+      lines.append("\(name)_generation:\(lease.generation.hex)")
+    }
+    return lines
+  }
+
+  private func lines(of removal: Chronicle.Removal?, _ clock: WallClock) -> [String] {
+    guard let removal else { return ["invalidation:none"] }
+    guard let origin = removal.cause.origin else {
+      return ["invalidation:application"] + times("invalidation", removal.at, clock)
+        + ["invalidation_position:\(removal.cause.position)"]
+    }
+    var lines =
+      ["invalidation:transaction"] + times("invalidation", removal.at, clock) + [
+        "invalidation_position:\(removal.cause.position)", "invalidation_transaction:\(origin.transaction)",
+      ]
+    if let (table, template) = originNames[origin] {
+      lines.append("invalidation_table:\(table)")
+      lines.append("invalidation_template:\(template)")
+    }
+    return lines
+  }
+
+  private func times(_ name: String, _ instant: Instant, _ clock: WallClock) -> [String] {
+    ["\(name)_at:\(clock.text(instant))", "\(name)_age_ms:\(now.since(instant) / 1_000_000)"]
+  }
+
+  private func reason(for generation: Generation, _ noted: String?) -> String? {
+    if let generationReason, generationReason.generation == generation { return generationReason.text }
+    guard let noted, noted.hasPrefix(generation.hex + " ") else { return nil }
+    return Self.shown(Array(noted.utf8.dropFirst(17)))
+  }
+
+  /// On one line.
+  private static func shown(_ bytes: [UInt8]) -> String {
+    bytes.withUnsafeBytes { shown($0, $0.count) }
+  }
+}
+
+extension WallClock {
+  /// The time of day at `instant`, in UTC, such as `2026-01-31T09:26:53.589Z`.
+  func text(_ instant: Instant) -> String {
+    let wall = milliseconds(instant)
+    var seconds = time_t(wall / 1000)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    var buffer = [CChar](repeating: 0, count: 32)
+    let length = strftime(&buffer, buffer.count, "%Y-%m-%dT%H:%M:%S", &parts)
+    let text = String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    let rest = String(wall % 1000)
+    return text + "." + String(repeating: "0", count: 3 - rest.utf8.count) + rest + "Z"
+  }
+}
