@@ -30,7 +30,9 @@ public enum Acquisition: Hashable, Sendable {
   ) -> Acquisition {
     switch reply {
     case .takenOver(let state):
-      if slotCreated { return .begin(old: state.generation, reason: "the replication slot is new") }
+      if slotCreated, !weakness.contains(.newSlotIsOld) {
+        return .begin(old: state.generation, reason: "the replication slot is new")
+      }
       // No script writes that; whoever did, no position in it can be relied upon.
       if state.visible > state.applied {
         return .begin(old: state.generation, reason: "the state in Redis contradicts itself")
@@ -38,13 +40,14 @@ public enum Acquisition: Hashable, Sendable {
       // The hole test. What lies between V and the slot's position will never be sent: somebody else has
       // consumed or advanced the slot, or Redis has lost what was applied. V and not W, because what is
       // applied but perhaps not yet visible may still be read by a loader in its old form.
-      if confirmed > state.visible {
+      let known = weakness.contains(.holeTestWithApplied) ? state.applied : state.visible
+      if confirmed > known, !weakness.contains(.noHoleTest) {
         return .begin(
           old: state.generation,
           reason: "the replication slot has moved on to \(confirmed), but only changes up to "
             + "\(state.visible) are known")
       }
-      if state.watching {
+      if state.watching, !weakness.contains(.resumesWhileWatching) {
         return .begin(old: state.generation, reason: "transactions from before the slot were being watched")
       }
       // An old copy of the data directory, cleanly shut down, has a canary that tells of nothing.
@@ -58,13 +61,16 @@ public enum Acquisition: Hashable, Sendable {
         return .begin(
           old: state.generation,
           reason: "table nearside.canary cannot be used, so a crash of PostgreSQL would go unnoticed")
-      case .holds(let generation) where generation != state.generation:
+      case .holds(let generation)
+      where generation != state.generation && !weakness.contains(.noCanaryWhenTaking):
         return .begin(
           old: state.generation,
           reason: "PostgreSQL has crashed, failed over or been restored: commits may be lost")
       case .holds: break
       }
-      if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
+      if regressed, !weakness.contains(.forgetsRegression) {
+        return .begin(old: state.generation, reason: "Redis has lost writes")
+      }
       return .resume(state)
     case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
     case .needsGeneration(let old):

@@ -48,7 +48,11 @@ public struct KeyGroups: Sendable {
 
   /// - Parameter keyPrefix: `Settings.keyPrefix`.
   public init(tables: [TableRule], caches: [CacheRule], keyPrefix: String) {
-    let prefixes = tables.flatMap(\.keys).filter(\.isPrefix)
+    // Rules of several tables may give the same prefixes.
+    var shapes: Set<String> = []
+    let prefixes = tables.flatMap(\.keys).filter {
+      $0.isPrefix && shapes.insert($0.luaPattern(prefix: "")).inserted
+    }
     let tagTemplates = caches.flatMap(\.tags)
     self.prefixes = KeyMatcher(templates: prefixes, prefix: keyPrefix)
     self.caches = KeyMatcher(templates: caches.map(\.template), prefix: keyPrefix)

@@ -102,6 +102,23 @@ public enum StateScripts {
 
     """
 
+  /// `sound` tells whether `pd`, if there is one, is packed names in pairs. One that is not (somebody else wrote
+  /// it) is no state, like a field that is missing.
+  static let soundFunction =
+    lengthFunction + """
+      local function sound(pd)
+        local i,n=1,0
+        while pd and i<#pd do
+          local kind=string.byte(pd,i+2)
+          if n%2==0 and kind~=112 and kind~=116 then return false end
+          i=i+2+length(pd,i)
+          n=n+1
+        end
+        return not pd or i==#pd+1 and n%2==0
+      end
+
+      """
+
   /// `enter` adds the packed groups `q` to `pd` under `id`, each in place of an entry that it has already.
   /// Returns the new `pd`, and whether it is more than `factor` times what a state should carry.
   static let enterFunction =
@@ -136,8 +153,9 @@ public enum StateScripts {
 
   /// `covered` tells whether a group of `pd` covers a key with these packed tags: `PendingGroups.covers`.
   static let coveredFunction =
-    lengthFunction + """
+    soundFunction + """
       local function covered(pd,key,tags)
+        if not sound(pd) then return true end
         local i=1
         while pd and i<=#pd do
           local e=i+2+length(pd,i)

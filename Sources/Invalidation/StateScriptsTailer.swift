@@ -20,10 +20,10 @@ extension StateScripts {
   /// already. Above it no fence of this generation can be higher, nor F, so they need no comparison each.
   /// In a batch of several steps all but the last pass the old W, and X is the end of the batch in each.
   public static let apply =
-    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + enterFunction + """
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + soundFunction + enterFunction + """
       local M,J=KEYS[1],KEYS[2]
       local m=redis.pcall('HMGET',M,'tok','g','n','W','V','jl','req','pd')
-      if m.err or not (m[2] and m[3] and m[4] and m[5] and m[6]) then return {'NOSTATE'} end
+      if m.err or not (m[2] and m[3] and m[4] and m[5] and m[6] and sound(m[8])) then return {'NOSTATE'} end
       if m[1]~=ARGV[1] or m[2]~=ARGV[2] then return {'FENCED',m[2]} end
       if m[3]~=ARGV[3] then return {'REGRESSED',m[3],m[4]} end
       local W,V,X,jl=m[4],m[5],ARGV[6],m[6]
@@ -68,18 +68,18 @@ extension StateScripts {
   ///   [`OLDTL`, the state's timeline], the sender being on an older one; [`NEEDGEN`, g, tl, cfg], the
   ///   sender now being the writer, but of another timeline or mapping. Of SYSID and OLDTL nothing is
   ///   written.
-  public static let takeover = """
-    #!lua flags=allow-oom
-    local m=redis.pcall('HMGET',KEYS[1],'g','W','V','n','h','jl','sys','tl','cfg','wt','c')
-    if m.err then return {'NOSTATE'} end
-    for i=1,10 do if not m[i] then return {'NOSTATE'} end end
-    if m[7]~=ARGV[2] then return {'SYSID',m[7]} end
-    if m[8]>ARGV[3] then return {'OLDTL',m[8]} end
-    redis.call('HSET',KEYS[1],'tok',ARGV[1])
-    redis.call('HINCRBY',KEYS[1],'ep',1)
-    if m[8]~=ARGV[3] or m[9]~=ARGV[4] then return {'NEEDGEN',m[1],m[8],m[9]} end
-    return {'OK',m[1],m[2],m[3],m[4],m[5],m[6],m[10],m[11] or ''}
-    """
+  public static let takeover =
+    "#!lua flags=allow-oom\n" + soundFunction + """
+      local m=redis.pcall('HMGET',KEYS[1],'g','W','V','n','h','jl','sys','tl','cfg','wt','c','pd')
+      if m.err or not sound(m[12]) then return {'NOSTATE'} end
+      for i=1,10 do if not m[i] then return {'NOSTATE'} end end
+      if m[7]~=ARGV[2] then return {'SYSID',m[7]} end
+      if m[8]>ARGV[3] then return {'OLDTL',m[8]} end
+      redis.call('HSET',KEYS[1],'tok',ARGV[1])
+      redis.call('HINCRBY',KEYS[1],'ep',1)
+      if m[8]~=ARGV[3] or m[9]~=ARGV[4] then return {'NEEDGEN',m[1],m[8],m[9]} end
+      return {'OK',m[1],m[2],m[3],m[4],m[5],m[6],m[10],m[11] or ''}
+      """
 
   /// Begins a generation: the hash is written anew, without `c`, so that nothing found in Redis counts until
   /// it has been purged. The old journal gets an entry without keys, which wakes its readers, and 60 seconds
@@ -92,10 +92,10 @@ extension StateScripts {
   ///   is not the writer; [`OLDTL`, the state's timeline]. A hash that `takeover` calls NOSTATE counts as no
   ///   state here too.
   public static let newGeneration =
-    "#!lua flags=allow-oom\n" + positionFunction + """
+    "#!lua flags=allow-oom\n" + positionFunction + soundFunction + """
       local M=KEYS[1]
-      local m=redis.pcall('HMGET',M,'g','sys','tl','jl','W','V','n','h','cfg','wt','tok','ep')
-      local whole=not m.err
+      local m=redis.pcall('HMGET',M,'g','sys','tl','jl','W','V','n','h','cfg','wt','tok','ep','pd')
+      local whole=not m.err and sound(m[13])
       for i=1,10 do whole=whole and m[i] end
       if (whole and m[1] or '')~=ARGV[2] then return {'RACE',whole and m[1] or ''} end
       if whole then

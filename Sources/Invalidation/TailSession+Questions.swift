@@ -35,6 +35,7 @@ extension TailSession {
     mutating func ask(_ watched: [UInt64], now: Instant) {
       asked = now
       self.watched = watched
+      isStoring = false
       next = Instant(nanoseconds: now.nanoseconds + TailSession.beatPeriod)
     }
 
@@ -46,14 +47,15 @@ extension TailSession {
 
     mutating func judged() { isJudged = true }
 
-    func isReady(at position: LSN) -> Bool {
+    func isReady(at position: LSN, _ weakness: Weakness) -> Bool {
+      if weakness.contains(.beatsBeforeApplied) { return sample != nil }
       guard let sample, isJudged else { return false }
       return position >= sample.written
     }
 
     /// The instant that a write which reaches `position` proves something of, if it is a beat.
-    mutating func take(reaching position: LSN) -> Instant? {
-      guard isReady(at: position) else { return nil }
+    mutating func take(reaching position: LSN, _ weakness: Weakness) -> Instant? {
+      guard isReady(at: position, weakness) else { return nil }
       isStoring = true
       sample = nil
       answered = nil
@@ -61,6 +63,7 @@ extension TailSession {
     }
 
     mutating func stored(now: Instant) {
+      guard isStoring else { return }
       isStoring = false
       asked = nil
       next = max(next, now)
@@ -107,7 +110,7 @@ extension TailSession {
     case (.sample, .sample(let sample)):
       judge(sample.snapshot)
       guard questionRound == beat.round, beat.asked != nil else { return }
-      if usesCanary, sample.canary != generation {
+      if usesCanary, sample.canary != generation, !weakness.contains(.noCanaryInSamples) {
         beat.forget()
         beginGeneration(because: "PostgreSQL has crashed, failed over or been restored: commits may be lost")
         return
@@ -115,7 +118,7 @@ extension TailSession {
       beat.heard(sample, now: now)
     case (.mark(let generation), .marked): isMarked = generation == self.generation
     case (.fingerprint, .fingerprint(let found)):
-      if found != fingerprint {
+      if found != fingerprint, !weakness.contains(.ignoresFingerprint) {
         fingerprint = found
         redefined()
       }
@@ -129,7 +132,7 @@ extension TailSession {
   mutating func judgeSample() {
     guard let sample = beat.sample, !beat.isJudged, position >= sample.written else { return }
     beat.judged()
-    if watch.ended(sample, asked: beat.watched) {
+    if watch.ended(sample, asked: beat.watched), !weakness.contains(.noWatch) {
       beat.forget()
       beginGeneration(
         because: "a transaction from before the replication slot became visible only afterwards")
@@ -138,16 +141,20 @@ extension TailSession {
 
   private mutating func judge(_ snapshot: Snapshot) {
     let before = pendingCommits.count
-    pendingCommits.judge(snapshot)
+    pendingCommits.judge(
+      weakness.contains(.ignoresRunning) ? Snapshot(next: snapshot.next, running: []) : snapshot)
     fruitlessLooks = pendingCommits.count < before ? 0 : fruitlessLooks + 1
   }
 
   private var maySample: Bool {
-    generation != nil && (isMarked || !usesCanary) && due == nil && ending == nil && beat.asked == nil
+    let mayAsk = beat.asked == nil || weakness.contains(.pipelinedSamples) && beat.isStoring
+    return generation != nil && (isMarked || !usesCanary) && due == nil && ending == nil && mayAsk
   }
 
   private var nudgeDue: Instant? {
-    guard let sample = beat.sample, let answered = beat.answered, position < sample.written else {
+    guard let sample = beat.sample, let answered = beat.answered, position < sample.written,
+      !weakness.contains(.noNudge)
+    else {
       return nil
     }
     return max(
@@ -156,7 +163,7 @@ extension TailSession {
   }
 
   private var lookDue: Instant? {
-    guard !pendingCommits.isEmpty else { return nil }
+    guard !pendingCommits.isEmpty, !weakness.contains(.noLook) else { return nil }
     let period = min(Self.lookPeriod << UInt64(min(fruitlessLooks / 8, 8)), Self.longestLookPeriod)
     return Instant(nanoseconds: lastLook.nanoseconds + period)
   }

@@ -200,7 +200,8 @@ public struct TailSession: ~Copyable {
   /// stream has delivered. Zero before there is a generation.
   public var confirmable: LSN {
     precondition(visible <= applied)
-    return generation == nil ? .zero : min(visible, position)
+    return generation == nil
+      ? .zero : min(weakness.contains(.confirmsApplied) ? applied : visible, position)
   }
 
   /// Whether the log's reader should pause until more has been sent.
@@ -214,6 +215,7 @@ public struct TailSession: ~Copyable {
     switch event {
     case .began: inTransaction = true
     case .doubt(let doubt):
+      if weakness.contains(.ignoresDoubt) { return }
       openHasKeys = true
       // A redefinition also ends the session, whatever else the transaction did.
       if doubt == .schemaChanged || openDoubt == nil { openDoubt = doubt }
@@ -248,7 +250,7 @@ public struct TailSession: ~Copyable {
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
   /// what lies there was for nobody.
   public mutating func heardKeepalive(_ end: LSN) {
-    guard !inTransaction else { return }
+    guard !inTransaction || weakness.contains(.keepalivesInsideTransactions) else { return }
     position = max(position, end)
   }
 
@@ -312,7 +314,7 @@ public struct TailSession: ~Copyable {
     keepOpenOnly()
     let start = position
     let visible = min(seen, start)
-    let watching = !watch.isEmpty
+    let watching = !watch.isEmpty && !weakness.contains(.noWatch)
     beat.forget()
     isMarked = false
     underWay = .generation(new, applied: start, visible: visible, watching: watching, reason: reason)
@@ -323,14 +325,16 @@ public struct TailSession: ~Copyable {
   }
 
   /// V as it could be stored now.
-  private var seen: LSN { pendingCommits.visible(at: position) }
+  private var seen: LSN {
+    weakness.contains(.visibleIsApplied) ? position : pendingCommits.visible(at: position)
+  }
   private var hasNews: Bool { position > applied || min(seen, position) > visible }
   /// Whether a fence stands above V that could lie below it: somebody may wait to fill.
   private var fencesWait: Bool { min(lastFence, applied) > visible && min(seen, applied) > visible }
 
   /// Moves what is complete to `sending`, if it is time to.
   private mutating func takeBatch(now: Instant, drained: Bool) {
-    let beatDue = beat.isReady(at: position)
+    let beatDue = beat.isReady(at: position, weakness)
     let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
     let isFull = pending.completeCount >= keysPerStep || pending.completeGroupCount >= groupsPerStep
     let keysDue = isFull || drained && (pending.completeCount > 0 || pending.completeGroupCount > 0)
@@ -356,12 +360,12 @@ public struct TailSession: ~Copyable {
       1, (sending.completeCount + keysPerStep - 1) / keysPerStep,
       (sending.completeGroupCount + groupsPerStep - 1) / groupsPerStep)
     // The sample may have come after the batch was taken: what counts is what the batch reaches.
-    let sampled = last && due == nil ? beat.take(reaching: target) : nil
+    let sampled = last && due == nil ? beat.take(reaching: target, weakness) : nil
     let stopsWatching = sampled != nil && watching && watch.isEmpty
     lastApply = now
     underWay = .apply(last: last, beat: sampled != nil, stopsWatching: stopsWatching)
     let request = ApplyRequest(
-      check: check, applied: last ? target : applied,
+      check: check, applied: last || weakness.contains(.everyStepMovesApplied) ? target : applied,
       visible: last ? max(visible, min(target, seen)) : visible, fence: target, sampled: sampled,
       stopsWatching: stopsWatching, part: max(unsent / keysPerStep, unsentGroups / groupsPerStep) + 1,
       parts: parts, groups: unsentGroups..<groupEnd, tellsPending: last && cursor == nil)
@@ -415,9 +419,9 @@ public struct TailSession: ~Copyable {
       isEnding = ending != nil
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)), (.sweep, .purgeStep(let next, _)):
-      count += 1
+      if !weakness.contains(.purgeNotCounted) { count += 1 }
       nextPurge = Instant(nanoseconds: now.nanoseconds + Self.purgePause)
-      if next == "0" { sweepEnded = true }
+      if next == "0" || weakness.contains(.clearedTooEarly) { sweepEnded = true }
       cursor = next
       return .goOn
     case (.purged, .cleared):

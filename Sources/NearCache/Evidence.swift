@@ -26,9 +26,10 @@ struct Evidence {
   }
 
   /// The latest instant of which a state with `beats` beats proves that nothing older is missing.
-  func certificate(beats: UInt64) -> Instant? {
-    guard beats >= 2 else { return nil }
-    return records.last { $0.beats <= beats - 2 }?.asked
+  func certificate(beats: UInt64, _ weakness: Weakness = []) -> Instant? {
+    let needed: UInt64 = weakness.contains(.arrivalIsEvidence) ? 0 : weakness.contains(.oneBeat) ? 1 : 2
+    guard beats >= needed else { return nil }
+    return records.last { $0.beats <= beats - needed }?.asked
   }
 
   mutating func removeAll() { records.removeAll(keepingCapacity: true) }

@@ -121,17 +121,25 @@ public struct FillLedger {
   ) -> SetVerdict {
     precondition(rule.window <= keep, "misses are not kept long enough for this window")
     if rule.mode == .off { return .refuse(.off) }
-    if now.since(e) >= rule.window { return .refuse(.late) }
-    if let predecessorUntil, within(predecessorUntil, e, rule.window) { return .refuse(.predecessor) }
+    if now.since(e) >= rule.window, !weakness.contains(.lateSets) { return .refuse(.late) }
+    if !weakness.contains(.noPredecessor), let predecessorUntil, within(predecessorUntil, e, rule.window) {
+      return .refuse(.predecessor)
+    }
     if rule.mode == .window {
-      if let unrecorded, within(unrecorded, e, rule.window) { return .refuse(.full) }
-      switch misses.oldest(of: key, after: e.back(rule.window)) {
+      if !weakness.contains(.forgetsUnrecorded), let unrecorded, within(unrecorded, e, rule.window) {
+        return .refuse(.full)
+      }
+      switch misses.oldest(of: key, after: e.back(rule.window), weakness) {
       case .oldest(.some(let lease)): return .fill(lease)
+      case .oldest(nil) where weakness.contains(.forgetsBypassed): break
       case .oldest(nil): return .refuse(.bypassed)
       case .none: break
       }
     }
-    guard e.nanoseconds >= rule.window, let lease = history.lease(asOf: e.back(rule.window)) else {
+    guard e.nanoseconds >= rule.window,
+      let lease = history.lease(
+        asOf: weakness.contains(.presentLease) ? now : e.back(rule.window))
+    else {
       return .refuse(.young)
     }
     return .fill(lease)

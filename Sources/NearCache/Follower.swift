@@ -99,17 +99,19 @@ public struct Follower {
   /// Up to which instant of this host a value in Redis reflects every commit, when the state read before it
   /// (in the same pipeline) has `beats` beats. nil: of none. Only for a reply that `follows` is true of.
   public func certificate(beats: UInt64) -> Instant? {
-    phase == .following ? evidence.certificate(beats: beats) : nil
+    phase == .following ? evidence.certificate(beats: beats, weakness) : nil
   }
 
   /// Whether a value read under this state may be shown, given evidence for its beats: it belongs to the
   /// generation that is followed. It may have been read a moment before the latest poll, or before an entry
   /// that has been heard, since replies and news come on different connections: its beats date it all the same.
-  /// More than one beat behind, it is taken for a Redis that went back, as a poll would be.
-  public func follows(_ reply: FleetState) -> Bool {
+  /// More than one beat behind, it is taken for a Redis that went back, as a poll would be; so it is if it knows less
+  /// than had been `consumed` here when it was asked for, which a client may have waited for.
+  public func follows(_ reply: FleetState, consumed: LSN) -> Bool {
     guard phase == .following, let known else { return false }
+    if weakness.contains(.followsAnything) { return true }
     return reply.mapping == mapping && reply.generation == known.generation
-      && reply.beats + 1 >= known.beats
+      && reply.beats + 1 >= known.beats && reply.applied >= consumed
   }
 
   /// Whether a value read under this state may also be kept: it comes from the generation that is followed, from no
@@ -123,6 +125,7 @@ public struct Follower {
   /// The same for the reply of a fill, which names no mapping. Other mappings have other generations.
   public func accepts(generation: Generation, beats: UInt64, journal: JournalID) -> Bool {
     guard phase == .following, let known else { return false }
+    if weakness.contains(.acceptsAnything) { return true }
     return generation == known.generation && beats >= known.beats && journal >= position
   }
 
@@ -164,9 +167,10 @@ public struct Follower {
     guard state.mapping == mapping else { return leave(for: .otherMapping(state.mapping)) }
     guard let known, known.generation == state.generation else { return begin(state, asked: asked) }
     if poisoned == state.generation { return leave(for: .poisoned) }
-    if state.beats < known.beats || state.journal < max(position, known.journal)
+    let goesBack =
+      state.beats < known.beats || state.journal < max(position, known.journal)
       || state.applied < max(consumed, known.applied)
-    {
+    if goesBack, !weakness.contains(.noRegressionCheck) {
       poisoned = state.generation
       return leave(for: .poisoned)
     }
@@ -180,7 +184,9 @@ public struct Follower {
       polledInVain += 1
       // The entries that earlier polls promised have been trimmed away, all of them: otherwise the first
       // that is left would have come, and shown the gap.
-      if polledInVain >= Self.patience { return skip(to: state.journal) }
+      if polledInVain >= Self.patience, !weakness.contains(.endlessPatience) {
+        return skip(to: state.journal)
+      }
     }
     settle()
     return .none
@@ -192,7 +198,7 @@ public struct Follower {
   ) -> Action {
     var action = Action.none
     for entry in entries where entry.id > position {
-      guard entry.previous == position else {
+      guard entry.previous == position || weakness.contains(.noChain) else {
         return skip(to: max(entries[entries.count - 1].id, known?.journal ?? position))
       }
       if !entry.isEmpty {
@@ -225,7 +231,7 @@ public struct Follower {
     position = state.journal
     consumed = state.applied
     evidence.record(asked: asked, beats: state.beats)
-    return .dropAll
+    return weakness.contains(.keepsOverGenerations) ? .none : .dropAll
   }
 
   /// Stops following. The near cache is dropped once: nothing enters it until `begin`.
@@ -237,7 +243,7 @@ public struct Follower {
   }
 
   private mutating func forget() {
-    evidence.removeAll()
+    if !weakness.contains(.keepsEvidence) { evidence.removeAll() }
     pending.removeAll(keepingCapacity: true)
     polledInVain = 0
     certificate = nil
@@ -254,12 +260,12 @@ public struct Follower {
 
   /// Counts the polls whose entries have all been heard.
   private mutating func settle() {
-    let heard = pending.prefix { $0.journal <= position }.count
+    let heard = pending.prefix { $0.journal <= position || weakness.contains(.pollsCountAtOnce) }.count
     guard heard > 0 else { return }
     let newest = pending[heard - 1]
     pending.removeFirst(heard)
     consumed = max(consumed, newest.applied)
-    if let proven = evidence.certificate(beats: newest.beats) {
+    if let proven = evidence.certificate(beats: newest.beats, weakness) {
       certificate = max(certificate ?? proven, proven)
     }
   }

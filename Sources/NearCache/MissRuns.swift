@@ -100,8 +100,11 @@ struct MissRuns {
   }
 
   /// The lease of the oldest miss of `key` that was answered after `start`.
-  func oldest(of key: UInt64, after start: Instant) -> Answer {
+  func oldest(of key: UInt64, after start: Instant, _ weakness: Weakness = []) -> Answer {
     guard let chain = chains[key] else { return .none }
+    if weakness.contains(.newestMiss), runs[Int(chain.newest)].latest > start {
+      return .oldest(runs[Int(chain.newest)].lease)
+    }
     var index = chain.oldest
     while index >= 0 {
       if runs[Int(index)].latest > start { return .oldest(runs[Int(index)].lease) }

@@ -27,6 +27,14 @@ final class Cluster: Sendable {
     var schema = ""
   }
 
+  /// A PostgreSQL that streams from the primary through a proxy.
+  struct Standby: Sendable {
+    let server: PostgresServer
+    let link: FaultProxy
+    /// The folder of the proxy's socket.
+    let folder: TemporaryFolder
+  }
+
   /// A Redis that replicates from the master through a proxy.
   struct Replica: Sendable {
     let server: RedisServer
@@ -35,7 +43,7 @@ final class Cluster: Sendable {
 
   private struct State {
     var postgres: PostgresServer
-    var standby: PostgresServer?
+    var standby: Standby?
     var redis: RedisServer
     var replica: Replica?
   }
@@ -94,7 +102,7 @@ final class Cluster: Sendable {
   /// The present primary and the present master.
   var postgres: PostgresServer { state.withLock { $0.postgres } }
   var redis: RedisServer { state.withLock { $0.redis } }
-  var standby: PostgresServer? { state.withLock { $0.standby } }
+  var standby: Standby? { state.withLock { $0.standby } }
   var replica: Replica? { state.withLock { $0.replica } }
 
   /// Where applications find the primary.
@@ -221,8 +229,10 @@ final class Cluster: Sendable {
 
   /// Gives the primary a hot standby, and waits until it is in step.
   func makeStandby() throws {
-    let standby = try PostgresServer(standbyOf: postgres)
-    state.withLock { $0.standby = standby }
+    let folder = try TemporaryFolder()
+    let link = try FaultProxy(at: .unix(folder.file(".s.PGSQL.5432")), to: postgres.place)
+    let server = try PostgresServer(standbyOf: postgres, through: folder.path)
+    state.withLock { $0.standby = Standby(server: server, link: link, folder: folder) }
     try waitForStandby()
   }
 
@@ -230,28 +240,31 @@ final class Cluster: Sendable {
     guard let standby else { throw HarnessError("there is no standby") }
     let position = try sql("SELECT pg_current_wal_lsn()")
     try eventually("the standby is in step") {
-      try standby.psql("SELECT pg_last_wal_replay_lsn() >= '\(position)'") == "t"
+      try standby.server.psql("SELECT pg_last_wal_replay_lsn() >= '\(position)'") == "t"
     }
   }
 
-  /// The primary dies and its standby takes its place with what it has.
-  func failOverPostgres() throws {
+  /// The standby becomes a primary for applications; the old primary is left as it is, and the hosts as well.
+  func promoteStandby() throws {
     guard let standby else { throw HarnessError("there is no standby") }
-    postgres.kill()
-    try promoteStandby(standby)
-  }
-
-  /// The standby becomes a primary and everybody is sent to it; the old primary is left as it is.
-  func promoteStandby(_ standby: PostgresServer) throws {
-    try standby.promote()
+    try standby.server.promote()
     state.withLock {
-      $0.postgres = standby
+      $0.postgres = standby.server
       $0.standby = nil
     }
-    for host in hosts {
-      host.postgresLink.point(to: standby.place)
-      host.postgresLink.cut()
-    }
+  }
+
+  /// Sends a host to the present primary.
+  func repoint(_ host: Host) {
+    host.postgresLink.point(to: postgres.place)
+    host.postgresLink.cut()
+  }
+
+  /// The primary dies, and its standby takes its place with what it has, for everybody.
+  func failOverPostgres() throws {
+    postgres.kill()
+    try promoteStandby()
+    hosts.forEach(repoint)
   }
 }
 

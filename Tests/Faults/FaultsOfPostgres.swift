@@ -30,13 +30,18 @@ extension Fault {
       server.pause()
       return { server.resume() }
     },
-    Fault(name: "a standby is promoted", target: .postgres, lasts: 0...500, doubts: true) { scene, _ in
+    Fault(name: "a standby is promoted", target: .postgres, lasts: 0...500, doubts: true) {
+      scene, random in
       let cluster = scene.cluster
       if cluster.standby == nil { try cluster.makeStandby() }
-      guard let standby = cluster.standby else { return {} }
+      if random.oneIn(2) {
+        cluster.standby?.link.freeze()
+        sleep(random.time(50...800))
+      }
       cluster.postgres.kill()
       scene.workload.lose("promotion")
-      try cluster.promoteStandby(standby)
+      try cluster.promoteStandby()
+      cluster.hosts.forEach(cluster.repoint)
       return { try cluster.makeStandby() }
     },
     Fault(name: "commits wait for a standby that does not exist", target: .postgres, lasts: 500...4000) {

@@ -66,7 +66,7 @@ final class Host: Sendable {
 
   /// Whether it follows, with evidence within the bound and of a moment after `since`.
   static func isWell(_ status: [String: String], since: Moment) -> Bool {
-    guard status["standing"] == "following", status["cleared"] == "1",
+    guard status["standing"] == "following", status["cleared"] == "1", status["redis"] == "up",
       let age = status["staleness_ms"].flatMap({ Int($0) }),
       let bound = status["staleness_bound_ms"].flatMap({ Int($0) })
     else { return false }

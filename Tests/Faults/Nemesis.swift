@@ -9,6 +9,13 @@ struct Nemesis {
     /// What was done when, for a person who looks for the cause.
     var journal: [String]
     var faults: Int
+    var reads: Int
+
+    /// One line.
+    var summary: String {
+      "\(reads) reads, \(faults) faults, "
+        + (isGood ? "no violation" : "\(violations.count + shortcomings.count) violations")
+    }
 
     var isGood: Bool { violations.isEmpty && shortcomings.isEmpty }
 
@@ -135,6 +142,6 @@ struct Nemesis {
     journal += troubles.map { "  \($0.value) times \($0.key)" }
     return Verdict(
       violations: all, shortcomings: Checker.shortcomings(of: history, demands: demands), journal: journal,
-      faults: count)
+      faults: count, reads: history.allReads)
   }
 }

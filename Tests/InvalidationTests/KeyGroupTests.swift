@@ -12,7 +12,9 @@ struct KeyGroupTests {
   }
 
   static let groups = KeyGroups(
-    tables: [rule("a", ["user:{id}", "category:{category_id}:*"]), rule("b", ["category:*"])],
+    tables: [
+      rule("a", ["user:{id}", "category:{category_id}:*"]), rule("b", ["category:*", "category:{id}:*"]),
+    ],
     caches: [
       cache("t:{tenant_id}:user:{id}", "tenant:{tenant_id}", "all%", "{id}-{tenant_id}"),
       cache("t:1:user:me"),

@@ -345,10 +345,11 @@ struct FollowerTests {
     ])
   func follows(reply: FleetState, followed: Bool) {
     var owner = Owner()
-    #expect(!owner.follower.follows(reply))
+    #expect(!owner.follower.follows(reply, consumed: .zero))
     owner.poll(state(1, h: 10, jl: 5), asked: 0)
     owner.entries([entry(6, after: 5, "a")])
-    #expect(owner.follower.follows(reply) == followed)
+    #expect(owner.follower.follows(reply, consumed: reply.applied) == followed)
+    #expect(!owner.follower.follows(reply, consumed: LSN(reply.applied.rawValue + 1)))
   }
 
   // MARK: Losing and changing state

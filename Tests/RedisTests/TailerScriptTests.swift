@@ -92,6 +92,8 @@ struct TailerScriptTests {
     var redis = try lab.connect()
     for damage in [
       ["SET", lab.keys.meta, "x"], ["HDEL", lab.keys.meta, "wt"], ["HDEL", lab.keys.meta, "W"],
+      ["HSET", lab.keys.meta, "pd", "x"], ["HSET", lab.keys.meta, "pd", "pshop:"],
+      ["HSET", lab.keys.meta, "pd", "\0\u{1}x\0\u{1}1"],
     ] {
       try redis.call("UNLINK", lab.keys.meta)
       _ = try redis.begin(lab)

@@ -116,6 +116,7 @@ extension Host {
     guard let link = upstream?.link else { return client(.error) }
     let number = expect(nil, client)
     let asked = now
+    let consumed = follower.consumed
     let version = writes[key.number]
     let redis = world.redis
     let valueFirst = world.weakness.contains(.valueBeforeState)
@@ -133,7 +134,7 @@ extension Host {
       link.answer { [self] in
         turn { [self] in
           guard settle(number, link) else { return }
-          finish(key, version, state, value, life, asked: asked, client)
+          finish(key, version, state, value, life, asked: asked, consumed: consumed, client)
         }
       }
     }
@@ -142,15 +143,17 @@ extension Host {
   /// finishGet and finishLease.
   private func finish(
     _ key: Key, _ version: UInt32, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
-    _ client: (Outcome) -> Void
+    consumed: LSN, _ client: (Outcome) -> Void
   ) {
-    let judgement = judge(state)
+    let judgement = judge(state, consumed: consumed)
     guard let value, case .trusted(_, let mayKeep) = judgement else {
       let lease: Lease? =
         switch judgement {
         case .trusted(let lease, _), .absent(let lease): lease
         case .bypass(let lease): value == nil ? lease : nil
         }
+      world.misses += 1
+      world.count("miss: \(state == nil ? "no state" : "\(judgement)".prefix { $0 != "(" } + "")")
       noteMiss(key, lease: lease)
       return client(.miss(lease))
     }

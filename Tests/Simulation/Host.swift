@@ -212,8 +212,8 @@ final class Host {
     case bypass(Lease?)
   }
 
-  func judge(_ state: FleetState?) -> Judgement {
-    guard let state, follower.follows(state) else { return .bypass(nil) }
+  func judge(_ state: FleetState?, consumed: LSN) -> Judgement {
+    guard let state, follower.follows(state, consumed: consumed) else { return .bypass(nil) }
     guard state.trusted || world.weakness.contains(.untrustedCounts) else { return .absent(state.lease) }
     let evidence = follower.certificate(beats: state.beats)
     if let evidence, clock.since(evidence) <= world.swarm.bound {

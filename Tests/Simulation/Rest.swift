@@ -9,12 +9,17 @@ extension World {
   func rest() {
     isQuiet = true
     let end = now + Self.patience
-    while !isSettled() {
+    // It must stay so while a fingerprint is asked for, and for a window in which plain SETs are dated again.
+    var since = now
+    var generation = redis.state?.generation
+    while now - since < 2 * swarm.window + 2_500_000_000 {
       guard advance(100_000_000) else { return }
-      if now > end { return fail("nothing has come to rest within 40 s: \(unsettled())") }
+      if !isSettled() || generation != redis.state?.generation {
+        since = now
+        generation = redis.state?.generation
+        if now > end { return fail("nothing has come to rest within 40 s: \(unsettled())") }
+      }
     }
-    // A window without faults, so that plain SETs are dated again.
-    guard advance(2 * swarm.window + 500_000_000) else { return }
     checkRedis()
     for host in hosts { for key in keys where violation == nil { probe(host, key) } }
   }
@@ -33,6 +38,7 @@ extension World {
     guard postgres.isUp, redis.isUp else { return "a server is down" }
     if !postgres.isIdle { return "a transaction is open" }
     guard let state = redis.state else { return "there is no state" }
+    if redis.data.hash?.req == true { return "a new generation is asked for" }
     if !state.trusted { return "the generation is not cleared" }
     if state.watching { return "transactions are watched" }
     if !redis.isOf(postgres.incarnation) { return "the generation is one of before a crash" }

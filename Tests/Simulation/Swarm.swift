@@ -54,8 +54,8 @@ struct Swarm {
     plainSet = random.once(in: 3) ? .aged : .window
     nearTTL = random.once(in: 4) ? 300_000_000 : nil
     journalKeep = random.one(of: [200, 2000, 60_000])
-    commitPeriod = random.one(of: [3, 12, 40, 150]) * 1_000_000
-    thinkTime = random.one(of: [1, 5, 20]) * 1_000_000
+    commitPeriod = random.one(of: [4, 20, 60, 200, 500]) * 1_000_000
+    thinkTime = random.one(of: [2, 8, 25]) * 1_000_000
     asynchronous = random.one(of: [0, 0, 30, 100])
     lateVisible = random.one(of: [0, 2, 20, 60])
     lags = random.one(of: [0, 1, 5])

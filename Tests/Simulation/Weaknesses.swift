@@ -8,10 +8,6 @@ struct Weaknesses: Sendable {
   var scripts: ScriptWeakness = []
   /// In what mirrors the rim.
   var rim: RimWeakness = []
-  /// Faults that such a run should have, so that it is caught soon.
-  var focus: (@Sendable (inout Swarm, inout SplitMix) -> Void)?
-  /// Whether what happens is counted.
-  var counts = false
 
   func contains(_ weakness: RimWeakness) -> Bool { rim.contains(weakness) }
 }
@@ -28,4 +24,86 @@ struct RimWeakness: OptionSet, Sendable {
   static let ownWritesNotCounted = RimWeakness(rawValue: 1 << 6)
   static let valueBeforeState = RimWeakness(rawValue: 1 << 7)
   static let keepsWhateverCame = RimWeakness(rawValue: 1 << 8)
+}
+
+/// A rule, and what a run is without it. The names in capitals are those of the protocol's models.
+struct Rule: Sendable {
+  var name: String
+  var says: String
+  var without: Weaknesses
+
+  static let all: [Rule] =
+    product.map { Rule(name: $0.0, says: $0.1, without: Weaknesses(product: $0.2)) }
+    + scripts.map { Rule(name: $0.0, says: $0.1, without: Weaknesses(product: $0.3, scripts: $0.2)) }
+    + rim.map { Rule(name: $0.0, says: $0.1, without: Weaknesses(rim: $0.2)) }
+
+  private static let product: [(String, String, Weakness)] = [
+    ("visibleIsApplied", "leases carry V, never W (STAMPW)", .visibleIsApplied),
+    ("ignoresRunning", "V is computed from a snapshot's list, not from its end", .ignoresRunning),
+    ("noHoleTest", "what the slot will not send begins a generation (NOHOLE)", .noHoleTest),
+    ("holeTestWithApplied", "the hole test compares with V, not with W (HOLEW)", .holeTestWithApplied),
+    ("newSlotIsOld", "a new slot begins a generation", .newSlotIsOld),
+    ("noWatch", "transactions from before the slot are watched (NOWATCH)", .noWatch),
+    ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
+    ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
+    ("noCanaryInSamples", "every sample reads the canary", .noCanaryInSamples),
+    ("noCanaryWhenTaking", "taking the slot reads the canary", .noCanaryWhenTaking),
+    ("forgetsRegression", "that Redis went back outlives the session that saw it", .forgetsRegression),
+    ("beatsBeforeApplied", "a beat waits for its sample's position (BEATANY)", .beatsBeforeApplied),
+    ("pipelinedSamples", "a sample is taken after the beat before was stored (PIPE)", .pipelinedSamples),
+    ("confirmsApplied", "PostgreSQL forgets up to V, not up to W (ACKW)", .confirmsApplied),
+    ("clearedTooEarly", "c is set after SCAN's cursor came back to 0 (CEARLY)", .clearedTooEarly),
+    ("everyStepMovesApplied", "only the last step of a batch moves W", .everyStepMovesApplied),
+    ("ignoresDoubt", "TRUNCATE and DDL begin a generation", .ignoresDoubt),
+    ("ignoresFingerprint", "DDL that the log does not tell is noticed", .ignoresFingerprint),
+    (
+      "keepalivesInsideTransactions", "inside a transaction the server's position counts for nothing",
+      .keepalivesInsideTransactions
+    ),
+    ("noNudge", "a log that is not flushed is given a push", .noNudge),
+    ("noLook", "V follows although nothing else happens", .noLook),
+    ("oneBeat", "evidence needs two beats (ONEBEAT)", .oneBeat),
+    ("arrivalIsEvidence", "evidence needs beats, not answers", .arrivalIsEvidence),
+    ("noChain", "a gap in the journal drops the near cache (NOCHAIN)", .noChain),
+    ("pollsCountAtOnce", "a poll counts once its entries have been heard", .pollsCountAtOnce),
+    ("acceptsAnything", "nothing older than what was heard is kept near (NOCHECK)", .acceptsAnything),
+    ("noRegressionCheck", "a state that goes back poisons its generation (NOREGR)", .noRegressionCheck),
+    ("keepsOverGenerations", "another generation drops the near cache", .keepsOverGenerations),
+    ("followsAnything", "replies of other generations and times are not shown", .followsAnything),
+    ("keepsEvidence", "evidence ends with its generation", .keepsEvidence),
+    ("endlessPatience", "a journal that is gone altogether is given up", .endlessPatience),
+    ("newestMiss", "a SET gets the lease of the oldest miss (NEWEST)", .newestMiss),
+    ("presentLease", "a SET without a miss gets the lease of a window ago", .presentLease),
+    ("lateSets", "a SET that waited for a window is refused (LATE)", .lateSets),
+    ("noPredecessor", "what a lost predecessor answered bars SETs (START0)", .noPredecessor),
+    ("forgetsUnrecorded", "a full table of misses bars SETs", .forgetsUnrecorded),
+    ("forgetsBypassed", "a miss without a lease bars SETs", .forgetsBypassed),
+  ]
+
+  private static let scripts: [(String, String, ScriptWeakness, Weakness)] = [
+    ("noToken", "a tailer's writes name its token (NOTOK)", .noToken, []),
+    ("noCount", "a tailer's writes name the number of writes before them (NOCAS)", .noCount, []),
+    ("noFences", "applying raises fences", .noFences, []),
+    ("noJournal", "applying enters the keys into the journal", .noJournal, []),
+    ("anyTimeline", "an older timeline is refused, a later one begins a generation", .anyTimeline, []),
+    ("floorAtV", "leases from below a generation's W are void (FLOORV)", .floorAtV, []),
+    ("noFloor", "fills ask for the floor", .noFloor, []),
+    ("carryCleared", "a generation begins without c (CARRY)", .carryCleared, []),
+    ("purgeNotCounted", "purge steps are counted in n (NOCOUNT)", .purgeNotCounted, .purgeNotCounted),
+    ("anyGeneration", "fills name their lease's generation (NOGCHK, NOG)", .anyGeneration, []),
+    ("fillUnfenced", "fills ask for the fence", .fillUnfenced, []),
+    ("removeUnfenced", "an application's DEL raises the fence (DELNOF)", .removeUnfenced, []),
+  ]
+
+  private static let rim: [(String, String, RimWeakness)] = [
+    ("untrustedCounts", "a value counts only while c equals g (NOC)", .untrustedCounts),
+    ("valueBeforeState", "the state is read before the value (VALFIRST)", .valueBeforeState),
+    ("redisHitsNeedNoEvidence", "a hit in Redis needs evidence", .redisHitsNeedNoEvidence),
+    ("nearHitsNeedNoEvidence", "a near hit needs evidence", .nearHitsNeedNoEvidence),
+    ("keepsWhateverCame", "a reply behind the news is not kept near", .keepsWhateverCame),
+    ("ownWritesNotCounted", "a read that a write of this host overtook is not kept", .ownWritesNotCounted),
+    ("setsDatedWhenRead", "a SET is dated by when its socket was empty (PAUSE)", .setsDatedWhenRead),
+    ("missesKeepTheirDate", "a miss is dated by when it was written", .missesKeepTheirDate),
+    ("bypassedMissesForgotten", "a bypassed miss enters the table", .bypassedMissesForgotten),
+  ]
 }

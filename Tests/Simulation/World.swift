@@ -53,6 +53,7 @@ final class World {
   private(set) var counts: [String: Int] = [:]
   private(set) var nearHits = 0
   private(set) var redisHits = 0
+  var misses = 0
 
   /// How long a change of definitions that nothing tells of may go unnoticed: a fingerprint is asked for once a
   /// second.
@@ -63,9 +64,7 @@ final class World {
     self.weakness = weakness
     self.traces = traces
     random = SplitMix(state: seed)
-    var swarm = Swarm(&random)
-    weakness.focus?(&swarm, &random)
-    self.swarm = swarm
+    swarm = Swarm(&random)
     let count = swarm.keys
     rowCount = count + (count + 1) / 2
     keys = (0..<count).map { Key(number: $0, rows: [$0, count + $0 / 2]) }
@@ -75,9 +74,13 @@ final class World {
     ownPostgres = SimulatedPostgres(self)
     ownRedis = SimulatedRedis(self, weakness: weakness.scripts)
     for number in 0..<swarm.hosts { hosts.append(Host(self, number: number)) }
-    for host in hosts { for _ in 0..<swarm.flows { Flow(host).begin() } }
+    // Mostly the fleet is at work when the applications come.
+    let start = random.once(in: 4) ? now : now + 1_500_000_000 + swarm.window
+    at(start) { [self] in
+      for host in hosts { for _ in 0..<swarm.flows { Flow(host).begin() } }
+      scheduleFaults()
+    }
     scheduleCommit()
-    scheduleFaults()
     watchWalsender()
   }
 
@@ -187,7 +190,7 @@ final class World {
 
   func lastNotes(_ count: Int) -> ArraySlice<String> { trace.suffix(count) }
 
-  func count(_ what: String) { if weakness.counts { counts[what, default: 0] += 1 } }
+  func count(_ what: String) { counts[what, default: 0] += 1 }
 
   /// A host has answered with `text`.
   func hit(_ text: String, _ host: Host, near: Bool, _ key: Key) {

@@ -58,15 +58,16 @@ extension EventLoop {
   }
 
   /// Judges each key of a read by itself: by its own bound, and by the groups that wait to be swept.
-  func judge(_ keys: [GovernedKey], _ state: FleetState?) -> [Judgement] {
+  func judge(_ read: GovernedRead, _ state: FleetState?) -> [Judgement] {
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
     let instant = clock()
-    return keys.map { judge($0, state, at: instant) }
+    let state = state.flatMap { follower.follows($0, consumed: read.consumed) ? $0 : nil }
+    return read.keys.map { judge($0, state, at: instant) }
   }
 
   private func judge(_ key: GovernedKey, _ state: FleetState?, at instant: Instant) -> Judgement {
     let staleness = key.rule.staleness
-    guard let state, follower.follows(state) else { return .bypass(nil) }
+    guard let state else { return .bypass(nil) }
     let tags = key.groups?.tags ?? PackedKeys()
     let trusted = key.bytes.withUnsafeBytes { state.trusts($0, tags: tags) }
     guard trusted else { return .absent(state.lease) }

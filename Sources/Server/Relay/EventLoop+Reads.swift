@@ -56,7 +56,9 @@ extension EventLoop {
           found: found,
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
-    let read = GovernedRead(shape: shape, keys: governed, asked: now, nearUntil: nearUntil)
+    let read = GovernedRead(
+      shape: shape, keys: governed, asked: now, consumed: follower.consumed,
+      nearUntil: nearUntil)
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
       switch shape {
@@ -104,7 +106,8 @@ extension EventLoop {
     }
     guard !governed.isEmpty else { return relay(request, slot) }
     let read = GovernedRead(
-      shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now)
+      shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
+      consumed: follower.consumed)
     send(read, slot) { output in
       request.append(to: &output)
       return 1
@@ -127,7 +130,7 @@ extension EventLoop {
       }
     }
     counters.nearMisses += 1
-    let read = GovernedRead(shape: .lease, keys: [key], asked: now)
+    let read = GovernedRead(shape: .lease, keys: [key], asked: now, consumed: follower.consumed)
     send(read, slot) { output in
       output.array(2)
       output.argument("GET")

@@ -96,6 +96,8 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
+  /// What this host had consumed of the log by then: Redis cannot know less, unless it has lost writes.
+  var consumed: LSN
   /// Until when the evidence holds under which near values among the elements were found: Redis must have
   /// answered for the others by then.
   var nearUntil = Instant(nanoseconds: .max)

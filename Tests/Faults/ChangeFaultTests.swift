@@ -1,0 +1,77 @@
+import TestSupport
+import Testing
+
+@Suite("Changes that are larger or stranger than most")
+struct ChangeFaultTests {
+  @Test("DDL in mid-stream is noticed, each statement once, and the fleet is well again soon")
+  func definitions() throws {
+    let cluster = try Cluster()
+    try cluster.warm(1)
+    let before = try cluster.generation()
+    try cluster.sql(
+      """
+      ALTER TABLE kv ADD COLUMN extra int DEFAULT 7;
+      UPDATE kv SET v = v + 1 WHERE id = 1;
+      ALTER TABLE kv DROP COLUMN extra;
+      ALTER TABLE kv ALTER COLUMN note TYPE varchar USING note || '';
+      """)
+    let done = bootMoment()
+    try cluster.waitForNewGeneration(after: before, because: "definition")
+    try cluster.waitUntilWell(since: done, within: .seconds(5))
+    try cluster.settle()
+    try cluster.expectMiss(1)
+    sleep(.seconds(2))
+    // No more generations than statements: none is begun for a change that is known already.
+    let log = cluster.hosts.map { $0.sidecar.log }.joined().split(separator: "\n")
+    let begun = log.filter { $0.contains("new generation ") && $0.contains("definition") }
+    #expect(begun.count <= 3, "\(begun.joined(separator: "\n"))")
+    try cluster.expectSound()
+  }
+
+  @Test("TRUNCATE forgets everything")
+  func truncate() throws {
+    var options = Cluster.Options()
+    options.tables = #""kv": "kv:{id}", "big": "big:{id}""#
+    options.schema =
+      "CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO big VALUES (1);"
+    let cluster = try Cluster(options)
+    let before = try cluster.generation()
+    try cluster.warm(1)
+    try cluster.sql("TRUNCATE big")
+    try cluster.waitForNewGeneration(after: before, because: "truncated")
+    try cluster.expectMiss(1)
+    try cluster.expectSound()
+  }
+
+  /// The bound of keys a transaction may have is 100,000.
+  @Test("A transaction of many rows costs a generation, or its keys; until it is applied nothing looks fresh")
+  func many() throws {
+    var options = Cluster.Options()
+    options.bound = 1000
+    options.tables = #""kv": "kv:{id}", "big": "big:{id}""#
+    options.schema = """
+      CREATE TABLE big (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
+      INSERT INTO big SELECT n FROM generate_series(1, 200000) n;
+      """
+    let cluster = try Cluster(options)
+    for (rows, costs) in [(20_000, false), (200_000, true)] {
+      let before = try cluster.generation()
+      try cluster.warm(1)
+      try cluster.hosts[0].store(cluster.key("big:7"), "before")
+      try cluster.sql(
+        "BEGIN; UPDATE big SET n = n + 1 WHERE id <= \(rows); UPDATE kv SET v = v + 1 WHERE id = 1; COMMIT")
+      let changed = bootMoment()
+      for host in cluster.hosts { try cluster.expectBounded(1, on: host, from: changed) }
+      if costs {
+        try cluster.waitForNewGeneration(after: before, because: "more than", within: .seconds(60))
+      } else {
+        try cluster.waitUntilWell(since: changed, within: .seconds(30))
+        #expect(try cluster.generation() == before)
+      }
+      try cluster.settle()
+      try cluster.expectMiss(1)
+      for host in cluster.hosts { #expect(try host.get(cluster.key("big:7")) == nil) }
+    }
+    try cluster.expectSound()
+  }
+}
