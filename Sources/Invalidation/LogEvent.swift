@@ -21,13 +21,17 @@ public enum LogEvent: Sendable, Equatable {
 public struct Commit: Hashable, Sendable {
   /// The id that `began` named.
   public var transaction: UInt32
+  /// The beginning of the commit record. A slot that is confirmed to anywhere beyond it does not send the
+  /// transaction again. Source: PostgreSQL's snapbuild.c, `SnapBuildXactNeedsSkip`.
+  public var record: LSN
   /// The end of the commit record.
   public var end: LSN
   /// Microseconds since 2000-01-01 00:00 UTC, by the clock of the primary.
   public var committedAt: Int64
 
-  public init(transaction: UInt32, end: LSN, committedAt: Int64) {
+  public init(transaction: UInt32, record: LSN, end: LSN, committedAt: Int64) {
     self.transaction = transaction
+    self.record = record
     self.end = end
     self.committedAt = committedAt
   }

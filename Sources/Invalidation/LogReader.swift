@@ -116,7 +116,7 @@ public struct LogReader: ~Copyable, Sendable {
     }
     transaction = nil
     through = end
-    return .committed(Commit(transaction: open.id, end: end, committedAt: committedAt))
+    return .committed(Commit(transaction: open.id, record: commit, end: end, committedAt: committedAt))
   }
 
   // MARK: Relations

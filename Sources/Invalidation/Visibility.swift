@@ -58,8 +58,6 @@ struct PendingCommits {
 
   var isEmpty: Bool { commits.isEmpty }
   var count: Int { commits.count }
-  var last: LSN? { commits.last?.end }
-
   mutating func decoded(_ commit: Commit) {
     precondition(commit.end >= commits.last?.end ?? .zero, "the log tells of commits in their order")
     commits.append(commit)
@@ -70,8 +68,7 @@ struct PendingCommits {
     commits.removeAll { snapshot.sees($0.transaction) }
   }
 
-  /// V, for a log that has been read up to `position`.
-  func visible(at position: LSN) -> LSN {
-    commits.first.map { LSN($0.end.rawValue - 1) } ?? position
-  }
+  /// V, for a log that has been read up to `position`: the beginning of the first record that is not visible. Not
+  /// its end less one: the slot is confirmed to V, and one that is confirmed into a record does not send it again.
+  func visible(at position: LSN) -> LSN { commits.first?.record ?? position }
 }

@@ -33,8 +33,13 @@ public struct TailSQL: Sendable {
     usesCanary = rows.first?.isTrue("usable") ?? false
   }
 
-  /// What is so now, without anything watched.
+  /// What is so now, without anything watched. The snapshot names every transaction that is running.
+  ///
+  /// By itself it would not: it begins to count at the last transaction that has ended, so one that is younger and
+  /// runs is not listed. Ending one of our own first puts all that are running below it.
+  /// Source: PostgreSQL's procarray.c, `GetSnapshotData`, xmax is latestCompletedXid + 1.
   public func sample(_ session: borrowing SQLSession) throws(PostgresError) -> Sample {
+    _ = try session.query("SELECT pg_current_xact_id()")
     let (text, parameters) = statement(.sample(watched: []))
     guard case .sample(let sample) = try answer(.sample(watched: []), try session.query(text, parameters))
     else { throw unreadable(.sample(watched: [])) }

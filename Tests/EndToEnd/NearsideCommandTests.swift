@@ -33,6 +33,27 @@ struct NearsideCommandTests {
     try expectKept(world.key("user:2"), "v", world, a, b)
   }
 
+  @Test(
+    "NEARSIDE WAIT reaches the end of the log even where an open transaction has written and nobody flushes")
+  func waitForInsertPosition() throws {
+    // A server of the test's own, which writes nothing by itself for seconds.
+    let postgres = try PostgresServer(settings: ["wal_writer_delay": "'10s'", "bgwriter_delay": "'10s'"])
+    let world = try World(postgres: postgres)
+    let sidecar = try world.sidecar()
+    let open = try SQLClient(postgres.url(database: world.database))
+    let client = try sidecar.client()
+    let key = world.key("user:1")
+    try sidecar.store(key, "before")
+    try open.query("BEGIN")
+    try open.query("INSERT INTO products SELECT n, 'x' FROM generate_series(1000, 1099) n")
+    try world.psql("UPDATE users SET name = 'x' WHERE id = 1")
+    try open.query("INSERT INTO products VALUES (2000, 'x')")
+    let position = try #require(try open.value("SELECT pg_current_wal_insert_lsn()"))
+    #expect(try client.call("NEARSIDE", "WAIT", position, "5000") == 1)
+    #expect(try client.call("GET", key) == nil)
+    try open.query("ROLLBACK")
+  }
+
   @Test("NEARSIDE WAIT answers 1 when a position is applied here, and 0 at the time-out")
   func wait() throws {
     let world = try World()

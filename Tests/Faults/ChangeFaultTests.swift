@@ -75,3 +75,78 @@ struct ChangeFaultTests {
     try cluster.expectSound()
   }
 }
+
+@Suite("Definitions that change what rows a rule hears of")
+struct DefinitionFaultTests {
+  private func cluster(_ schema: String) throws -> Cluster {
+    var options = Cluster.Options()
+    options.bound = 1000
+    options.tables = #""kv": "kv:{id}", "parted": "parted:{id}""#
+    options.schema = "CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);" + schema
+    return try Cluster(options)
+  }
+
+  private static let halves = """
+    CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+    INSERT INTO parted VALUES (7, 1);
+    """
+
+  @Test("A partition that is taken out, or put in, moves rows without a word: a new generation")
+  func partitions() throws {
+    let cluster = try cluster(Self.halves)
+    let key = cluster.key("parted:7")
+    for statement in [
+      "ALTER TABLE parted DETACH PARTITION low",
+      "UPDATE low SET n = 2; ALTER TABLE parted ATTACH PARTITION low FOR VALUES FROM (0) TO (100)",
+    ] {
+      let before = try cluster.generation()
+      try cluster.hosts[0].store(key, "before")
+      for host in cluster.hosts { #expect(try host.get(key) == "before") }
+      try cluster.sql(statement)
+      try cluster.waitForNewGeneration(after: before, because: "definition")
+      for host in cluster.hosts { #expect(try host.get(key) == nil, "\(statement)") }
+    }
+    // The leaf is heard again.
+    try cluster.hosts[0].store(key, "before")
+    try cluster.sql("UPDATE parted SET n = 3")
+    try cluster.settle()
+    for host in cluster.hosts { #expect(try host.get(key) == nil) }
+    try cluster.expectSound()
+  }
+
+  @Test("A new leaf is heard from its first row on")
+  func newLeaf() throws {
+    let cluster = try cluster(Self.halves)
+    let key = cluster.key("parted:150")
+    try cluster.sql("CREATE TABLE high PARTITION OF parted FOR VALUES FROM (100) TO (200)")
+    try cluster.waitUntilWell()
+    try cluster.hosts[0].store(key, "none")
+    try cluster.sql("INSERT INTO parted VALUES (150, 1)")
+    try cluster.settle()
+    for host in cluster.hosts { #expect(try host.get(key) == nil) }
+    try cluster.expectSound()
+  }
+
+  @Test("A table in the place of another under the same name is not taken for it")
+  func swapped() throws {
+    let cluster = try Cluster()
+    try cluster.warm(1)
+    try cluster.sql(
+      """
+      BEGIN;
+      ALTER TABLE kv RENAME TO kv_old;
+      CREATE TABLE kv (LIKE kv_old INCLUDING ALL);
+      INSERT INTO kv SELECT id, v + 1, op, note FROM kv_old;
+      COMMIT;
+      """)
+    let swapped = bootMoment()
+    for host in cluster.hosts { try cluster.expectBounded(1, on: host, from: swapped) }
+    try eventually("the trouble is told", within: .seconds(10)) {
+      try cluster.hosts.contains { try $0.status()["trouble"]?.contains("kv") == true }
+    }
+    try cluster.setUp()
+    try cluster.waitUntilWell()
+    try cluster.expectMiss(1)
+    try cluster.expectSound()
+  }
+}

@@ -190,22 +190,25 @@ struct StateMonitor {
 
   private(set) var violations: [Violation] = []
   private(set) var samples = 0
-  /// How many generations were seen.
-  private(set) var generations = 0
   private var last: Sample?
-  /// A generation that a fault has put in doubt: nothing is asked of it, and much of the next one.
-  private var doubted: String?
+  private var seen: Set<String> = []
+  /// Whether a fault has put the state in doubt. Nothing is asked of the generations known so far, any of which an
+  /// old copy of Redis's data may bring back; a new one ends the doubt.
+  private var isDoubted = false
+
+  /// How many generations were seen.
+  var generations: Int { seen.count }
 
   /// Redis was made to go back, or the slot was moved: what follows counts from the next generation on.
-  mutating func doubt() { doubted = last?.generation ?? "" }
+  mutating func doubt() { isDoubted = true }
 
   mutating func see(_ sample: Sample) {
     samples += 1
-    if sample.generation != last?.generation { generations += 1 }
     defer { last = sample }
-    if let doubted {
-      guard sample.generation != doubted else { return }
-      self.doubted = nil
+    let isNew = seen.insert(sample.generation).inserted
+    if isDoubted {
+      guard isNew else { return }
+      isDoubted = false
       last = nil
     }
     if let confirmed = sample.confirmed, confirmed > sample.visible {

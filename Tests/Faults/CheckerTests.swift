@@ -203,9 +203,14 @@ struct CheckerTests {
     }
     #expect(rules(of: [sample(), fresh]) == [])
     #expect(rules(of: [sample(), sample { $0.count = 40 }, fresh], doubtAfter: 0) == [])
+    // An old copy brings an old generation back.
+    #expect(rules(of: [sample(), fresh, sample(), sample { $0.count = 1 }], doubtAfter: 1) == [])
     // From the next generation on everything counts again.
     let later = sample { $0.generation = "b" }
-    #expect(rules(of: [sample(), later, fresh], doubtAfter: 0) == [.monotonic, .monotonic, .monotonic])
+    #expect(
+      rules(of: [sample(), sample { $0.count = 1 }, later, fresh], doubtAfter: 0) == [
+        .monotonic, .monotonic, .monotonic,
+      ])
   }
 
   @Test("A slot that is confirmed beyond V is seen")

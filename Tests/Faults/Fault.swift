@@ -157,25 +157,24 @@ extension Fault {
         try cluster.failOverRedis()
         return { try cluster.makeReplica() }
       },
-    ] + eviction
+      Fault(name: "Redis is full", target: .redis, lasts: 500...2000, doubts: true) { scene, random in
+        let redis = scene.cluster.redis
+        let used = Int(try redis.info("memory", "used_memory") ?? "") ?? 4_000_000
+        try redis.cli("CONFIG", "SET", "maxmemory-policy", random.pick(policies))
+        try redis.cli("CONFIG", "SET", "maxmemory", "\(used + 300_000)")
+        // What others keep there; it makes room for itself, or Redis refuses it.
+        let client = try redis.client()
+        let junk = String(repeating: "x", count: 5000)
+        _ = try client.pipeline((0..<200).map { ["SET", "junk:\($0)", junk, "EX", "600"] })
+        return {
+          try redis.cli("CONFIG", "SET", "maxmemory", "0")
+          _ = try client.pipeline((0..<200).map { ["DEL", "junk:\($0)"] })
+        }
+      },
+    ]
 
-  private static let eviction: [Fault] = [
+  static let policies = [
     "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu",
     "volatile-random", "volatile-ttl",
-  ].map { policy in
-    Fault(name: "Redis is full, \(policy)", target: .redis, lasts: 500...2000, doubts: true) { scene, _ in
-      let redis = scene.cluster.redis
-      let used = Int(try redis.info("memory", "used_memory") ?? "") ?? 4_000_000
-      try redis.cli("CONFIG", "SET", "maxmemory-policy", policy)
-      try redis.cli("CONFIG", "SET", "maxmemory", "\(used + 300_000)")
-      // What others keep there; it makes room for itself, or Redis refuses it.
-      let client = try redis.client()
-      let junk = String(repeating: "x", count: 5000)
-      _ = try client.pipeline((0..<200).map { ["SET", "junk:\($0)", junk, "EX", "600"] })
-      return {
-        try redis.cli("CONFIG", "SET", "maxmemory", "0")
-        _ = try client.pipeline((0..<200).map { ["DEL", "junk:\($0)"] })
-      }
-    }
-  }
+  ]
 }

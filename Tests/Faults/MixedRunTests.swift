@@ -5,14 +5,16 @@ import Testing
 /// Everything at once. By itself, after the other tests: its readers need the machine.
 ///
 /// `NEARSIDE_FAULT_SEED` repeats the choices of a run, `NEARSIDE_FAULT_SECONDS` sets its length,
-/// `NEARSIDE_FAULT_ONLY` is a text that the names of its faults contain.
+/// `NEARSIDE_FAULT_ONLY` is a text that the names of its faults contain, `NEARSIDE_FAULT_EXCEPT` one that they do not.
 @Suite("Faults alone and mixed, at random moments", .serialized)
 struct MixedRunTests {
   static func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
   static var faults: [Fault] {
-    guard let only = setting("NEARSIDE_FAULT_ONLY") else { return Fault.all }
-    return Fault.all.filter { $0.name.contains(only) }
+    let (only, except) = (setting("NEARSIDE_FAULT_ONLY"), setting("NEARSIDE_FAULT_EXCEPT"))
+    return Fault.all.filter { fault in
+      only.map { fault.name.contains($0) } ?? true && !(except.map { fault.name.contains($0) } ?? false)
+    }
   }
 
   static func run(seed: UInt64, seconds: Int, faults: [Fault], demands: Checker.Demands) throws

@@ -15,7 +15,7 @@ final class Workload: Sendable {
     var batch = 25
     var pauseOfReader = Duration.milliseconds(30)
     /// Of each hundred commits, those with `synchronous_commit = off`.
-    var asynchronous = 0
+    var asynchronous = 10
   }
 
   /// The width of the windows in which hits are counted.

@@ -18,7 +18,10 @@ struct PgOutputMessageTests {
       try stream.feed(PgOutput.begin(commit: 0x500, xid: 4_000_000_000)) == .began(transaction: 4_000_000_000)
     )
     let commit = try stream.feed(PgOutput.commit(0x500, end: 0x530, at: -5))
-    #expect(commit == .committed(Commit(transaction: 4_000_000_000, end: LSN(0x530), committedAt: -5)))
+    #expect(
+      commit
+        == .committed(
+          Commit(transaction: 4_000_000_000, record: LSN(0x500), end: LSN(0x530), committedAt: -5)))
   }
 
   @Test("origin, type and rows of tables without a rule are nothing to us")

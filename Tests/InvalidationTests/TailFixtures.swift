@@ -65,7 +65,7 @@ struct Tail: ~Copyable {
   }
 
   mutating func commit(_ end: UInt64, id: UInt32 = 1) {
-    session.heard(.committed(Commit(transaction: id, end: LSN(end), committedAt: 0)))
+    session.heard(.committed(Commit(transaction: id, record: LSN(end - 3), end: LSN(end), committedAt: 0)))
   }
 
   mutating func transaction(_ end: UInt64, _ keys: String...) {

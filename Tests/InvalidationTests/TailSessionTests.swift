@@ -41,7 +41,7 @@ struct TailSessionTests {
     _ = tail.reply(applied: 200)
     let action = tail.next()
     // Looks come a millisecond apart, so the second commit is not known to be visible yet.
-    #expect(action == step(count: 9, to: 220, visible: 219, 0..<2))
+    #expect(action == step(count: 9, to: 220, visible: 217, 0..<2))
     #expect(tail.keys(action) == ["b", "a"])
   }
 

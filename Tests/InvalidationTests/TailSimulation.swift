@@ -204,7 +204,9 @@ struct TailSimulation {
       } else {
         if transaction.isDoubt { tailer.session?.heard(.doubt(.truncated(table: "t"))) }
         tailer.session?.heard(
-          .committed(Commit(transaction: 1, end: LSN(transaction.end), committedAt: 0)))
+          .committed(
+            Commit(
+              transaction: 1, record: LSN(transaction.end - 1), end: LSN(transaction.end), committedAt: 0)))
         tailer.transaction += 1
         tailer.part = 0
       }

@@ -45,7 +45,7 @@ typedef Redis {
 Redis R, image;
 bit imaged, lost;
 byte vis;                          /* the set of visible changes */
-byte kind[4];                      /* what a transaction hits: 0 the key, 1 A, 2 B, 3 A and B in two scripts */
+byte kind[4];                      /* what a transaction hits: 0 the key, 1 A, 2 B, 3 A then B, 4 B then A */
 byte concerns = 7;                 /* the transactions that change the key's value */
 bit byA = 1;                       /* A covers the key; B always does */
 bit spot;                          /* where a SCAN meets the key: in its first or its second step */
@@ -127,11 +127,11 @@ end:
        :: else ->
             if
             :: kind[X] == 0 -> R.bK = stamp(X, 0); R.v1 = 0; R.v2 = 0; R.jl++
-            :: kind[X] == 1 || (kind[X] == 3 && !second) -> hit(R.bA, R.pA)
-            :: kind[X] == 2 || (kind[X] == 3 && second) -> hit(R.bB, R.pB)
+            :: kind[X] == 1 || kind[X] == 3 + second -> hit(R.bA, R.pA)
+            :: kind[X] == 2 || kind[X] == 4 - second -> hit(R.bB, R.pB)
             fi
        fi;
-       second = (kind[X] == 3 && !second);
+       second = (kind[X] >= 3 && !second);
        if
        :: second -> X--            /* only the last script of a transaction moves W */
        :: else -> R.W = max(R.W, X); R.V = max(R.V, prefix(X)); R.need = R.need | upto(X)
@@ -302,7 +302,7 @@ init {
     if :: true :: R.v1 = 1; R.v2 = 1 fi;                     /* a value of before all transactions */
     if :: spot = 0 :: spot = 1 fi;
     if :: byA = 0 :: byA = 1 fi;
-    do :: i <= TXNS -> if :: kind[i] = 0 :: kind[i] = 1 :: kind[i] = 2 :: kind[i] = 3 fi;
+    do :: i <= TXNS -> if :: kind[i] = 0 :: kind[i] = 1 :: kind[i] = 2 :: kind[i] = 3 :: kind[i] = 4 fi;
        if :: kind[i] == 1 && !byA -> concerns = concerns - (1 << (i - 1)) :: else fi; i++
     :: else -> break od;
     run Watch(); run Database(); run Tailer();

@@ -42,24 +42,15 @@ bit imaged, lost;
 /* The follower. */
 byte g = 1, pos, A, lh;            /* generation, journal position, position consumed, last beat seen */
 byte near;                         /* the near entry */
-byte seen[OLDEST + 1];             /* evidence: 1 + the moment of the newest poll that returned this h; 0 none */
+byte seen[3];                      /* evidence: 1 + the moment of the newest poll that returned this h; 0 none */
 byte cert;                         /* 1 + the moment that near hits may claim; 0 none */
 bit poisoned;
 
 /* The newest evidence of a beat that lies BACK beats behind this one. */
-#if BEATS - BACK >= 2
 #define upto(list, i) (i >= 2 && list[2] != 0 -> list[2] : (i >= 1 && list[1] != 0 -> list[1] : list[0]))
-#else
-#define upto(list, i) (i >= 1 && list[1] != 0 -> list[1] : list[0])
-#endif
 inline note(h, m) { if :: h <= OLDEST -> seen[h] = m :: else fi }
-#if BEATS - BACK >= 2
 #define copy sent[0] = seen[0]; sent[1] = seen[1]; sent[2] = seen[2]
 #define drop sent[0] = 0; sent[1] = 0; sent[2] = 0
-#else
-#define copy sent[0] = seen[0]; sent[1] = seen[1]
-#define drop sent[0] = 0; sent[1] = 0
-#endif
 #define evidence(list, h) (h < BACK -> 0 : upto(list, h - BACK))
 
 /* A near hit contains what was acknowledged before the moment it claims, and all up to A. */
@@ -126,8 +117,12 @@ proctype Poller() {
   bit broken, evict;
 end:
   do                               /* the moment is the latest that can be claimed: just before the state is read */
-  :: d_step { m = 1 + db; pg = R.g; ph = R.h; pW = R.W; pj = R.jl };
-     d_step {                      /* XREAD from pos, and the answer's processing, which is the follower's own affair */
+  :: d_step { m = 1 + db; pg = R.g; ph = R.h; pW = R.W; pj = R.jl;
+#ifdef DEEP
+     };
+     d_step {
+#endif
+                                   /* XREAD from pos, and the answer's processing, which is the follower's own affair */
        i = max(pos + 1, R.jmin);
        broken = (i > pos + 1);     /* the first entry does not name pos as its predecessor */
        do :: R.g == g && i <= R.jl -> tip = i; evict = evict | ((R.evicts >> i) & 1); i++ :: else -> break od;
@@ -169,7 +164,7 @@ end:
 /* ---- the follower reads: state, then value, then what it makes of them ---- */
 proctype Reader() {
   byte rg, rh, rW, rj, v, round;
-  byte sent[OLDEST + 1];            /* the evidence there was when the read was sent: it may claim no other */
+  byte sent[3];                     /* the evidence there was when the read was sent: it may claim no other */
   bit was;
   do
   :: round == READS -> break

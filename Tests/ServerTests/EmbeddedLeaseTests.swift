@@ -5,7 +5,7 @@ import Testing
 
 @testable import Server
 
-@Suite("Leases and freshness in the embedded mode")
+@Suite("Leases in the embedded mode")
 struct EmbeddedLeaseTests {
   private let missing = #"$-1\r\n"#
   private let ok = #"+OK\r\n"#
@@ -15,17 +15,14 @@ struct EmbeddedLeaseTests {
 
   @Test("a SET after a miss is stored, one after a change that its miss did not know of is not")
   func setAfterChange() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     #expect(try client.answer("GET", "user:1") == missing)
     #expect(try client.answer("SET", "user:1", "old") == ok)
     #expect(try client.answer("GET", "user:1") == bulk("old"))
     #expect(try status(client, "fills_stored") == "1")
 
-    try tail.change("user:1", "user:2")
+    try stage.tail.change("user:1", "user:2")
     #expect(try client.answer("GET", "user:1") == missing)
     // The oldest miss of the window is the one from before the change.
     #expect(try client.answer("SET", "user:1", "old again") == ok)
@@ -40,13 +37,10 @@ struct EmbeddedLeaseTests {
 
   @Test("a hot key is filled again once its old misses have left the window")
   func hotKey() throws {
-    let sidecar = try EmbeddedSidecar(plainSet: PlainSetSettings(mode: .window, window: 1_000_000_000))
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage(plainSet: PlainSetSettings(mode: .window, window: 1_000_000_000))
+    let client = stage.client
     #expect(try client.answer("GET", "user:1") == missing)
-    try tail.change("user:1")
+    try stage.tail.change("user:1")
     try eventually("a value is stored again") {
       _ = try client.answer("SET", "user:1", "new")
       return try client.answer("GET", "user:1") == bulk("new")
@@ -56,11 +50,8 @@ struct EmbeddedLeaseTests {
 
   @Test("a SET without a miss is refused while the process is younger than the window")
   func young() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     #expect(try client.answer("SET", "user:1", "v") == ok)
     #expect(try client.answer("SETNX", "user:1", "v") == #":1\r\n"#)
     #expect(try client.answer("GETSET", "user:1", "v") == missing)
@@ -92,11 +83,8 @@ struct EmbeddedLeaseTests {
 
   @Test("a cache whose plain SETs are off stores what comes with a token")
   func off() throws {
-    let sidecar = try EmbeddedSidecar(plainSet: PlainSetSettings(mode: .off, window: 10_000_000_000))
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage(plainSet: PlainSetSettings(mode: .off, window: 10_000_000_000))
+    let client = stage.client
     let token = try lease(client, "user:1")
     #expect(try client.answer("SET", "user:1", "v") == ok)
     #expect(try client.answer("GET", "user:1") == missing)
@@ -106,18 +94,15 @@ struct EmbeddedLeaseTests {
 
   @Test("a SET that is aged needs no miss, and a change keeps it out for a window")
   func aged() throws {
-    let sidecar = try EmbeddedSidecar(plainSet: PlainSetSettings(mode: .aged, window: 1_500_000_000))
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage(plainSet: PlainSetSettings(mode: .aged, window: 1_500_000_000))
+    let client = stage.client
     func stored() throws -> Bool {
       _ = try client.answer("SET", "user:1", "v")
       return try client.answer("GET", "user:1") == bulk("v")
     }
     #expect(try !stored())
     try eventually("the process is old enough") { try stored() }
-    try tail.change("user:1")
+    try stage.tail.change("user:1")
     #expect(try !stored())
     try eventually("the change lies a window back") { try stored() }
   }
@@ -126,13 +111,10 @@ struct EmbeddedLeaseTests {
 
   @Test("a token from before a change fills nothing, one from after it does")
   func tokens() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let old = try lease(client, "user:1")
-    try tail.change("user:1")
+    try stage.tail.change("user:1")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", old, "old") == #":0\r\n"#)
     let new = try lease(client, "user:1")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", new, "new", "PX", "60000") == #":1\r\n"#)
@@ -147,13 +129,10 @@ struct EmbeddedLeaseTests {
 
   @Test("a change of another key leaves tokens alone")
   func otherKeys() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let token = try lease(client, "user:1")
-    try tail.change("user:2", "page:1")
+    try stage.tail.change("user:2", "page:1")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", token, "v") == #":1\r\n"#)
   }
 
@@ -166,11 +145,8 @@ struct EmbeddedLeaseTests {
       ["NEARSIDE", "INVALIDATE", "KEY", "user:1"],
     ])
   func removals(_ removal: [String]) throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let before = try lease(client, "user:1")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", before, "v") == #":1\r\n"#)
     #expect(try !client.answer(removal).hasPrefix("-"))
@@ -184,11 +160,8 @@ struct EmbeddedLeaseTests {
 
   @Test("removing what is not there voids leases all the same")
   func removalOfNothing() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let token = try lease(client, "user:1")
     #expect(try client.answer("DEL", "user:1") == #":0\r\n"#)
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", token, "v") == #":0\r\n"#)
@@ -196,11 +169,8 @@ struct EmbeddedLeaseTests {
 
   @Test("NEARSIDE INVALIDATE KEY answers how many keys it was given")
   func invalidateKeys() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     #expect(
       try client.answer("NEARSIDE", "INVALIDATE", "KEY", "user:1", "user:2", "other:1") == #":3\r\n"#)
   }
@@ -231,11 +201,8 @@ struct EmbeddedLeaseTests {
 
   @Test("a merge that builds on a value of before is asked to try again, and the value stays")
   func merges() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     #expect(try client.answer("GET", "user:1") == missing)
     #expect(try client.answer("INCR", "user:1") == #":1\r\n"#)
     #expect(try client.answer("DEL", "user:1") == #":1\r\n"#)
@@ -253,11 +220,8 @@ struct EmbeddedLeaseTests {
 
   @Test("a refused SET bars merges of its key")
   func bars() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let none = String(repeating: "0", count: 48)
     #expect(try client.answer("NEARSIDE", "FILL", "page:1", none, "v") == #":0\r\n"#)
     #expect(try client.answer("MGET", "page:1", "user:1") == #"*2\r\n$-1\r\n$-1\r\n"#)
@@ -273,16 +237,13 @@ struct EmbeddedLeaseTests {
 
   @Test("NEARSIDE INVALIDATE ALL empties everything, voids every lease, and the tail goes on")
   func invalidateAll() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let first = try lease(client, "user:1")
     let second = try lease(client, "user:2")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", first, "v") == #":1\r\n"#)
     let generation = try status(client, "generation")
-    #expect(generation == tail.generation.hex)
+    #expect(generation == stage.tail.generation.hex)
     #expect(try client.answer("NEARSIDE", "INVALIDATE", "ALL") == ok)
     #expect(try status(client, "generation") != generation)
     #expect(try status(client, "near_drops") == "2")
@@ -291,23 +252,20 @@ struct EmbeddedLeaseTests {
     let third = try lease(client, "user:2")
     #expect(try client.answer("NEARSIDE", "FILL", "user:2", third, "v") == #":1\r\n"#)
     // The tail writes on as if nothing had been, and is heard.
-    try tail.change("user:2")
+    try stage.tail.change("user:2")
     #expect(try client.answer("GET", "user:2") == missing)
     #expect(try client.answer("NEARSIDE", "FILL", "user:2", third, "v") == #":0\r\n"#)
-    #expect(try status(client, "applied") == tail.position.description)
+    #expect(try status(client, "applied") == stage.tail.position.description)
   }
 
   @Test("a new generation of the tail empties everything and voids every lease")
   func newGeneration() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
+    let stage = try EmbeddedStage()
+    let client = stage.client
     let first = try lease(client, "user:1")
     let second = try lease(client, "user:2")
     #expect(try client.answer("NEARSIDE", "FILL", "user:1", first, "v") == #":1\r\n"#)
-    try tail.begin()
+    try stage.tail.begin()
     #expect(try client.answer("GET", "user:1") == missing)
     #expect(try client.answer("NEARSIDE", "FILL", "user:2", second, "v") == #":0\r\n"#)
   }
@@ -336,128 +294,5 @@ struct EmbeddedLeaseTests {
     #expect(try client.answer("GET", "user:3") == missing)
     #expect(try client.answer("SET", "user:3", "v") == ok)
     #expect(try client.answer("GET", "user:3") == bulk("v"))
-  }
-
-  // MARK: Freshness
-
-  @Test("what was stored before the first beat is shown after it")
-  func firstBeat() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.beginWithoutBeat()
-    let client = try RawClient(sidecar.path)
-    // A true miss gives a lease while evidence is still being gathered.
-    #expect(try client.answer("GET", "user:1") == missing)
-    #expect(try client.answer("SET", "user:1", "v") == ok)
-    for (command, hidden) in Self.reads { #expect(try client.answer(command) == hidden, "\(command)") }
-    #expect(try client.answer("NEARSIDE", "LEASE", "user:1") == #"*2\r\n$-1\r\n$-1\r\n"#)
-    #expect(try client.answer("APPEND", "user:1", "x").hasPrefix("-TRYAGAIN"))
-    #expect(try status(client, "near_hits") == "0")
-    try tail.beat()
-    #expect(try client.answer("GET", "user:1") == bulk("v"))
-    #expect(try status(client, "near_hits") == "1")
-  }
-
-  /// Reads of a key that holds `v`, and what they answer while it may not be shown.
-  private static let reads: [([String], String)] = [
-    (["GET", "user:1"], #"$-1\r\n"#), (["MGET", "user:1", "user:1"], #"*2\r\n$-1\r\n$-1\r\n"#),
-    (["EXISTS", "user:1"], #":0\r\n"#), (["STRLEN", "user:1"], #":0\r\n"#), (["TTL", "user:1"], #":-2\r\n"#),
-    (["TYPE", "user:1"], #"+none\r\n"#), (["GETEX", "user:1"], #"$-1\r\n"#),
-    (["EXPIRE", "user:1", "100"], #":0\r\n"#), (["PERSIST", "user:1"], #":0\r\n"#),
-  ]
-
-  @Test("evidence that is too old hides values until the next beat")
-  func bypass() throws {
-    let sidecar = try EmbeddedSidecar(bound: .milliseconds(300))
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    let client = try RawClient(sidecar.path)
-    try tail.beginWithoutBeat()
-    #expect(try client.answer("GET", "user:1") == missing)
-    #expect(try client.answer("SET", "user:1", "v") == ok)
-    try eventually("a fresh value is shown") {
-      try tail.beat()
-      return try client.answer("GET", "user:1") == bulk("v")
-    }
-    try eventually("a stale value is hidden") { try client.answer("GET", "user:1") == missing }
-    for (command, hidden) in Self.reads { #expect(try client.answer(command) == hidden, "\(command)") }
-    #expect(try #require(Int(status(client, "bypassed"))) > 0)
-    // No right to fill now, neither with a token nor without.
-    #expect(try client.answer("GET", "page:1") == missing)
-    #expect(try client.answer("SET", "page:1", "w") == ok)
-    #expect(try client.answer("NEARSIDE", "LEASE", "page:1") == #"*2\r\n$-1\r\n$-1\r\n"#)
-    try eventually("the value is shown again") {
-      try tail.beat()
-      return try client.answer("GET", "user:1") == bulk("v")
-    }
-    #expect(try client.answer("GET", "page:1") == missing)
-    // Removing needs no evidence.
-    try eventually("the value is hidden again") { try client.answer("EXISTS", "user:1") == #":0\r\n"# }
-    #expect(try client.answer("DEL", "user:1") == #":1\r\n"#)
-  }
-
-  @Test("beyond: serve shows what is stale and counts it")
-  func serve() throws {
-    let sidecar = try EmbeddedSidecar(bound: .nanoseconds(1), beyond: .serve)
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
-    #expect(try client.answer("GET", "user:1") == missing)
-    #expect(try client.answer("SET", "user:1", "v") == ok)
-    #expect(try client.answer("GET", "user:1") == bulk("v"))
-    #expect(try client.answer("MGET", "user:1", "user:2") == #"*2\r\n$1\r\nv\r\n$-1\r\n"#)
-    #expect(try client.answer("STRLEN", "user:1") == #":1\r\n"#)
-    #expect(try status(client, "served_stale") == "3")
-    #expect(try status(client, "near_hits") == "0")
-    #expect(try status(client, "bypassed") == "0")
-    // A change is heard all the same.
-    try tail.change("user:1")
-    #expect(try client.answer("GET", "user:1") == missing)
-  }
-
-  @Test("beyond: fail says how old the evidence is, and removing still works")
-  func fail() throws {
-    let sidecar = try EmbeddedSidecar(bound: .nanoseconds(1), beyond: .fail)
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    let client = try RawClient(sidecar.path)
-    let none = #"-STALE there is no evidence yet that cached values are current\r\n"#
-    #expect(try client.answer("GET", "user:1") == none)
-    try tail.begin()
-    for command in [
-      ["GET", "user:1"], ["MGET", "user:1"], ["EXISTS", "user:1"], ["TTL", "user:1"], ["GETEX", "user:1"],
-      ["SET", "user:1", "v", "NX"], ["SET", "user:1", "v", "GET"], ["GETSET", "user:1", "v"],
-      ["GETDEL", "user:1"], ["NEARSIDE", "LEASE", "user:1"],
-    ] {
-      let answer = try client.answer(command)
-      #expect(answer.hasPrefix("-STALE the evidence that cached values are current is "), "\(command)")
-    }
-    #expect(try client.answer("DEL", "user:1") == #":0\r\n"#)
-    #expect(try client.answer("SET", "user:1", "v") == ok)
-  }
-
-  // MARK: NEARSIDE WAIT
-
-  @Test("NEARSIDE WAIT answers as soon as a position is applied, or at its time-out")
-  func waits() throws {
-    let sidecar = try EmbeddedSidecar()
-    defer { sidecar.stop() }
-    var tail = Tail(sidecar)
-    try tail.begin()
-    let client = try RawClient(sidecar.path)
-    #expect(try client.answer("NEARSIDE", "WAIT", tail.position.description) == #":1\r\n"#)
-    #expect(try client.answer("NEARSIDE", "WAIT", "FF/0", "0") == #":0\r\n"#)
-    #expect(try client.answer("NEARSIDE", "WAIT", "FF/0", "20") == #":0\r\n"#)
-    #expect(
-      try client.answer("NEARSIDE", "WAIT", "x")
-        == #"-ERR Nearside: a position is written like 0/16B3748\r\n"#)
-    let waiter = try RESPClient(sidecar.path)
-    try waiter.send(["NEARSIDE", "WAIT", LSN(tail.position.rawValue + 1).description, "60000"])
-    try waiter.send(["ECHO", "behind it"])
-    try tail.change("user:1")
-    #expect(try waiter.receive() == 1)
-    #expect(try waiter.receive() == "behind it")
   }
 }

@@ -166,3 +166,23 @@ struct Tail: ~Copyable {
     return answer
   }
 }
+
+/// A sidecar whose tail has begun, and a client of it: where most tests start.
+final class EmbeddedStage {
+  let sidecar: EmbeddedSidecar
+  var tail: Tail
+  let client: RawClient
+
+  init(plainSet: PlainSetSettings? = nil, bound: Duration? = nil, beyond: StalenessSettings.Beyond = .bypass)
+    throws
+  {
+    let window = PlainSetSettings(mode: .window, window: 10_000_000_000)
+    sidecar = try EmbeddedSidecar(
+      bound: bound ?? .seconds(3600), beyond: beyond, plainSet: plainSet ?? window)
+    tail = Tail(sidecar)
+    client = try RawClient(sidecar.path)
+    try tail.begin()
+  }
+
+  deinit { sidecar.stop() }
+}

@@ -16,6 +16,8 @@ final class SimulatedPostgres {
   private(set) var written: UInt64 = 1000
   private(set) var flushed: UInt64 = 1000
   private var nextXid: UInt64 = 700
+  /// The youngest transaction that has ended.
+  private var lastEnded: UInt64 = 699
   private var running: [Transaction] = []
   /// Commit records in the log, in its order.
   private(set) var commits: [Transaction] = []
@@ -35,6 +37,8 @@ final class SimulatedPostgres {
     var writes: [(row: Int, new: Int, old: Int)] = []
     var keys: [Int] = []
     var doubt: Doubt?
+    /// Where its commit record begins and ends.
+    var record: UInt64 = 0
     var end: UInt64 = 0
     var isVisible = false
     /// In seconds after which everybody must know although nothing in the log tells.
@@ -59,8 +63,10 @@ final class SimulatedPostgres {
 
   // MARK: Reading
 
+  /// It begins to count at the last transaction that has ended, so one that is younger is not listed.
   var snapshot: Snapshot {
-    Snapshot(next: nextXid, running: running.map(\.xid).sorted())
+    let next = lastEnded + 1
+    return Snapshot(next: next, running: running.map(\.xid).filter { $0 < next }.sorted())
   }
 
   func status(_ xid: UInt64) -> TransactionStatus {
@@ -71,8 +77,8 @@ final class SimulatedPostgres {
   /// The first commit with keys in the given part of the log that not everybody can see.
   func invisible(above low: LSN, through high: LSN) -> LSN? {
     for commit in commits.reversed() {
-      if commit.end <= low.rawValue { break }
-      if commit.end <= high.rawValue, !commit.isVisible, !commit.keys.isEmpty || commit.doubt != nil {
+      if commit.record < low.rawValue { break }
+      if commit.record < high.rawValue, !commit.isVisible, !commit.keys.isEmpty || commit.doubt != nil {
         if commit.end > slot?.beginning ?? 0 { return LSN(commit.end) }
       }
     }
@@ -119,9 +125,20 @@ final class SimulatedPostgres {
     return transaction
   }
 
+  private func ended(_ transaction: Transaction) {
+    running.removeAll { $0 === transaction }
+    lastEnded = max(lastEnded, transaction.xid)
+  }
+
+  /// A transaction that does nothing, so that a snapshot taken after it lists everybody who runs.
+  func endOne() {
+    lastEnded = nextXid
+    nextXid += 1
+  }
+
   private func abort(_ transaction: Transaction) {
     aborted.insert(transaction.xid)
-    running.removeAll { $0 === transaction }
+    ended(transaction)
     for write in transaction.writes { locked.remove(write.row) }
   }
 
@@ -145,6 +162,7 @@ final class SimulatedPostgres {
 
   /// The commit record, after which the walsender may send the transaction as soon as it is flushed.
   private func record(_ transaction: Transaction) {
+    transaction.record = written
     written += 20 + world.random.below(40 as UInt64)
     transaction.end = written
     for index in transaction.writes.indices {
@@ -176,7 +194,7 @@ final class SimulatedPostgres {
   private func show(_ transaction: Transaction) {
     guard !transaction.isVisible else { return }
     transaction.isVisible = true
-    running.removeAll { $0 === transaction }
+    ended(transaction)
     for write in transaction.writes {
       rows[write.row] = write.new
       locked.remove(write.row)
@@ -326,6 +344,7 @@ final class SimulatedPostgres {
     flushed = end
     // Numbers of transactions that left no trace are given out again.
     nextXid = max(700, (commits.map(\.xid).max() ?? 0) + 1)
+    lastEnded = nextXid - 1
     aborted = aborted.filter { $0 < nextXid }
   }
 }
@@ -360,7 +379,7 @@ final class Walsender {
     heard = world.now
     let start = max(confirmed, beginning)
     var first = world.postgres.commits.count
-    while first > 0, world.postgres.commits[first - 1].end > start { first -= 1 }
+    while first > 0, world.postgres.commits[first - 1].record >= start { first -= 1 }
     next = first
   }
 
@@ -377,7 +396,10 @@ final class Walsender {
       if world.random.once(in: 10) { send(.keepalive(transaction.end)) }
       if !transaction.keys.isEmpty { send(.rows(transaction.keys)) }
       if let doubt = transaction.doubt { send(.doubt(doubt)) }
-      send(.committed(Commit(transaction: xid, end: LSN(transaction.end), committedAt: 0)))
+      send(
+        .committed(
+          Commit(
+            transaction: xid, record: LSN(transaction.record), end: LSN(transaction.end), committedAt: 0)))
     }
     guard !owesKeepalive else { return }
     owesKeepalive = true

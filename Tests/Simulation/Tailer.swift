@@ -174,6 +174,7 @@ final class Tailer {
         self.walsender = walsender
         call(link) { postgres -> Held? in
           guard let slot = postgres.slot, slot.walsender === walsender else { return nil }
+          postgres.endOne()
           return Held(
             confirmed: LSN(slot.confirmed), written: LSN(postgres.written), running: postgres.snapshot,
             canary: postgres.canary, definitions: definitions)

@@ -90,7 +90,10 @@ extension EventLoop {
       ?? GovernedRead.Hold(
         number: clients[slot].hold(), deadline: Instant(nanoseconds: now.nanoseconds + settings.leaseWait))
     var read = read
-    if read.hold == nil { counters.held += 1 }
+    if read.hold == nil {
+      counters.held += 1
+      clients[slot].owedBytes += replies.count
+    }
     read.hold = hold
     holds.entries.append(
       Holds.Entry(

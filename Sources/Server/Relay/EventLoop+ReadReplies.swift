@@ -21,11 +21,11 @@ extension EventLoop {
       return settle(slot, read.hold) { output, _ in output.error(Client.waitedTooLong) }
     }
     switch read.shape {
-    case .get: finishGet(read, &cursor, judgements[0], slot)
+    case .get: finishOne(read, withToken: false, &cursor, judgements[0], slot)
     case .mget(let elements): finishMany(read, elements, &cursor, judgements, slot)
     case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgements, slot)
     case .strlen: finishOther(read, .zero, 0, "strlen", &cursor, judgements, slot)
-    case .lease: finishLease(read, &cursor, judgements[0], slot)
+    case .lease: finishOne(read, withToken: true, &cursor, judgements[0], slot)
     case .other(let absent, let arguments, let name):
       finishOther(read, absent, arguments, name, &cursor, judgements, slot)
     }
@@ -52,22 +52,26 @@ extension EventLoop {
     }
   }
 
-  private mutating func finishGet(
-    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
+  /// GET and NEARSIDE LEASE: the value, or none and then, for LEASE, the token.
+  private mutating func finishOne(
+    _ read: GovernedRead, withToken: Bool, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
   ) {
     let key = read.keys[0]
     let isError = cursor.isError && (judgement.counts || !cursor.isWrongType)
     let isNull = cursor.isNull
-    let start = cursor
+    var value = cursor
     let reply = cursor.raw()
     if isError { return settle(slot, read.hold) { output, _ in output.append(reply) } }
-    if isNull || !judgement.counts {
-      missed(key, judgement, isNull: isNull)
-      return settle(slot, read.hold) { output, resp3 in output.null(resp3: resp3) }
+    let isHit = !isNull && judgement.counts
+    let lease = isHit ? nil : missed(key, judgement, isNull: isNull)
+    settle(slot, read.hold) { output, resp3 in
+      if withToken { output.array(2) }
+      if isHit { output.append(reply) } else { output.null(resp3: resp3) }
+      guard withToken else { return }
+      if let lease { output.bulk(Self.token(lease)) } else { output.null(resp3: resp3) }
     }
-    settle(slot, read.hold) { output, _ in output.append(reply) }
+    guard isHit else { return }
     hit(key, judgement)
-    var value = start
     keep(key, value.string(), &cursor, asked: read.asked, judgement)
   }
 
@@ -137,33 +141,6 @@ extension EventLoop {
     }
     settle(slot, read.hold) { output, _ in
       if let error { output.append(error) } else { output.integer(total) }
-    }
-  }
-
-  private mutating func finishLease(
-    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgement: Judgement, _ slot: Int?
-  ) {
-    let key = read.keys[0]
-    let isError = cursor.isError && (judgement.counts || !cursor.isWrongType)
-    let isNull = cursor.isNull
-    let start = cursor
-    let reply = cursor.raw()
-    if isError { return settle(slot, read.hold) { output, _ in output.append(reply) } }
-    guard isNull || !judgement.counts else {
-      hit(key, judgement)
-      settle(slot, read.hold) { output, resp3 in
-        output.array(2)
-        output.append(reply)
-        output.null(resp3: resp3)
-      }
-      var value = start
-      return keep(key, value.string(), &cursor, asked: read.asked, judgement)
-    }
-    let lease = missed(key, judgement, isNull: isNull)
-    settle(slot, read.hold) { output, resp3 in
-      output.array(2)
-      output.null(resp3: resp3)
-      if let lease { output.bulk(Self.token(lease)) } else { output.null(resp3: resp3) }
     }
   }
 
