@@ -47,18 +47,6 @@ public enum Catalogue {
       }
   }
 
-  /// Those of the tables that the publication does not send: it names neither the table, nor one above it, nor
-  /// its schema, nor all tables; or there is no such table. A partitioned table may have no partition yet.
-  public static func unpublished(
-    _ tables: [TableName], publication: String, _ session: borrowing SQLSession
-  ) throws(PostgresError) -> [TableName] {
-    var missing: [TableName] = []
-    for table in tables where try !TableFacts.read(table, publication: publication, session).isPublished {
-      missing.append(table)
-    }
-    return missing
-  }
-
   static func requirePublication(
     _ publication: String, _ session: borrowing SQLSession
   ) throws(PostgresError) {

@@ -186,10 +186,16 @@ struct CatalogueTests {
     let session = try place.sql()
     let names = ["bare", "top", "leaf", "one", "two", "nowhere"].map { TableName(schema: "public", name: $0) }
     let tables = names + [TableName(schema: "s", name: "three")]
-    let missing = try Catalogue.unpublished(tables, publication: place.publication, session)
-    #expect(missing.map(\.name) == ["two", "nowhere"])
-    let nowhere = try Catalogue.unpublished(tables, publication: "every_\(place.database)", session)
-    #expect(nowhere.map(\.name) == ["nowhere"])
-    #expect(try Catalogue.unpublished(tables, publication: "none", session).count == tables.count)
+    func unpublished(_ publication: String) throws -> [String] {
+      let findings = try PostgresPreflight.examine(publication: publication, tables: tables, session)
+      return findings.filter { $0.severity == .error }.map(\.what)
+    }
+    let nowhere = "Table public.nowhere does not exist."
+    #expect(
+      try unpublished(place.publication) == [
+        "Publication \(place.publication) does not hold table public.two.", nowhere,
+      ])
+    #expect(try unpublished("every_\(place.database)") == [nowhere])
+    #expect(try unpublished("none") == ["Publication none does not exist.", nowhere])
   }
 }

@@ -212,10 +212,10 @@ final class Host {
     case bypass(Lease?)
   }
 
-  func judge(_ state: FleetState?, consumed: LSN) -> Judgement {
-    guard let state, follower.follows(state, consumed: consumed) else { return .bypass(nil) }
+  func judge(_ state: FleetState?, _ basis: Follower.Basis) -> Judgement {
+    guard let state, follower.follows(state, basis) else { return .bypass(nil) }
     guard state.trusted || world.weakness.contains(.untrustedCounts) else { return .absent(state.lease) }
-    let evidence = follower.certificate(beats: state.beats)
+    let evidence = follower.certificate(state, basis)
     if let evidence, clock.since(evidence) <= world.swarm.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }

@@ -61,17 +61,19 @@ extension EventLoop {
   func judge(_ read: GovernedRead, _ state: FleetState?) -> [Judgement] {
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
     let instant = clock()
-    let state = state.flatMap { follower.follows($0, consumed: read.consumed) ? $0 : nil }
-    return read.keys.map { judge($0, state, at: instant) }
+    let state = state.flatMap { follower.follows($0, read.basis) ? $0 : nil }
+    let evidence = state.flatMap { follower.certificate($0, read.basis) }
+    return read.keys.map { judge($0, state, evidence, at: instant) }
   }
 
-  private func judge(_ key: GovernedKey, _ state: FleetState?, at instant: Instant) -> Judgement {
+  private func judge(
+    _ key: GovernedKey, _ state: FleetState?, _ evidence: Instant?, at instant: Instant
+  ) -> Judgement {
     let staleness = key.rule.staleness
     guard let state else { return .bypass(nil) }
     let tags = key.groups?.tags ?? PackedKeys()
     let trusted = key.bytes.withUnsafeBytes { state.trusts($0, tags: tags) }
     guard trusted else { return .absent(state.lease) }
-    let evidence = follower.certificate(beats: state.beats)
     if let evidence, instant.since(evidence) <= staleness.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }

@@ -132,7 +132,7 @@ extension EventLoop {
       }
       var read = entry.read
       read.asked = now
-      read.consumed = follower.consumed
+      read.basis = follower.basis
       for index in read.keys.indices {
         read.keys[index].version = writeVersion(read.keys[index].hash)
         read.keys[index].serial = epochs.serial

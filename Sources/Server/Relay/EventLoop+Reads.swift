@@ -57,7 +57,7 @@ extension EventLoop {
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
     let read = GovernedRead(
-      shape: shape, keys: governed, asked: now, consumed: follower.consumed,
+      shape: shape, keys: governed, asked: now, basis: follower.basis,
       nearUntil: nearUntil)
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
@@ -107,7 +107,7 @@ extension EventLoop {
     guard !governed.isEmpty else { return relay(request, slot) }
     let read = GovernedRead(
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
-      consumed: follower.consumed)
+      basis: follower.basis)
     send(read, slot) { output in
       request.append(to: &output)
       return 1
@@ -130,7 +130,7 @@ extension EventLoop {
       }
     }
     counters.nearMisses += 1
-    let read = GovernedRead(shape: .lease, keys: [key], asked: now, consumed: follower.consumed)
+    let read = GovernedRead(shape: .lease, keys: [key], asked: now, basis: follower.basis)
     send(read, slot) { output in
       output.array(2)
       output.argument("GET")

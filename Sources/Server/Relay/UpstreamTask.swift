@@ -1,4 +1,5 @@
 import Invalidation
+import NearCache
 
 /// A request under way to Redis whose replies need more than copying. One is made for each miss and each
 /// governed write; a near hit and a plain relay make none.
@@ -96,8 +97,8 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
-  /// What this host had consumed of the log by then: Redis cannot know less, unless it has lost writes.
-  var consumed: LSN
+  /// What this host knew by then.
+  var basis: Follower.Basis
   /// Until when the evidence holds under which near values among the elements were found: Redis must have
   /// answered for the others by then.
   var nearUntil = Instant(nanoseconds: .max)
