@@ -26,7 +26,7 @@ public struct OriginNames: Sendable {
   private var tables: [(name: String, templates: [String])]
 
   public init(tables rules: [TableRule]) {
-    tables = rules.map { ($0.qualifiedName, $0.keys.map(\.text).sorted()) }.sorted { $0.name < $1.name }
+    tables = rules.map { ($0.qualifiedName, $0.templates.map(\.text).sorted()) }.sorted { $0.name < $1.name }
   }
 
   /// What an origin speaks of: `schema.table`, and the template as the file has it. nil: of another mapping,
@@ -46,7 +46,7 @@ public struct OriginNames: Sendable {
   }
 }
 
-/// One origin for each key of a journal entry, in the order of the keys: its `y` field. Seven bytes each, most
+/// One origin for each key of a journal entry and then for each of its groups, in their order: its `y` field. Seven bytes each, most
 /// significant first: transaction (4), table (2), rule (1).
 ///
 /// An entry without it tells of an application's own deletion or change of expiry.

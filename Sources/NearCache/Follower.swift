@@ -17,7 +17,7 @@ public struct Follower {
     case none
     /// Drop the whole near cache.
     case dropAll
-    /// Nothing more: keys were handed to `evict`.
+    /// Nothing more: keys were handed to `evict`, or groups to `group`.
     case evict
   }
 
@@ -131,15 +131,19 @@ public struct Follower {
 
   // MARK: Hearing
 
-  /// Takes one event. Calls `evict` with each key that was invalidated, in order, before any certificate is
-  /// renewed; returns what else there is to do.
-  public mutating func hear(_ event: FeedEvent, evict: (UnsafeRawBufferPointer) -> Void) -> Action {
-    hear(event) { key, _ in evict(key) }
+  /// Takes one event. Calls `evict` with each key that was invalidated and `group` with each group (its kind
+  /// included, see `KeyGroup`), in order, before any certificate is renewed; returns what else there is to do.
+  /// Until `group` returns the owner must have dropped every key of the group, or see to it that none is found.
+  public mutating func hear(
+    _ event: FeedEvent, evict: (UnsafeRawBufferPointer) -> Void, group: (UnsafeRawBufferPointer) -> Void
+  ) -> Action {
+    hear(event, evict: { key, _ in evict(key) }, group: { name, _ in group(name) })
   }
 
   /// The same for an owner that asks why.
   public mutating func hear(
-    _ event: FeedEvent, evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
+    _ event: FeedEvent, evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void,
+    group: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
   ) -> Action {
     switch event {
     case .unreachable(let sentence):
@@ -155,7 +159,7 @@ public struct Follower {
     case .entries(let entries, let generation):
       trouble = nil
       guard phase == .following, generation == known?.generation else { return .none }
-      return hear(entries, evict: evict)
+      return hear(entries, evict: evict, group: group)
     }
   }
 
@@ -189,17 +193,22 @@ public struct Follower {
   }
 
   private mutating func hear(
-    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
+    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void,
+    group: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
   ) -> Action {
     var action = Action.none
     for entry in entries where entry.id > position {
       guard entry.previous == position || weakness.contains(.noChain) else {
         return skip(to: max(entries[entries.count - 1].id, known?.journal ?? position))
       }
-      if !entry.keys.isEmpty {
+      if !entry.isEmpty {
         var index = 0
         entry.keys.forEach { key in
           evict(key, KeyInvalidation(position: entry.position, origin: entry.origins?[index]))
+          index += 1
+        }
+        entry.groups.forEach { name in
+          group(name, KeyInvalidation(position: entry.position, origin: entry.origins?[index]))
           index += 1
         }
         action = .evict

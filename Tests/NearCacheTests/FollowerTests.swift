@@ -14,7 +14,8 @@ private struct Owner {
   @discardableResult
   mutating func hear(_ event: FeedEvent) -> Follower.Action {
     var keys: [String] = []
-    let action = follower.hear(event) { keys.append(String(decoding: $0, as: UTF8.self)) }
+    func note(_ name: UnsafeRawBufferPointer) { keys.append(String(decoding: name, as: UTF8.self)) }
+    let action = follower.hear(event, evict: note, group: note)
     evicted += keys
     if action == .dropAll { drops += 1 }
     return action
@@ -68,15 +69,20 @@ struct FollowerTests {
   @Test("Each key is handed over with the reason that its entry gives")
   func reasons() {
     var follower = Follower(mapping: "mine")
-    _ = follower.hear(.state(state(jl: 5), asked: Instant(nanoseconds: 0))) { _ in }
+    _ = follower.hear(.state(state(jl: 5), asked: Instant(nanoseconds: 0)), evict: { _ in }, group: { _ in })
     var known = entry(6, after: 5, "a", "b")
     var origins = PackedOrigins()
     for number in [1, 2] as [UInt32] { origins.append(KeyOrigin(transaction: number, table: 3, rule: 4)) }
+    origins.append(KeyOrigin(transaction: 9, table: 3, rule: 5))
     known.origins = origins
+    Array("pshop:c:".utf8).withUnsafeBytes { known.groups.append($0) }
     var heard: [KeyInvalidation] = []
-    _ = follower.hear(.entries([known, entry(7, after: 6, "c")], generation: Generation(1))) { _, why in
-      heard.append(why)
-    }
+    var groups: [KeyInvalidation] = []
+    _ = follower.hear(
+      .entries([known, entry(7, after: 6, "c")], generation: Generation(1)),
+      evict: { _, why in heard.append(why) }, group: { _, why in groups.append(why) })
+    #expect(
+      groups == [KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 9, table: 3, rule: 5))])
     #expect(
       heard == [
         KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 1, table: 3, rule: 4)),
@@ -229,6 +235,16 @@ struct FollowerTests {
     #expect(owner.follower.certificate == at(130))
   }
 
+  @Test("An entry with groups alone hands them over")
+  func groups() {
+    var owner = Owner()
+    owner.poll(state(jl: 5), asked: 0)
+    var cleared = entry(6, after: 5)
+    for name in ["pshop:c:7:", "ttenant:7"] { Array(name.utf8).withUnsafeBytes { cleared.groups.append($0) } }
+    #expect(owner.entries([cleared]) == .evict)
+    #expect(owner.evicted == ["pshop:c:7:", "ttenant:7"])
+  }
+
   @Test("A certificate waits for the entries that its poll promised, and for the keys to be evicted")
   func certificateWaits() {
     var owner = Owner()
@@ -241,8 +257,9 @@ struct FollowerTests {
     let follower = owner.follower
     var copy = follower
     var evictedBefore = false
-    _ = copy.hear(.entries([entry(7, after: 6, "b")], generation: Generation(1))) { _ in evictedBefore = true
-    }
+    _ = copy.hear(
+      .entries([entry(7, after: 6, "b")], generation: Generation(1)), evict: { _ in evictedBefore = true },
+      group: { _ in })
     #expect(evictedBefore && follower.certificate == nil && copy.certificate == at(0))
   }
 

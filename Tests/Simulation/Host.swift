@@ -262,9 +262,9 @@ final class Host {
   // MARK: Hearing (EventLoop.swift, hear)
 
   func hear(_ event: FeedEvent) {
-    let action = follower.hear(event) { key in
-      _ = near.remove(key, hash: near.hash(key))
-    }
+    // The simulated mapping has no groups.
+    let action = follower.hear(
+      event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { _ in })
     if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock) }
     if case .dropAll = action { near.removeAll() }
   }

@@ -23,7 +23,7 @@ extension EventLoop {
     var found = 0
     for (index, key) in keys.enumerated() {
       if let key, let until = showsNear(key, certificate, at: instant),
-        let entry = near.find(request[index + 1], hash: key.hash, now: now)
+        let entry = findNear(request[index + 1], hash: key.hash)
       {
         found += 1
         nearUntil = min(nearUntil, until)
@@ -119,7 +119,7 @@ extension EventLoop {
     guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
     let (certificate, instant) = (certificate, clock())
     if let until = showsNear(key, certificate, at: instant),
-      let entry = near.find(request[2], hash: key.hash, now: now)
+      let entry = findNear(request[2], hash: key.hash)
     {
       noteNearHit(key, certificate, at: instant)
       let resp3 = clients[slot].resp3
@@ -165,12 +165,15 @@ extension EventLoop {
     request.argument("HMGET")
     request.bulk(meta)
     for name in FleetState.fieldNames { request.bulk(name) }
+    request.bulk(FleetState.pendingField)
     return [UInt8](request.bytes)
   }
 
-  /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each key that was asked
-  /// for.
-  static func readState(_ cursor: inout ReplyCursor) -> (state: FleetState?, fences: [Stamp]) {
+  /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each of `keys`, which were
+  /// asked for with it.
+  static func readState(
+    _ cursor: inout ReplyCursor, _ keys: [GovernedKey] = []
+  ) -> (state: FleetState?, fences: [Stamp]) {
     guard let count = cursor.enter() else {
       _ = cursor.raw()
       return (nil, [])
@@ -178,22 +181,29 @@ extension EventLoop {
     let named = FleetState.fieldNames.count
     var fields: [String?] = []
     for _ in 0..<min(count, named) { fields.append(cursor.text()) }
-    let state = FleetState(fields: fields)
+    let pending = count > named ? cursor.string().map { [UInt8]($0) } : nil
+    let state = FleetState(fields: fields, pending: pending)
     var fences: [Stamp] = []
-    for _ in min(count, named)..<count {
-      let fence = cursor.text().flatMap { Stamp(hex: $0) } ?? .zero
-      fences.append(max(fence, state?.floor ?? .zero))
+    for key in keys {
+      var fence = state?.floor ?? .zero
+      for _ in 0..<key.bucketCount {
+        fence = max(fence, cursor.text().flatMap { Stamp(hex: $0) } ?? .zero)
+      }
+      fences.append(fence)
     }
     return (state, fences)
   }
 }
 
 extension IOBuffer {
-  /// The request for the state and for the fences of `keys`, one bucket each.
+  /// The request for the state and for the fences of `keys` and of their groups.
   mutating func appendState(_ request: [UInt8], _ keys: [GovernedKey]) {
-    array(2 + FleetState.fieldNames.count + keys.count)
+    array(3 + FleetState.fieldNames.count + keys.reduce(0) { $0 + $1.bucketCount })
     append(request)
-    for key in keys { bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })") }
+    for key in keys {
+      bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })")
+      for bucket in key.groups?.buckets ?? [] { bulk("b\(bucket)") }
+    }
   }
 
   fileprivate mutating func askExpiry(_ key: GovernedKey) {

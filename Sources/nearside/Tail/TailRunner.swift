@@ -182,8 +182,8 @@ struct TailRunner: ~Copyable {
     do throws(RedisError) {
       return try RedisSink(
         settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), journal: settings.journal,
-        tableNames: plan.tableNames,
-        purgePatterns: settings.tables.flatMap(\.keys).map { $0.luaPattern(prefix: settings.keyPrefix) },
+        tableNames: plan.tableNames, groups: KeyGroups(settings),
+        purgePatterns: settings.governed.map { $0.luaPattern(prefix: settings.keyPrefix) },
         purgeMatch: settings.keyPrefix + "*")
     } catch {
       throw TailTrouble(sentence: error.description)
