@@ -19,6 +19,13 @@ public struct KeyOrigin: Hashable, Sendable {
 
   /// For tests and for batches that nobody asks why.
   public static let unknown = KeyOrigin(transaction: 0, table: .max, rule: .max)
+
+  /// A key that a transaction named itself, by `nearside.invalidate`, and no row.
+  public static func named(by transaction: UInt32) -> KeyOrigin {
+    KeyOrigin(transaction: transaction, table: .max, rule: .max)
+  }
+
+  public var isNamed: Bool { table == .max && rule == .max }
 }
 
 /// The tables and templates of a mapping in the order that all sidecars of a fleet agree on.

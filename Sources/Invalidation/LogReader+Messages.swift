@@ -47,7 +47,8 @@ extension LogReader {
   private mutating func invalidate(
     _ content: UnsafeRawBufferPointer, _ batch: inout KeyBatch
   ) -> LogEvent {
-    guard transaction?.overflowed == false else { return .nothing }
+    guard let transaction, !transaction.overflowed else { return .nothing }
+    let origin = KeyOrigin.named(by: transaction.id)
     var event = LogEvent.nothing
     var start = 0
     while start < content.count {
@@ -57,7 +58,7 @@ extension LogReader {
       switch NamedKeys(named, namespace: plan.keyPrefix) {
       case .none: continue
       case .key:
-        batch.append(named, table: LogMessage.noTable)
+        batch.append(named, table: LogMessage.noTable, origin: origin)
         if event == .nothing { event = .rows }
       case .prefix(let prefix):
         batch.appendPrefix(prefix, table: LogMessage.noTable)

@@ -36,6 +36,14 @@ struct EndToEndWhyTests {
       #expect(lines["near"] == "0")
       #expect(lines["generation_because"] == "there is no state of this namespace yet")
     }
+    try world.psql("SELECT nearside.invalidate('\(key)')")
+    try world.settle(a, b)
+    for sidecar in [a, b] {
+      let lines = try why(key, sidecar)
+      #expect(lines["invalidation_function"] == "nearside.invalidate")
+      #expect(lines["invalidation_transaction"].flatMap { Int($0) }.map { $0 > Int(id ?? "") ?? 0 } == true)
+      #expect(lines["invalidation_table"] == nil)
+    }
     let token = try b.client().call("NEARSIDE", "LEASE", key).elements?.last?.text ?? ""
     #expect(try a.client().call("DEL", key) == 0)
     #expect(try b.client().call("NEARSIDE", "FILL", key, token, "late") == 0)

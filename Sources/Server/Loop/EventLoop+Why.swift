@@ -95,7 +95,9 @@ extension EventLoop {
       ["invalidation:transaction"] + times("invalidation", removal.at, clock) + [
         "invalidation_position:\(removal.cause.position)", "invalidation_transaction:\(origin.transaction)",
       ]
-    if let (table, template) = originNames[origin] {
+    if origin.isNamed {
+      lines.append("invalidation_function:nearside.invalidate")
+    } else if let (table, template) = originNames[origin] {
       lines.append("invalidation_table:\(table)")
       lines.append("invalidation_template:\(template)")
     }
