@@ -61,7 +61,7 @@ extension LogReader {
         batch.append(named, table: LogMessage.noTable, origin: origin)
         if event == .nothing { event = .rows }
       case .prefix(let prefix):
-        batch.appendPrefix(prefix, table: LogMessage.noTable)
+        batch.appendPrefix(prefix, table: LogMessage.noTable, origin: origin)
         if event == .nothing { event = .rows }
       case .everything: event = .doubt(.invalidatedAll)
       case .tooLong: event = .doubt(.keyTooLong)

@@ -60,4 +60,32 @@ struct EndToEndWhyTests {
       }
     }
   }
+
+  @Test("a key that a prefix rule clears has the rule's transaction, table and template")
+  func prefixes() throws {
+    let world = try World(
+      tables: #"{ "products": ["product:{id}", "category:{stock}:*"] }"#,
+      schema: """
+        CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int NOT NULL DEFAULT 0);
+        ALTER TABLE products REPLICA IDENTITY FULL;
+        INSERT INTO products SELECT n, 'Product ' || n, 10 FROM generate_series(1, 10) n;
+        """)
+    let a = try world.sidecar()
+    let b = try world.sidecar()
+    let key = world.key("category:10:page:2")
+    try warm(key, "x", a, b)
+    try world.psql("UPDATE products SET name = 'y' WHERE id = 1")
+    try world.settle(a, b)
+    for sidecar in [a, b] {
+      let lines = try why(key, sidecar)
+      #expect((lines["near"], lines["invalidation"]) == ("0", "transaction"))
+      #expect(lines["invalidation_table"] == "public.products")
+      #expect(lines["invalidation_template"] == "category:{stock}:*")
+      #expect(try why(world.key("category:11:page:2"), sidecar)["invalidation"] == "none")
+    }
+    _ = try a.client().call("NEARSIDE", "INVALIDATE", "PREFIX", world.key("category:1"))
+    for sidecar in [a, b] {
+      try eventually("the prefix is heard") { try why(key, sidecar)["invalidation"] == "application" }
+    }
+  }
 }

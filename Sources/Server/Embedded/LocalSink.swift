@@ -96,7 +96,12 @@ extension EventLoop {
           hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
-      groups.forEach { drop(group: $0) }
+      groups.forEach { group in
+        drop(group: group)
+        chronicle.removed(
+          near.hash(group), KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
+        index += 1
+      }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }

@@ -233,7 +233,8 @@ public struct EventLoop: ~Copyable {
         near.remove(key, hash: hash)
         chronicle.removed(hash, cause, at: now)
       },
-      group: { group, _ in
+      group: { group, cause in
+        chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
       })
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
