@@ -198,4 +198,29 @@ struct CatalogueTests {
     #expect(try unpublished("every_\(place.database)") == [nowhere])
     #expect(try unpublished("none") == ["Publication none does not exist.", nowhere])
   }
+
+  @Test("Tables that somebody has locked are read all the same")
+  func locked() throws {
+    let place = try Place()
+    try place.psql(
+      """
+      CREATE TABLE plain (id int PRIMARY KEY);
+      CREATE TABLE top (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE leaf PARTITION OF top FOR VALUES FROM (0) TO (9);
+      CREATE PUBLICATION \(place.publication) FOR TABLE plain, top;
+      """)
+    let session = try place.sql()
+    let locker = try place.sql()
+    _ = try locker.query("BEGIN")
+    _ = try locker.query("LOCK TABLE public.plain, public.top IN ACCESS EXCLUSIVE MODE")
+    _ = try session.query("SET statement_timeout = '5s'")
+    let names = ["plain", "top"].map { TableName(schema: "public", name: $0) }
+    let top = try Catalogue.read(schema: "public", name: "top", publication: place.publication, session)
+    #expect(top.map(\.name) == ["top", "leaf"])
+    #expect(
+      try PostgresPreflight.examine(publication: place.publication, tables: names, session) == [])
+    let all = try Catalogue.read(publication: place.publication, session)
+    #expect(all.map(\.name) == ["leaf", "plain"])
+    _ = try locker.query("ROLLBACK")
+  }
 }
