@@ -221,7 +221,7 @@ struct TailSimulation {
     }
     let new = Generation(UInt64(generations + 1))
     switch tailer.session?.next(now: now, drained: drained, random: { new }) {
-    case .send(.newGeneration(_, let old, let new, _, _, let applied, let visible, _)):
+    case .send(.newGeneration(_, let old, let new, _, _, let applied, let visible, _, _)):
       generations += 1
       tailer.start = visible
       tailer.order = .newGeneration(
