@@ -38,6 +38,7 @@ final class Host {
   var isConnecting = false
   var waiting: [Wait] = []
   var requests = 0
+  var holds: [Hold] = []
   /// What the feed has handed over.
   var mailbox: [FeedEvent] = []
 
@@ -149,6 +150,7 @@ final class Host {
     waiting = []
     misses = []
     mailbox = []
+    holds = []
     tick()
     feedConnect()
     tailer.start()
@@ -188,6 +190,7 @@ final class Host {
     let flows = upstream?.awaited ?? []
     upstream = nil
     for task in flows { task.client?(.error) }
+    for hold in holds { hold.client(.error) }
     world.at(world.now + time) { [self] in start() }
   }
 
@@ -265,7 +268,10 @@ final class Host {
     let action = follower.hear(event) { key in
       _ = near.remove(key, hash: near.hash(key))
     }
-    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock) }
+    if case .state = event, let state = follower.state {
+      ledger.observed(state.lease, at: clock)
+      releaseHolds(state)
+    }
     if case .dropAll = action { near.removeAll() }
   }
 

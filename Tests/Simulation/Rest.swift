@@ -65,7 +65,7 @@ extension World {
   private func probe(_ host: Host, _ key: Key) {
     for attempt in 0..<3 {
       var outcome: Host.Outcome?
-      host.turn { host.read(key, token: false) { outcome = $0 } }
+      host.turn { host.read(key) { outcome = $0 } }
       while outcome == nil { guard step() else { return } }
       switch outcome {
       case .hit(let text):

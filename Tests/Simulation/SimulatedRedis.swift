@@ -148,7 +148,7 @@ final class SimulatedRedis {
   /// `outliving`: a proxy leads the connections on.
   func failOver(outliving: Bool) -> Bool {
     guard !images.isEmpty else { return false }
-    let index = images.count - 1 - world.random.below(min(images.count, 12))
+    let index = images.count - 1 - world.random.below(images.count)
     let weakness = data.weakness
     data = images[index]
     data.weakness = weakness

@@ -212,15 +212,16 @@ final class Tailer {
         token: token, system: server.systemID, timeline: server.timeline, mapping: Host.mapping)
     } _: { [self] reply in
       guard let reply = reply.stateReply else { return trouble("Redis answered an error") }
+      var acquisition = Acquisition.decide(
+        reply, slotCreated: created, confirmed: held.confirmed, written: held.written,
+        canary: .holds(held.canary), regressed: regressed, weakness: world.weakness.product)
       // Definitions that changed while nobody tailed: whoever takes over has to know which ones the generation
       // was begun under.
-      var isRedefined = false
-      if case .takenOver(let state) = reply, !world.weakness.product.contains(.ignoresFingerprint) {
-        isRedefined = world.definitions[state.generation] != held.definitions
+      if case .resume(let state) = acquisition, !world.weakness.product.contains(.ignoresFingerprint),
+        world.definitions[state.generation] != held.definitions
+      {
+        acquisition = .begin(old: state.generation, reason: "definitions have changed")
       }
-      let acquisition = Acquisition.decide(
-        reply, slotCreated: created, confirmed: held.confirmed, written: held.written,
-        canary: .holds(held.canary), regressed: regressed || isRedefined, weakness: world.weakness.product)
       definitions = held.definitions
       world.note("\(host.number): holds the slot at \(held.confirmed): \(acquisition)")
       switch acquisition {
