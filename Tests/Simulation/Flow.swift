@@ -1,5 +1,6 @@
 import Configuration
 import Invalidation
+import NearCache
 
 /// One thread of an application beside a host: takes a key from the cache, or from the database and puts it
 /// into the cache; sometimes deletes, sometimes waits for its own write.
@@ -56,8 +57,8 @@ final class Flow {
       !world.isQuiet && world.random.below(100) < world.swarm.slowSteps
       ? world.random.below(world.swarm.window * 5 / 4)
       : world.lags()
-      ? world.random.below(world.random.one(of: [30_000_000, 2_000_000_000]))
-      : world.random.below(world.random.one(of: [100_000, 4_000_000]))
+        ? world.random.below(world.random.one(of: [30_000_000, 2_000_000_000]))
+        : world.random.below(world.random.one(of: [100_000, 4_000_000]))
     world.at(world.now + pause, body)
   }
 
@@ -166,7 +167,7 @@ final class Flow {
             command({ [self] _ in
               host.read(key) { [self] outcome in
                 // A position of a later timeline may lie below what an earlier one has come to.
-                if case .hit(let text) = outcome, world.redis.isOf(incarnation) {
+                if case .hit(let text) = outcome, world.redis.isOf(incarnation, host.follower.generation) {
                   world.count("read after waiting")
                   let what = "read of \(key.name) on host \(host.number) after WAIT \(position)"
                   world.check(text, before: since, rowsOnly: true, what)

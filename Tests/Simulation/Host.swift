@@ -53,7 +53,7 @@ final class Host {
     self.world = world
     self.number = number
     offset = 1_000_000_000 + world.random.below(50_000_000_000 as UInt64)
-    rate = [(1, 1), (1, 1), (21, 20), (4, 5), (3, 2)][world.random.below(5)]
+    rate = [(1, 1), (1, 1), (21, 20), (19, 20), (11, 10)][world.random.below(5)]
     guard let near = try? NearCache(bytes: NearCache.leastBytes, maxEntry: 64, seed: 7) else {
       preconditionFailure("no memory for a near cache")
     }

@@ -90,9 +90,9 @@ final class SimulatedRedis {
   }
 
   /// Whether PostgreSQL has not lost anything since the generation began, nor since `incarnation`.
-  func isOf(_ incarnation: Int) -> Bool {
-    guard incarnation == world.postgres.incarnation, let g = data.hash?.g else { return false }
-    return born[g] == incarnation
+  func isOf(_ incarnation: Int, _ generation: Generation?) -> Bool {
+    guard incarnation == world.postgres.incarnation, let generation else { return false }
+    return born[generation] == incarnation
   }
 
   /// One step of SCAN from `cursor`.
