@@ -18,6 +18,15 @@ extension World {
     }
   }
 
+  /// A failover that comes between two requests of one pipeline, where a proxy keeps the connection.
+  func perhapsFailOver() {
+    guard !isQuiet, swarm.splitReads, swarm.faults[Swarm.Fault.failoverBehindProxy.rawValue] != nil,
+      random.once(in: 200)
+    else { return }
+    let host = hosts[random.below(hosts.count)]
+    at(now + latency(host)) { [self] in if !isQuiet { _ = redis.failOver(outliving: true) } }
+  }
+
   private func perform(_ fault: Swarm.Fault) {
     let host = hosts[random.below(hosts.count)]
     let duration: UInt64 = random.below(random.one(of: [20, 300, 1500, 7000]) * 1_000_000) + 1

@@ -1,5 +1,6 @@
 import Configuration
 import Invalidation
+import NearCache
 
 /// One thread of an application beside a host: takes a key from the cache, or from the database and puts it
 /// into the cache; sometimes deletes, sometimes waits for its own write.
@@ -41,11 +42,23 @@ final class Flow {
     return true
   }
 
+  /// In this turn of the sidecar's loop or, if its process is still the same then, in a later one.
+  private func later(_ wait: UInt64, _ body: @escaping () -> Void) {
+    guard wait > 0, !world.isQuiet else { return body() }
+    let process = host.process
+    world.at(world.now + wait) { [self] in
+      guard host.isRunning, host.process == process else { return begin() }
+      host.awake(process) { [host] in host.turn(body) }
+    }
+  }
+
   private func step(_ body: @escaping () -> Void) {
     let pause: UInt64 =
-      world.lags()
-      ? world.random.below(world.random.one(of: [30_000_000, 2_000_000_000]))
-      : world.random.below(world.random.one(of: [100_000, 4_000_000]))
+      !world.isQuiet && world.random.below(100) < world.swarm.slowSteps
+      ? world.random.below(world.swarm.window * 5 / 4)
+      : world.lags()
+        ? world.random.below(world.random.one(of: [30_000_000, 2_000_000_000]))
+        : world.random.below(world.random.one(of: [100_000, 4_000_000]))
     world.at(world.now + pause, body)
   }
 
@@ -58,7 +71,7 @@ final class Flow {
   private func plain(_ key: Key) {
     guard
       command({ [self] _ in
-        host.read(key, token: false) { [self] outcome in
+        host.read(key) { [self] outcome in
           guard case .miss = outcome else { return begin() }
           // The miss was answered, which the application hears a little later.
           let answered = host.clock
@@ -76,8 +89,13 @@ final class Flow {
     let limit = world.swarm.window - 12_000_000
     guard host.clock.since(since) < limit,
       command({ [self] dated in
-        world.note("\(host.number): SET \(key.name) \(text)")
-        host.set(key, text, life: chooseLife(), dated: dated) { [self] _ in begin() }
+        // It may have to wait for what its connection has asked before it.
+        let wait =
+          world.random.below(400) < world.swarm.slowSteps ? world.random.below(3 * world.swarm.window) : 0
+        later(wait) { [self] in
+          world.note("\(host.number): SET \(key.name) \(text)")
+          host.set(key, text, life: chooseLife(), dated: dated) { [self] _ in begin() }
+        }
       })
     else { return begin() }
   }
@@ -92,7 +110,7 @@ final class Flow {
   private func leased(_ key: Key) {
     guard
       command({ [self] _ in
-        host.read(key, token: true) { [self] outcome in
+        host.read(key) { [self] outcome in
           guard case .miss(let lease?) = outcome else { return begin() }
           step { [self] in
             guard let text = world.read(key) else { return begin() }
@@ -147,9 +165,9 @@ final class Flow {
           guard reached else { return begin() }
           guard
             command({ [self] _ in
-              host.read(key, token: false) { [self] outcome in
+              host.read(key) { [self] outcome in
                 // A position of a later timeline may lie below what an earlier one has come to.
-                if case .hit(let text) = outcome, world.redis.isOf(incarnation) {
+                if case .hit(let text) = outcome, world.redis.isOf(incarnation, host.follower.generation) {
                   world.count("read after waiting")
                   let what = "read of \(key.name) on host \(host.number) after WAIT \(position)"
                   world.check(text, before: since, rowsOnly: true, what)

@@ -108,11 +108,15 @@ extension Host {
   // MARK: Reads
 
   /// GET, or with `token` NEARSIDE LEASE.
-  func read(_ key: Key, token: Bool, _ client: @escaping (Outcome) -> Void) {
+  func read(_ key: Key, _ client: @escaping (Outcome) -> Void) {
     if isFresh(at: clock) || world.weakness.contains(.nearHitsNeedNoEvidence), let text = findNear(key) {
       world.hit(text, self, near: true, key)
       return client(.hit(text))
     }
+    ask(for: key, holdUntil: nil, client)
+  }
+
+  private func ask(for key: Key, holdUntil: Instant?, _ client: @escaping (Outcome) -> Void) {
     guard let link = upstream?.link else { return client(.error) }
     let number = expect(nil, client)
     let asked = now
@@ -122,11 +126,16 @@ extension Host {
     let valueFirst = world.weakness.contains(.valueBeforeState)
     // Three requests in one pipeline. Other connections' requests may be carried out between them.
     var state: FleetState?
+    var fence: Stamp?
     var value: String?
-    let readState = { state = redis.state }
+    let readState = {
+      state = redis.state
+      fence = redis.data.hash?.fences[key.bucket]
+    }
     let readValue = { value = redis.get(key.name) }
     link.send(valueFirst ? readValue : readState)
     if world.swarm.splitReads, world.random.once(in: 3) { link.dawdle() }
+    world.perhapsFailOver()
     link.send(valueFirst ? readState : readValue)
     if world.swarm.splitReads, world.random.once(in: 6) { link.dawdle() }
     link.send { [self] in
@@ -134,7 +143,16 @@ extension Host {
       link.answer { [self] in
         turn { [self] in
           guard settle(number, link) else { return }
-          finish(key, version, state, value, life, asked: asked, basis, client)
+          let answer = { [self] in
+            finish(key, version, state, value, life, asked: asked, basis, client)
+          }
+          guard let state, let fence, fence > state.stamp, holdUntil.map({ clock < $0 }) ?? true,
+            value == nil || !state.trusted, lease(judge(state, basis), value) != nil
+          else { return answer() }
+          holdBack(
+            Hold(
+              deadline: holdUntil ?? Instant(nanoseconds: now.nanoseconds + 20_000_000), fence: fence,
+              generation: state.generation, key: key, client: client, finish: answer))
         }
       }
     }
@@ -147,11 +165,7 @@ extension Host {
   ) {
     let judgement = judge(state, basis)
     guard let value, case .trusted(_, let mayKeep) = judgement else {
-      let lease: Lease? =
-        switch judgement {
-        case .trusted(let lease, _), .absent(let lease): lease
-        case .bypass(let lease): value == nil ? lease : nil
-        }
+      let lease = lease(judgement, value)
       world.misses += 1
       world.count("miss: \(state == nil ? "no state" : "\(judgement)".prefix { $0 != "(" } + "")")
       noteMiss(key, lease: lease)
@@ -163,6 +177,55 @@ extension Host {
     let expires =
       life < 0 ? nil : Instant(nanoseconds: asked.nanoseconds + UInt64(life) * 1_000_000)
     keepNear(key, version: version, value, expires: expires)
+  }
+
+  private func lease(_ judgement: Judgement, _ value: String?) -> Lease? {
+    switch judgement {
+    case .trusted(let lease, _), .absent(let lease): lease
+    case .bypass(let lease): value == nil ? lease : nil
+    }
+  }
+
+  // MARK: Answers held back (EventLoop+Holds.swift)
+
+  struct Hold {
+    var deadline: Instant
+    var fence: Stamp
+    var generation: Generation
+    var key: Key
+    var client: (Outcome) -> Void
+    var finish: () -> Void
+  }
+
+  private func holdBack(_ hold: Hold) {
+    holds.append(hold)
+    world.count("held")
+    if holds.count == 1 { tickHolds() }
+  }
+
+  /// About once a millisecond, on behalf of all.
+  private func tickHolds() {
+    after(1_000_000) { [self] in
+      turn { [self] in
+        let due = holds.filter { now >= $0.deadline }
+        holds.removeAll { now >= $0.deadline }
+        for hold in due { hold.finish() }
+        guard !holds.isEmpty else { return }
+        if upstream != nil {
+          request(client: nil, { $0.state }) { [self] in if let state = $0 { releaseHolds(state) } }
+        }
+        tickHolds()
+      }
+    }
+  }
+
+  /// Does the reads again whose fences lie no longer above V, and those of another generation.
+  func releaseHolds(_ state: FleetState) {
+    let over = holds.filter { $0.generation != state.generation || $0.fence <= state.stamp }
+    holds.removeAll { $0.generation != state.generation || $0.fence <= state.stamp }
+    for hold in over {
+      if upstream == nil { hold.finish() } else { ask(for: hold.key, holdUntil: hold.deadline, hold.client) }
+    }
   }
 
   // MARK: Fills

@@ -38,6 +38,7 @@ final class Host {
   var isConnecting = false
   var waiting: [Wait] = []
   var requests = 0
+  var holds: [Hold] = []
   /// What the feed has handed over.
   var mailbox: [FeedEvent] = []
 
@@ -52,7 +53,7 @@ final class Host {
     self.world = world
     self.number = number
     offset = 1_000_000_000 + world.random.below(50_000_000_000 as UInt64)
-    rate = [(1, 1), (1, 1), (21, 20), (4, 5), (3, 2)][world.random.below(5)]
+    rate = [(1, 1), (1, 1), (21, 20), (19, 20), (11, 10)][world.random.below(5)]
     guard let near = try? NearCache(bytes: NearCache.leastBytes, maxEntry: 64, seed: 7) else {
       preconditionFailure("no memory for a near cache")
     }
@@ -149,6 +150,7 @@ final class Host {
     waiting = []
     misses = []
     mailbox = []
+    holds = []
     tick()
     feedConnect()
     tailer.start()
@@ -188,6 +190,7 @@ final class Host {
     let flows = upstream?.awaited ?? []
     upstream = nil
     for task in flows { task.client?(.error) }
+    for hold in holds { hold.client(.error) }
     world.at(world.now + time) { [self] in start() }
   }
 
@@ -265,7 +268,10 @@ final class Host {
     // The simulated mapping has no groups.
     let action = follower.hear(
       event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { _ in })
-    if case .state = event, let state = follower.state { ledger.observed(state.lease, at: clock) }
+    if case .state = event, let state = follower.state {
+      ledger.observed(state.lease, at: clock)
+      releaseHolds(state)
+    }
     if case .dropAll = action { near.removeAll() }
   }
 

@@ -38,10 +38,12 @@ extension World {
     guard postgres.isUp, redis.isUp else { return "a server is down" }
     if !postgres.isIdle { return "a transaction is open" }
     guard let state = redis.state else { return "there is no state" }
+    if !redis.isOf(postgres.incarnation, state.generation) {
+      return "the generation is one of before a crash"
+    }
     if redis.data.hash?.req == true { return "a new generation is asked for" }
     if !state.trusted { return "the generation is not cleared" }
     if state.watching { return "transactions are watched" }
-    if !redis.isOf(postgres.incarnation) { return "the generation is one of before a crash" }
     if postgres.slot?.walsender == nil { return "nobody tails" }
     if let last = postgres.commits.last?.end, state.applied < LSN(last) { return "W has not come to \(last)" }
     if state.visible < state.applied { return "V is \(state.visible), W is \(state.applied)" }
@@ -49,7 +51,10 @@ extension World {
       if !host.isHealthy { return "host \(host.number) is not there" }
       if host.upstream?.link.isCut ?? true { return "host \(host.number) has no connection to Redis" }
       if host.follower.generation != state.generation { return "host \(host.number) does not follow" }
-      if !host.isFresh(at: host.clock) { return "host \(host.number) has no evidence" }
+      if !host.isFresh(at: host.clock) {
+        return "host \(host.number) has no evidence, being \(host.follower.standing) at "
+          + "\(host.follower.position) of \(state.journal), and \(host.feed)"
+      }
     }
     return ""
   }
@@ -65,7 +70,7 @@ extension World {
   private func probe(_ host: Host, _ key: Key) {
     for attempt in 0..<3 {
       var outcome: Host.Outcome?
-      host.turn { host.read(key, token: false) { outcome = $0 } }
+      host.turn { host.read(key) { outcome = $0 } }
       while outcome == nil { guard step() else { return } }
       switch outcome {
       case .hit(let text):

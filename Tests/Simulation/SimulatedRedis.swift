@@ -90,9 +90,9 @@ final class SimulatedRedis {
   }
 
   /// Whether PostgreSQL has not lost anything since the generation began, nor since `incarnation`.
-  func isOf(_ incarnation: Int) -> Bool {
-    guard incarnation == world.postgres.incarnation, let g = data.hash?.g else { return false }
-    return born[g] == incarnation
+  func isOf(_ incarnation: Int, _ generation: Generation?) -> Bool {
+    guard incarnation == world.postgres.incarnation, let generation else { return false }
+    return born[generation] == incarnation
   }
 
   /// One step of SCAN from `cursor`.
@@ -148,7 +148,7 @@ final class SimulatedRedis {
   /// `outliving`: a proxy leads the connections on.
   func failOver(outliving: Bool) -> Bool {
     guard !images.isEmpty else { return false }
-    let index = images.count - 1 - world.random.below(min(images.count, 12))
+    let index = images.count - 1 - world.random.below(images.count)
     let weakness = data.weakness
     data = images[index]
     data.weakness = weakness

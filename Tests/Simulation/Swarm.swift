@@ -39,6 +39,8 @@ struct Swarm {
   var lateVisible: Int
   /// Of 100 turns of an event loop or steps of an application, those that are held up.
   var lags: Int
+  /// Of 100 steps of an application, those that take up to a window and a bit.
+  var slowSteps: Int
   /// How long a slot of Redis's SCAN gives at a time.
   var purgeCount: Int
   /// Whether the three requests of a read can be answered by two servers.
@@ -59,13 +61,40 @@ struct Swarm {
     asynchronous = random.one(of: [0, 0, 30, 100])
     lateVisible = random.one(of: [0, 2, 20, 60])
     lags = random.one(of: [0, 1, 5])
+    slowSteps = random.one(of: [0, 3, 25])
     purgeCount = 1 + random.below(4)
     splitReads = random.once(in: 2)
     keysPerStep = random.one(of: [1, 2, 1000])
     faults = Array(repeating: nil, count: Fault.allCases.count)
-    let kinds = random.one(of: [0, 1, 2, 3, 4, 6])
-    for _ in 0..<kinds {
-      faults[random.below(faults.count)] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
+    for fault in Self.kinds(&random) {
+      faults[fault.rawValue] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
     }
+  }
+
+  /// What is dangerous together, since what the one takes away the other needs.
+  private static let themes: [[Fault]] = [
+    [.recreateSlot, .holdCommits, .dropSlot],
+    [.recreateSlot, .cutStream, .holdCommits, .killHost],
+    [.moveSlot, .holdCommits, .cutStream],
+    [.crash, .promote, .cutStream],
+    [.failover, .cutRedis, .cutStream],
+    [.failoverBehindProxy, .failover, .killHost],
+    [.failover, .ask, .truncate],
+    [.failoverBehindProxy, .flush, .evictState],
+    [.evictJournal, .trimJournal, .cutRedis],
+    [.pause, .slowNetwork, .killHost],
+    [.pause, .stopHost, .killHost],
+    [.redefine, .redefineSilently, .truncate],
+    [.slowNetwork, .cutRedis, .cutPostgres],
+    [.promote, .pause, .slowNetwork],
+  ]
+
+  private static func kinds(_ random: inout SplitMix) -> [Fault] {
+    if random.once(in: 2) {
+      let theme = random.one(of: themes)
+      return theme.filter { _ in random.below(4) != 0 }
+    }
+    let count = random.one(of: [0, 1, 2, 3, 4, 6])
+    return (0..<count).map { _ in Fault.allCases[random.below(Fault.allCases.count)] }
   }
 }
