@@ -84,7 +84,7 @@ extension TailSession {
     guard question == nil else { return nil }
     if let generation, usesCanary, !isMarked, due == nil || isEnding {
       question = .mark(generation)
-    } else if maySample, now >= beat.next {
+    } else if maySample, now >= beat.next || beat.isStoring {
       beat.ask(watch.transactions, now: now)
       questionRound = beat.round
       question = .sample(watched: watch.transactions)

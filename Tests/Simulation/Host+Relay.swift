@@ -116,7 +116,7 @@ extension Host {
     guard let link = upstream?.link else { return client(.error) }
     let number = expect(nil, client)
     let asked = now
-    let consumed = follower.consumed
+    let basis = follower.basis
     let version = writes[key.number]
     let redis = world.redis
     let valueFirst = world.weakness.contains(.valueBeforeState)
@@ -134,7 +134,7 @@ extension Host {
       link.answer { [self] in
         turn { [self] in
           guard settle(number, link) else { return }
-          finish(key, version, state, value, life, asked: asked, consumed: consumed, client)
+          finish(key, version, state, value, life, asked: asked, basis, client)
         }
       }
     }
@@ -143,9 +143,9 @@ extension Host {
   /// finishGet and finishLease.
   private func finish(
     _ key: Key, _ version: UInt32, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
-    consumed: LSN, _ client: (Outcome) -> Void
+    _ basis: Follower.Basis, _ client: (Outcome) -> Void
   ) {
-    let judgement = judge(state, consumed: consumed)
+    let judgement = judge(state, basis)
     guard let value, case .trusted(_, let mayKeep) = judgement else {
       let lease: Lease? =
         switch judgement {

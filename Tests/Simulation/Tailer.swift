@@ -18,6 +18,8 @@ final class Tailer {
   private var identity = ServerIdentity(systemID: "7", timeline: 1)
   private var token = ""
   private var created = false
+  /// What this session has heard of the definitions.
+  private var definitions = 0
   private var standstill = Standstill()
 
   private(set) var session: TailSession?
@@ -210,9 +212,16 @@ final class Tailer {
         token: token, system: server.systemID, timeline: server.timeline, mapping: Host.mapping)
     } _: { [self] reply in
       guard let reply = reply.stateReply else { return trouble("Redis answered an error") }
+      // Definitions that changed while nobody tailed: whoever takes over has to know which ones the generation
+      // was begun under.
+      var isRedefined = false
+      if case .takenOver(let state) = reply, !world.weakness.product.contains(.ignoresFingerprint) {
+        isRedefined = world.definitions[state.generation] != held.definitions
+      }
       let acquisition = Acquisition.decide(
         reply, slotCreated: created, confirmed: held.confirmed, written: held.written,
-        canary: .holds(held.canary), regressed: regressed, weakness: world.weakness.product)
+        canary: .holds(held.canary), regressed: regressed || isRedefined, weakness: world.weakness.product)
+      definitions = held.definitions
       world.note("\(host.number): holds the slot at \(held.confirmed): \(acquisition)")
       switch acquisition {
       case .refuse(let why): return trouble(why)
@@ -306,6 +315,7 @@ final class Tailer {
       sql.answer { [self] in
         guard attempt == self.attempt, session != nil else { return }
         asked = nil
+        if case .fingerprint(let found) = answer { definitions = Int(found) ?? 0 }
         session?.answered(answer, now: host.clock)
         pump()
       }
@@ -340,9 +350,11 @@ final class Tailer {
     sentAt = host.clock
     switch request {
     case .takeover: preconditionFailure("a session has taken over")
+    case .sweep, .swept: preconditionFailure("nothing is pending: the simulated mapping has no groups")
     case .newGeneration(
       let token, let old, let new, let server, let mapping, let applied, let visible, let wt):
       beginning = visible
+      world.definitions[new] = definitions
       let order = ModelRedis.NewGeneration(
         token: token, old: old, new: new, system: server.systemID, timeline: server.timeline,
         mapping: mapping,
@@ -402,7 +414,7 @@ final class Tailer {
   private func replied(_ reply: ModelRedis.TailerReply) {
     sentAt = nil
     guard let parsed = reply.stateReply else { return trouble("Redis answered an error") }
-    if case .applied(_, let visible, _) = parsed { answered = visible }
+    if case .applied(_, let visible, _, _) = parsed { answered = visible }
     switch session?.replied(parsed, now: host.clock) {
     case .began(let generation, let reason):
       answered = beginning

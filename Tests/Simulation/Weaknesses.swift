@@ -42,13 +42,14 @@ struct Rule: Sendable {
     ("ignoresRunning", "V is computed from a snapshot's list, not from its end", .ignoresRunning),
     ("noHoleTest", "what the slot will not send begins a generation (NOHOLE)", .noHoleTest),
     ("holeTestWithApplied", "the hole test compares with V, not with W (HOLEW)", .holeTestWithApplied),
-    ("newSlotIsOld", "a new slot begins a generation", .newSlotIsOld),
     ("noWatch", "transactions from before the slot are watched (NOWATCH)", .noWatch),
     ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
     ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
-    ("noCanaryInSamples", "every sample reads the canary", .noCanaryInSamples),
-    ("noCanaryWhenTaking", "taking the slot reads the canary", .noCanaryWhenTaking),
     ("forgetsRegression", "that Redis went back outlives the session that saw it", .forgetsRegression),
+    (
+      "lateEvidence", "a reply is judged by what was known when it was asked for (LATEEVIDENCE)",
+      .lateEvidence
+    ),
     ("beatsBeforeApplied", "a beat waits for its sample's position (BEATANY)", .beatsBeforeApplied),
     ("pipelinedSamples", "a sample is taken after the beat before was stored (PIPE)", .pipelinedSamples),
     ("confirmsApplied", "PostgreSQL forgets up to V, not up to W (ACKW)", .confirmsApplied),
@@ -61,7 +62,6 @@ struct Rule: Sendable {
       .keepalivesInsideTransactions
     ),
     ("noNudge", "a log that is not flushed is given a push", .noNudge),
-    ("noLook", "V follows although nothing else happens", .noLook),
     ("oneBeat", "evidence needs two beats (ONEBEAT)", .oneBeat),
     ("arrivalIsEvidence", "evidence needs beats, not answers", .arrivalIsEvidence),
     ("noChain", "a gap in the journal drops the near cache (NOCHAIN)", .noChain),

@@ -44,6 +44,8 @@ final class World {
   private var ownRedis: SimulatedRedis?
   private(set) var hosts: [Host] = []
   var tailers = 0
+  /// Under which definitions each generation was begun.
+  var definitions: [Generation: Int] = [:]
 
   private(set) var violation: String?
   var isQuiet = false
