@@ -13,7 +13,9 @@ the sidecar's socket, and takes what it hears out of its cache:
         users.put("shop:user:42", value, ticket)
 
 The rules, which any other language can follow as well:
-- A message is one JSON object. Version 1 is the only one known here; of any other, drop everything.
+- A message is one JSON object. Versions 1 and 2 are known here; of any other, drop everything.
+- Version 2 names prefixes and tags beside keys: every key that begins with one of the prefixes goes, and every
+  key that has one of the tags. Whoever cannot tell the tags of a key drops everything.
 - Within a generation, sequence grows by one. A number that is missing, another generation, or "all":true: drop
   everything. So is a new connection, since nothing tells what was said while there was none.
 - A value that was read before its key was dropped must not be put in afterwards. Hence the ticket: put does
@@ -30,13 +32,17 @@ import time
 
 
 class Subscriber(threading.Thread):
-    """A cache that is kept coherent; `heard`, if given, is called with each message after it has acted."""
+    """A cache that is kept coherent; `heard`, if given, is called with each message after it has acted.
 
-    def __init__(self, address, namespace, heard=None):
+    `tags`, if given, is called with a key and returns its tags, as the mapping's "caches" have them.
+    """
+
+    def __init__(self, address, namespace, heard=None, tags=None):
         super().__init__(daemon=True)
         self.address = address
         self.channel = "nearside:" + namespace
         self.heard = heard
+        self.tags = tags
         self.lock = threading.Lock()
         self.connected = False
         self.cache = {}
@@ -87,15 +93,18 @@ class Subscriber(threading.Thread):
                     self.hear(json.loads(reply[2]))
 
     def hear(self, message):
-        if message["version"] != 1:
+        if message["version"] not in (1, 2):
             self.drop_everything(connected=True)
             return
         here = (message["generation"], message["sequence"])
         # The first message on a connection may have any number: everything was dropped when it was made.
         follows = self.generation is None or here == (self.generation, self.sequence + 1)
-        if follows and not message.get("all"):
+        if follows and not message.get("all") and (self.tags or not message.get("tags")):
             with self.lock:
-                for key in message["keys"]:
+                gone = set(message["keys"])
+                if message.get("prefixes") or message.get("tags"):
+                    gone.update(key for key in [*self.cache, *self.tickets] if self.covered(key, message))
+                for key in gone:
                     self.cache.pop(key, None)
                     self.tickets.pop(key, None)
         else:
@@ -103,6 +112,12 @@ class Subscriber(threading.Thread):
         self.generation, self.sequence = here
         if self.heard:
             self.heard(message)
+
+    def covered(self, key, message):
+        """Whether a prefix or a tag of the message covers the key."""
+        if key.startswith(tuple(message["prefixes"])):
+            return True
+        return bool(message["tags"]) and not set(message["tags"]).isdisjoint(self.tags(key))
 
     def drop_everything(self, connected):
         with self.lock:

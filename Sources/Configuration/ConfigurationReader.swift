@@ -61,6 +61,7 @@ extension OptionLoader {
     let journal = section("journal", in: top)
     let log = section("log", in: top)
     let staleness = staleness(top)
+    let caches = caches(top, tables: tables, near: near, staleness: staleness, plainSet: plainSet)
     return Settings(
       namespace: namespace, postgres: postgres(top, namespace: namespace, hasRedis: redis.isUsed),
       redis: redis.settings, listen: listen(top), near: near,
@@ -70,9 +71,8 @@ extension OptionLoader {
         keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
       log: LogSettings(
         level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
-      tables: tables,
-      caches: caches(top, tables: tables, near: near, staleness: staleness, plainSet: plainSet),
-      mappingHash: MappingHash.of(namespace: namespace, tables: tables))
+      tables: tables, caches: caches,
+      mappingHash: MappingHash.of(namespace: namespace, tables: tables, caches: caches))
   }
 
   private mutating func staleness(_ top: Section) -> StalenessSettings {

@@ -70,39 +70,66 @@ public struct KeyMatcher: Sendable {
     guard key.count >= prefix.count else { return nil }
     for index in prefix.indices where key[index] != prefix[index] { return nil }
     for pattern in patterns where key.count - prefix.count >= Int(pattern.shortest) {
-      if matches(pattern, key) { return Int(pattern.index) }
+      if end(pattern, key, column: { _ in }) != nil { return Int(pattern.index) }
     }
     return nil
   }
 
-  private func matches(_ pattern: Pattern, _ key: UnsafeRawBufferPointer) -> Bool {
+  /// Each template that ends in `*` and covers the key: its index, and how many bytes of the key are the
+  /// prefix that it then stands for.
+  public func forEachPrefix(of key: UnsafeRawBufferPointer, _ body: (Int, Int) -> Void) {
+    guard key.starts(with: prefix) else { return }
+    for pattern in patterns where pattern.isPrefix && key.count - prefix.count >= Int(pattern.shortest) {
+      if let end = end(pattern, key, column: { _ in }) { body(Int(pattern.index), end) }
+    }
+  }
+
+  /// The same as `match`, with the places of the columns' values in the key, in the template's order.
+  /// Where columns are not divided by a colon, other places may be as good.
+  public func match(_ key: UnsafeRawBufferPointer, columns: inout [Range<Int>]) -> Int? {
+    guard key.starts(with: prefix) else { return nil }
+    for pattern in patterns where key.count - prefix.count >= Int(pattern.shortest) {
+      columns.removeAll(keepingCapacity: true)
+      if end(pattern, key, column: { columns.append($0) }) != nil { return Int(pattern.index) }
+    }
+    return nil
+  }
+
+  /// Where the match ends: for a prefix behind its last literal, otherwise at the key's end; nil: no match.
+  @inline(__always)
+  private func end(
+    _ pattern: Pattern, _ key: UnsafeRawBufferPointer, column: (Range<Int>) -> Void
+  ) -> Int? {
     let first = pieces[Int(pattern.firstPiece)]
     var at = prefix.count
-    guard holds(first, key, at) else { return false }
+    guard holds(first, key, at) else { return nil }
     at += Int(first.count)
-    guard pattern.pieces > 1 else { return pattern.isPrefix || at == key.count }
+    guard pattern.pieces > 1 else { return pattern.isPrefix || at == key.count ? at : nil }
 
     let last = Int(pattern.firstPiece + pattern.pieces) - 1
     let anchored = pattern.isPrefix ? last + 1 : last
     for index in Int(pattern.firstPiece) + 1..<anchored {
       let piece = pieces[index]
+      let start = at
       // The column takes bytes until the literal fits.
       while !holds(piece, key, at) {
-        guard at < key.count, Self.mayStandInValue(key[at]) else { return false }
+        guard at < key.count, Self.mayStandInValue(key[at]) else { return nil }
         at += 1
       }
+      column(start..<at)
       at += Int(piece.count)
     }
-    if pattern.isPrefix { return true }
+    if pattern.isPrefix { return at }
 
     let piece = pieces[last]
     let tail = key.count - Int(piece.count)
-    guard tail >= at, holds(piece, key, tail) else { return false }
+    guard tail >= at, holds(piece, key, tail) else { return nil }
+    column(at..<tail)
     while at < tail {
-      guard Self.mayStandInValue(key[at]) else { return false }
+      guard Self.mayStandInValue(key[at]) else { return nil }
       at += 1
     }
-    return true
+    return key.count
   }
 
   private func holds(_ piece: Piece, _ key: UnsafeRawBufferPointer, _ at: Int) -> Bool {

@@ -120,10 +120,12 @@ extension KeyTemplate {
   }
 
   /// An anchored Lua pattern that matches at least every key of this template: `prefix` and the literal text
-  /// as they are, a column as `[^:]*`.
+  /// as they are, a column as `[^:]*`. The columns of `captured` are captures, in the template's order, each
+  /// where it stands first.
   /// Source: Lua 5.1 reference manual, 5.4.1 "Patterns".
-  public func luaPattern(prefix: String) -> String {
+  public func luaPattern(prefix: String, capturing captured: [String] = []) -> String {
     var out = "^"
+    var left = captured
     func literal(_ text: String) {
       for scalar in text.unicodeScalars {
         // Bytes beyond ASCII mean themselves in a pattern, and a % between them would tear a character.
@@ -137,7 +139,13 @@ extension KeyTemplate {
     for part in parts {
       switch part {
       case .literal(let text): literal(text)
-      case .column: out += "[^:]*"
+      case .column(let name, _, _):
+        if let index = left.firstIndex(of: name) {
+          left.remove(at: index)
+          out += "([^:]*)"
+        } else {
+          out += "[^:]*"
+        }
       }
     }
     return isPrefix ? out : out + "$"

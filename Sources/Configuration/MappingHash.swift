@@ -6,10 +6,19 @@ public enum MappingHash {
 
   /// Sixteen lower-case hexadecimal digits: 64-bit FNV-1a over a canonical text, in which every part stands
   /// after its length, so that no two mappings share one.
-  public static func of(namespace: String?, tables: [TableRule]) -> String {
-    var text = "nearside mapping 1;buckets \(fenceBuckets);"
+  ///
+  /// The number after `mapping` is that of the rules themselves: sidecars that do not know prefixes and tags
+  /// have another, and so never share a state with those that do.
+  public static func of(namespace: String?, tables: [TableRule], caches: [CacheRule] = []) -> String {
+    var text = "nearside mapping 2;buckets \(fenceBuckets);"
     text += namespace.map { "namespace " + counted($0) } ?? "no namespace;"
     text += list(tables.map(canonical))
+    // Which template covers a key decides which tags it has, so then all of them count, in their order.
+    if caches.contains(where: { !$0.tags.isEmpty }) {
+      for cache in caches {
+        text += "cache" + counted(canonical(cache.template)) + list(cache.tags.map(canonical))
+      }
+    }
     var hash: UInt64 = 0xcbf2_9ce4_8422_2325
     for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
     let digits = String(hash, radix: 16)
@@ -17,7 +26,8 @@ public enum MappingHash {
   }
 
   private static func canonical(_ rule: TableRule) -> String {
-    counted(rule.schema) + counted(rule.name) + "keys" + list(rule.keys.map(canonical)) + "columns"
+    counted(rule.schema) + counted(rule.name) + "keys" + list(rule.keys.map(canonical)) + "tags"
+      + list(rule.tags.map(canonical)) + "columns"
       + (rule.columns.map(list) ?? "all;") + "on" + list(rule.operations.map(\.rawValue))
   }
 

@@ -40,19 +40,24 @@ extension OptionLoader {
   private mutating func table(_ member: JSONNode.Member, _ steps: [PathStep]) -> TableRule? {
     let name = tableName(member, steps)
     let keys: [KeyTemplate]
+    var tags: [KeyTemplate] = []
     var columns: [String]?
     var operations = Set(RowOperation.allCases)
     if member.node.string != nil || member.node.elements != nil {
       keys = templates(member.node, steps, option: "tables.*")
     } else {
       guard let section = open(member.node, option: "tables.*", steps: steps) else { return nil }
+      let tagList = find("tables.*.tags", in: section)
+      if let (node, steps) = tagList { tags = self.tags(node, steps, option: "tables.*.tags") }
       if let (node, steps) = find("tables.*.keys", in: section) {
         keys = templates(node, steps, option: "tables.*.keys")
       } else {
         keys = []
-        error(
-          section.place, .missing, steps + [.key("keys")],
-          "this table has no \"keys\"; add for example \"keys\": [\"user:{id}\"]")
+        if tagList == nil {
+          error(
+            section.place, .missing, steps + [.key("keys")],
+            "this table has no \"keys\"; add for example \"keys\": [\"user:{id}\"]")
+        }
       }
       columns = list("tables.*.columns", in: section) { loader, node, steps in
         loader.nonEmpty(node, option: "tables.*.columns" + Self.element, steps: steps)?.text
@@ -64,8 +69,8 @@ extension OptionLoader {
     }
     guard let name else { return nil }
     return TableRule(
-      schema: name.schema, name: name.table, keys: keys, columns: columns, operations: operations,
-      place: member.keyPlace)
+      schema: name.schema, name: name.table, keys: keys, tags: tags, columns: columns,
+      operations: operations, place: member.keyPlace)
   }
 
   /// `users` or `shop.users`; the names are the catalogue's own, so capital letters count.
@@ -90,7 +95,7 @@ extension OptionLoader {
   }
 
   /// One template or a list of them; what cannot be read is left out.
-  private mutating func templates(_ node: JSONNode, _ steps: [PathStep], option: String) -> [KeyTemplate] {
+  mutating func templates(_ node: JSONNode, _ steps: [PathStep], option: String) -> [KeyTemplate] {
     guard let elements = node.elements else {
       guard let text = text(node, option: option, steps: steps) else { return [] }
       return template(text, steps).map { [$0] } ?? []
@@ -116,11 +121,12 @@ extension OptionLoader {
   private mutating func template(_ text: PlacedText, _ steps: [PathStep]) -> KeyTemplate? {
     do {
       let template = try KeyTemplate.parse(text)
-      guard template.isPrefix else { return template }
+      if template.isClosed { return template }
       let count = text.text.unicodeScalars.count
       error(
-        text.place(count - 1..<count), .notSupported, steps,
-        "prefix rules are not supported by this version; name the keys one by one, without the final *")
+        text.place(count - 1..<count), .badTemplate, steps,
+        "a : must stand between the last column and the *, as in \"category:{category_id}:*\"; otherwise the "
+          + "keys of 42 would count as keys of 4")
     } catch {
       self.error(error.place, .badTemplate, steps, error.message, suggestion: error.suggestion)
     }
@@ -185,15 +191,17 @@ extension OptionLoader {
         }
         continue
       }
-      if !mapped.isEmpty, !mapped.contains(where: { Self.mayMeet($0, template) }) {
+      let tags = cacheTags(section, of: template, tables)
+      if tags.isEmpty, !mapped.isEmpty, !mapped.contains(where: { Self.mayMeet($0, template) }) {
         warn(
           template.place, .noEffect, steps,
           "no table has a template for these keys, so they are not cached and this rule has no effect")
       }
       rules.append(
         CacheRule(
-          template: template, near: cacheNear, plainSet: rulePlainSet, staleness: ruleStaleness))
+          template: template, near: cacheNear, plainSet: rulePlainSet, staleness: ruleStaleness, tags: tags))
     }
+    warnOfUnusedTags(tables, rules)
     return rules
   }
 
@@ -216,7 +224,7 @@ extension OptionLoader {
   }
 
   /// Whether a plain key of one template is covered by the other.
-  private static func mayMeet(_ a: KeyTemplate, _ b: KeyTemplate) -> Bool {
+  static func mayMeet(_ a: KeyTemplate, _ b: KeyTemplate) -> Bool {
     covers(a, sampleOf: b) || covers(b, sampleOf: a)
   }
 

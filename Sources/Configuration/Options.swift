@@ -147,11 +147,16 @@ extension ConfigurationOption {
     .init(
       "tables", .map,
       "Which keys a change of a table's row clears, by the table's name (with its schema, if that is not "
-        + "public). A key is cached only if a template here covers it."),
+        + "public). A key is cached only if a template here covers it or its cache has tags."),
     .init(
       "tables.*", .sectionOr(.templates),
       "A template such as \"user:{id}\", a list of templates, or an object."),
-    .init("tables.*.keys", .templates, "The templates of the keys that a change clears."),
+    .init(
+      "tables.*.keys", .templates,
+      "The templates of the keys that a change clears; a final * clears every key that begins so."),
+    .init(
+      "tables.*.tags", .templates,
+      "The tags that a change hits: every key whose cache has one of them is cleared."),
     .init(
       "tables.*.columns", .texts,
       "An UPDATE that changes none of these columns is ignored. Default: every UPDATE counts."),
@@ -178,6 +183,9 @@ extension ConfigurationOption {
       "plainSet for these keys. Default: the global one."),
     .init(
       "caches.*.plainSetWindow", .duration, "plainSetWindow for these keys. Default: the global one."),
+    .init(
+      "caches.*.tags", .templates,
+      "The tags that each of these keys belongs to. Their columns must stand in the keys' template."),
   ]
 
   /// Keys that the design names and this version does not have, by their section.
@@ -188,8 +196,8 @@ extension ConfigurationOption {
     "postgres": ["loader"],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
-    "tables.*": ["lookup", "tags", "when"],
-    "caches.*": ["jitter", "load", "negative", "stampede", "tags", "ttl", "write"],
+    "tables.*": ["lookup", "when"],
+    "caches.*": ["jitter", "load", "negative", "stampede", "ttl", "write"],
   ]
 
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })

@@ -20,7 +20,7 @@ public struct Settings: Sendable {
   public var tables: [TableRule]
   public var caches: [CacheRule]
   /// Sixteen lower-case hexadecimal digits over everything that decides which keys a change clears: the
-  /// namespace, the tables' rules and the number of fence buckets. Sidecars that differ here never trust
+  /// namespace, the tables' rules, the tags of caches and the number of fence buckets. Sidecars that differ here never trust
   /// each other's state.
   public var mappingHash: String
 
@@ -47,6 +47,12 @@ public struct Settings: Sendable {
 
   /// `shop:`, or nothing without a namespace.
   public var keyPrefix: String { namespace.map { $0 + ":" } ?? "" }
+
+  /// The templates of all governed keys: those that a change of some table's row clears, by a key, by a
+  /// prefix or by a tag.
+  public var governed: [KeyTemplate] {
+    tables.flatMap(\.keys) + caches.filter { !$0.tags.isEmpty }.map(\.template)
+  }
 }
 
 /// A value that must not reach a log, an error or a dump: printing it shows `***`.
@@ -219,6 +225,8 @@ public struct TableRule: Sendable {
   public var schema: String
   public var name: String
   public var keys: [KeyTemplate]
+  /// The tags that a change hits: every entry whose cache has such a tag goes.
+  public var tags: [KeyTemplate]
   /// An UPDATE that changes none of these is ignored; nil: every UPDATE counts.
   public var columns: [String]?
   public var operations: Set<RowOperation>
@@ -226,12 +234,13 @@ public struct TableRule: Sendable {
   public var place: SourcePlace
 
   public init(
-    schema: String, name: String, keys: [KeyTemplate], columns: [String]?, operations: Set<RowOperation>,
-    place: SourcePlace
+    schema: String, name: String, keys: [KeyTemplate], tags: [KeyTemplate] = [], columns: [String]?,
+    operations: Set<RowOperation>, place: SourcePlace
   ) {
     self.schema = schema
     self.name = name
     self.keys = keys
+    self.tags = tags
     self.columns = columns
     self.operations = operations
     self.place = place
@@ -248,6 +257,8 @@ public struct CacheRule: Sendable {
   public var plainSet: PlainSetSettings
   /// nil: the global one.
   public var staleness: StalenessSettings?
+  /// The tags that each entry belongs to. Their columns stand in `template` too, so they follow from the key.
+  public var tags: [KeyTemplate]
 
   public struct NearRule: Sendable, Hashable {
     /// In nanoseconds; nil: as long as Redis keeps it.
@@ -256,12 +267,14 @@ public struct CacheRule: Sendable {
   }
 
   public init(
-    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, staleness: StalenessSettings? = nil
+    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, staleness: StalenessSettings? = nil,
+    tags: [KeyTemplate] = []
   ) {
     self.template = template
     self.near = near
     self.plainSet = plainSet
     self.staleness = staleness
+    self.tags = tags
   }
 }
 

@@ -84,7 +84,7 @@ public enum Acquisition: Hashable, Sendable {
         "The state in Redis has followed PostgreSQL's timeline \(timeline), which is later than the one of the "
           + "server connected to: that server is an abandoned primary. Point \"postgres\" at the present one."
       )
-    case .applied, .began, .purgeStep, .cleared, .fenced, .regressed, .raced:
+    case .applied, .began, .purgeStep, .cleared, .swept, .fenced, .regressed, .raced:
       return .refuse("Redis answered a takeover with something else. This is a bug; please report it.")
     }
   }

@@ -32,6 +32,9 @@ struct BoundRelation: Sendable {
     var templates: Range<Int> = 0..<0
   }
 
+  /// What a template gives.
+  enum Kind: Sendable { case key, prefix, tag }
+
   let relation: PgOutputRelation
   /// Whether old rows come whole.
   var isFull: Bool { relation.identity == .full }
@@ -41,8 +44,9 @@ struct BoundRelation: Sendable {
   private(set) var rules: [Rule] = []
   /// For each rule; empty where the rule holds.
   private(set) var brokenReasons: [String] = []
-  /// Ranges of `steps`.
+  /// Ranges of `steps`; those of a group begin with its kind.
   private(set) var templates: [Range<Int>] = []
+  private(set) var kinds: [Kind] = []
   /// For each template what its keys' origins say of it.
   private(set) var origins: [KeyOrigin] = []
   private(set) var steps: [Step] = []
@@ -66,9 +70,14 @@ struct BoundRelation: Sendable {
       truncate: table.operations.contains(.truncate))
     var broken = ""
     let firstTemplate = templates.count
-    for template in table.keys {
+    for (number, template) in table.templates.enumerated() {
       let first = steps.count
-      appendLiteral(plan.keyPrefix)
+      let kind: Kind = number >= table.keys.count ? .tag : template.isPrefix ? .prefix : .key
+      switch kind {
+      case .key: appendLiteral(plan.keyPrefix)
+      case .prefix: appendLiteral("p" + plan.keyPrefix)
+      case .tag: appendLiteral("t")
+      }
       for part in template.parts {
         switch part {
         case .literal(let text): appendLiteral(text)
@@ -84,8 +93,8 @@ struct BoundRelation: Sendable {
           }
         }
       }
-      if template.isPrefix { appendLiteral("*") }
       templates.append(first..<steps.count)
+      kinds.append(kind)
       origins.append(plan.originNames.origin(of: table, template))
     }
     rule.templates = firstTemplate..<templates.count
@@ -102,7 +111,7 @@ struct BoundRelation: Sendable {
   /// changes what the old key stands for.
   private mutating func bindFilter(_ table: TableRule, _ rule: inout Rule) {
     guard let listed = table.columns, relation.identity == .full else { return }
-    let names = Set(listed).union(table.keys.flatMap { $0.columns.map(\.name) })
+    let names = Set(listed).union(table.templates.flatMap { $0.columns.map(\.name) })
     let indices = relation.columns.indices.filter { names.contains(relation.columns[$0].name) }
     guard indices.count == names.count else { return }
     let first = filterSlots.count
@@ -166,7 +175,7 @@ struct BoundRelation: Sendable {
     guard !indices.isEmpty else { return false }
     if table.schema != relation.schema || table.name != relation.name { return true }
     for index in indices {
-      for (name, _, _) in plan.tables[index].keys.flatMap(\.columns) {
+      for (name, _, _) in plan.tables[index].templates.flatMap(\.columns) {
         let sent = relation.columns.first { $0.name == name }
         let known = table.columns.first { $0.name == name }
         if (sent == nil) != (known == nil) { return true }

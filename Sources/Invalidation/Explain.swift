@@ -4,19 +4,25 @@ import Configuration
 public struct ExplainedKey: Hashable, Sendable {
   public enum Image: String, Sendable { case new, old }
 
+  /// What the text of a key stands for.
+  public enum Kind: String, Sendable { case key, prefix, tag }
+
   public enum Outcome: Hashable, Sendable {
-    /// The whole key, prefix included; it ends in `*` if it stands for every key that begins so.
+    /// The whole key, namespace included; the same with a `*` behind it if it stands for every key that
+    /// begins so; or a tag.
     case key(String)
     /// Why the template gives no key here, in one plain sentence without its full stop.
     case none(reason: String)
   }
 
   public var template: KeyTemplate
+  public var kind: Kind
   public var image: Image
   public var outcome: Outcome
 
-  public init(template: KeyTemplate, image: Image, outcome: Outcome) {
+  public init(template: KeyTemplate, kind: Kind = .key, image: Image, outcome: Outcome) {
     self.template = template
+    self.kind = kind
     self.image = image
     self.outcome = outcome
   }
@@ -28,7 +34,8 @@ public struct ExplainedKey: Hashable, Sendable {
 }
 
 extension KeyPlan {
-  /// Which keys a change of a row would clear, and for each template that gives none the reason.
+  /// Which keys, prefixes and tags a change of a row would clear, and for each template that gives none the
+  /// reason.
   ///
   /// - Parameters:
   ///   - table: an index of `tableNames`, as `ruleIndex` finds it.
@@ -43,8 +50,10 @@ extension KeyPlan {
   ) -> [ExplainedKey] {
     let rule = tables[table]
     let image: ExplainedKey.Image = operation == .delete ? .old : .new
+    let templates: [(KeyTemplate, ExplainedKey.Kind)] =
+      rule.keys.map { ($0, $0.isPrefix ? .prefix : .key) } + rule.tags.map { ($0, .tag) }
     func none(_ reason: String) -> [ExplainedKey] {
-      rule.keys.map { ExplainedKey(template: $0, image: image, outcome: .none(reason: reason)) }
+      templates.map { ExplainedKey(template: $0, kind: $1, image: image, outcome: .none(reason: reason)) }
     }
     guard rule.operations.contains(operation) else {
       return none("the rule of \(rule.qualifiedName) leaves \(operation.rawValue.uppercased()) out")
@@ -58,18 +67,18 @@ extension KeyPlan {
     case .insert, .delete: break
     }
     var explained: [ExplainedKey] = []
-    for template in rule.keys {
+    for (template, kind) in templates {
       var first: String?
       if operation != .delete {
         let outcome = outcome(
-          template, new ?? [:], fallback: operation == .update ? old : nil, rule, catalogue)
-        explained.append(ExplainedKey(template: template, image: .new, outcome: outcome))
+          template, kind, new ?? [:], fallback: operation == .update ? old : nil, rule, catalogue)
+        explained.append(ExplainedKey(template: template, kind: kind, image: .new, outcome: outcome))
         first = explained.last?.key
       }
       if operation == .delete || (operation == .update && old != nil) {
         let outcome = outcome(
-          template, old ?? [:], fallback: operation == .update ? new : nil, rule, catalogue)
-        let oldKey = ExplainedKey(template: template, image: .old, outcome: outcome)
+          template, kind, old ?? [:], fallback: operation == .update ? new : nil, rule, catalogue)
+        let oldKey = ExplainedKey(template: template, kind: kind, image: .old, outcome: outcome)
         if first == nil || oldKey.key != first { explained.append(oldKey) }
       }
     }
@@ -79,17 +88,17 @@ extension KeyPlan {
   /// Columns that are given in only one of the rows count as unchanged: people write down what matters.
   private func isIgnored(_ rule: TableRule, _ new: [String: String?], _ old: [String: String?]) -> Bool {
     guard let listed = rule.columns else { return false }
-    return Set(listed).union(rule.keys.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
+    return Set(listed).union(rule.templates.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
       guard let before = old[name], let after = new[name] else { return true }
       return before == after
     }
   }
 
   private func outcome(
-    _ template: KeyTemplate, _ row: [String: String?], fallback: [String: String?]?, _ rule: TableRule,
-    _ catalogue: CatalogueTable?
+    _ template: KeyTemplate, _ kind: ExplainedKey.Kind, _ row: [String: String?],
+    fallback: [String: String?]?, _ rule: TableRule, _ catalogue: CatalogueTable?
   ) -> ExplainedKey.Outcome {
-    var key = Array(keyPrefix.utf8)
+    var key = kind == .tag ? [] : Array(keyPrefix.utf8)
     var scratch: [UInt8] = []
     for part in template.parts {
       switch part {

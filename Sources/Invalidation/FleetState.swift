@@ -39,10 +39,13 @@ public struct FleetState: Hashable, Sendable {
   public var watching: Bool
   /// cfg, the hash of the mapping the fleet works with.
   public var mapping: String
+  /// pd, the groups whose keys Redis may still hold from before. Empty where nobody asked for it.
+  public var pending: PendingGroups
 
   public init(
     generation: Generation, cleared: Generation?, beats: UInt64, applied: LSN, visible: LSN, floor: Stamp,
-    deletions: UInt64, journal: JournalID, watching: Bool, mapping: String
+    deletions: UInt64, journal: JournalID, watching: Bool, mapping: String,
+    pending: PendingGroups = PendingGroups()
   ) {
     self.generation = generation
     self.cleared = cleared
@@ -54,10 +57,16 @@ public struct FleetState: Hashable, Sendable {
     self.journal = journal
     self.watching = watching
     self.mapping = mapping
+    self.pending = pending
   }
 
   /// Whether what Redis holds under governed keys was filled in this generation.
   public var trusted: Bool { cleared == generation }
+
+  /// Whether what Redis holds under a key counts; `tags` are those of the key.
+  public func trusts(_ key: UnsafeRawBufferPointer, tags: PackedKeys) -> Bool {
+    trusted && !pending.covers(key, tags: tags)
+  }
 
   /// The stamp of a lease given now.
   public var stamp: Stamp { Stamp(visible: visible, deletions: deletions) }
@@ -65,23 +74,29 @@ public struct FleetState: Hashable, Sendable {
   public var lease: Lease { Lease(generation: generation, stamp: stamp) }
 
   /// The fields in the order in which `HMGET` asks for them and `init(fields:)` reads them.
+  /// Whoever judges values that Redis holds asks for `pendingField` too.
   public static let fieldNames = ["g", "c", "h", "W", "V", "F", "d", "jl", "wt", "cfg"]
 
-  /// Reads the ten values of `HMGET meta <fieldNames>`; nil if the hash is absent or a value is malformed,
+  /// The field with `pending`, whose value is no text.
+  public static let pendingField = "pd"
+
+  /// Reads the ten values of `HMGET meta <fieldNames>`, and that of `pendingField` (nil: absent); nil if the hash is absent or a value is malformed,
   /// which every caller treats alike: no state, so no hit, no lease and no fill.
-  public init?(fields: [String?]) {
+  public init?(fields: [String?], pending: [UInt8]? = nil) {
     guard fields.count >= 10, let g = fields[0].flatMap({ Generation(hex: $0) }),
       let h = fields[2].flatMap({ UInt64($0) }), let w = fields[3].flatMap({ LSN(hex: $0) }),
       let v = fields[4].flatMap({ LSN(hex: $0) }), let f = fields[5].flatMap({ Stamp(hex: $0) }),
-      let d = fields[6].flatMap({ LSN(hex: $0) }), let jl = fields[7].flatMap({ JournalID($0) })
+      let d = fields[6].flatMap({ LSN(hex: $0) }), let jl = fields[7].flatMap({ JournalID($0) }),
+      let pending = PendingGroups(bytes: pending ?? [])
     else { return nil }
     self.init(
       generation: g, cleared: fields[1].flatMap { Generation(hex: $0) }, beats: h, applied: w, visible: v,
-      floor: f, deletions: d.rawValue, journal: jl, watching: fields[8] == "1", mapping: fields[9] ?? "")
+      floor: f, deletions: d.rawValue, journal: jl, watching: fields[8] == "1", mapping: fields[9] ?? "",
+      pending: pending)
   }
 }
 
-/// One entry of the journal: the keys that one batch of transactions invalidated.
+/// One entry of the journal: the keys and groups that one batch of transactions invalidated.
 public struct JournalEntry: Hashable, Sendable {
   public var id: JournalID
   /// The id of the entry before it. A follower that did not see that one has a gap.
@@ -89,18 +104,25 @@ public struct JournalEntry: Hashable, Sendable {
   /// The log position of the batch.
   public var position: LSN
   public var keys: PackedKeys
-  /// Why, for each key; nil: an application's own deletion, or change of expiry.
+  /// Kind included, see `KeyGroup`.
+  public var groups: PackedKeys
+  /// Why, for each key and then for each group; nil: an application's own deletion, or change of expiry.
   public var origins: PackedOrigins?
 
   public init(
-    id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys, origins: PackedOrigins? = nil
+    id: JournalID, previous: JournalID, position: LSN, keys: PackedKeys, groups: PackedKeys = PackedKeys(),
+    origins: PackedOrigins? = nil
   ) {
     self.id = id
     self.previous = previous
     self.position = position
     self.keys = keys
+    self.groups = groups
     self.origins = origins
   }
+
+  /// Such an entry only wakes its readers: it ends the journal of its generation.
+  public var isEmpty: Bool { keys.isEmpty && groups.isEmpty }
 }
 
 /// What a sidecar hears of the fleet, in the order in which it happened.

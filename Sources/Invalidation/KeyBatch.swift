@@ -1,177 +1,106 @@
-/// Keys that are about to be cleared, each once, in the order in which they were first seen; flat memory,
-/// no object for a key.
+/// Keys and groups that are about to be cleared, each once, in the order in which they were first seen.
 ///
 /// It holds whole transactions and, behind them, what has arrived so far of the one in progress:
 /// `0 ..< completeCount` belongs to transactions that have ended, `completeCount ..< count` to the open one.
+/// Groups are counted by themselves, in the same way.
 public struct KeyBatch: ~Copyable {
-  private var bytes: [UInt8] = []
-  private var entries: [Entry] = []
-  /// Open addressing over `entries`: 0 is free, otherwise an index plus one. Its size is a power of two.
-  private var slots: [UInt32] = [UInt32](repeating: 0, count: 256)
-  /// Complete keys that the transaction in progress has named again. They are not appended once more, but
-  /// they go where it goes: its changes are not cleared by an earlier transaction's clearing.
-  private var repeats: [(index: UInt32, origin: KeyOrigin)] = []
-  /// Random, so that nobody who writes rows can choose keys that collide.
-  private let seed = UInt64.random(in: .min ... .max)
+  private var keys = NameSet()
+  private var groups = NameSet()
+  private var scratch: [UInt8] = []
 
-  /// How many keys belong to transactions that have ended.
-  public private(set) var completeCount = 0
   /// The end of the last ended transaction in the batch; zero if there is none.
   public private(set) var through = LSN.zero
   /// How many transactions have ended in this batch, those without a key included.
   public private(set) var transactions = 0
 
-  private struct Entry {
-    var hash: UInt64
-    var offset: Int
-    var length: Int32
-    /// Which rule's table the key came from: an index into the plan's tables.
-    var table: Int32
-    /// Of the last change that named the key.
-    var origin: KeyOrigin
-    /// Whether `repeats` names it.
-    var isRepeated = false
-  }
-
   public init() {}
 
-  public var count: Int { entries.count }
-  public var isEmpty: Bool { entries.isEmpty && through == .zero }
+  public var count: Int { keys.count }
+  /// How many keys belong to transactions that have ended.
+  public var completeCount: Int { keys.completeCount }
+  public var groupCount: Int { groups.count }
+  /// How many groups belong to transactions that have ended.
+  public var completeGroupCount: Int { groups.completeCount }
+  public var isEmpty: Bool { keys.count == 0 && groups.count == 0 && through == .zero }
 
   /// Adds a key unless the batch has it already.
   ///
   /// - Parameters:
-  ///   - table: an index into the plan's tables.
+  ///   - table: an index into the plan's tables; negative: no row of a table named it.
   ///   - origin: which transaction names the key now, and by which rule.
   public mutating func append(
     _ key: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin = .unknown
   ) {
-    let hash = KeyHash.hash(key, seed: seed)
-    if (entries.count + 1) * 2 > slots.count { grow() }
-    let mask = slots.count - 1
-    var at = Int(truncatingIfNeeded: hash) & mask
-    while slots[at] != 0 {
-      let index = Int(slots[at]) - 1
-      let entry = entries[index]
-      if entry.hash == hash, equals(entry, key) {
-        if index >= completeCount {
-          entries[index].origin = origin
-        } else if !entry.isRepeated {
-          entries[index].isRepeated = true
-          repeats.append((UInt32(index), origin))
-        }
-        return
-      }
-      at = (at + 1) & mask
-    }
-    slots[at] = UInt32(entries.count + 1)
-    entries.append(
-      Entry(
-        hash: hash, offset: bytes.count, length: Int32(key.count), table: Int32(table), origin: origin))
-    bytes.append(contentsOf: key)
+    keys.append(key, table: table, origin: origin)
   }
 
-  /// The open transaction has ended: its keys count as complete.
+  /// Adds a group (its kind and its name, as `KeyGroup` has them) unless the batch has it already.
+  public mutating func append(
+    group: UnsafeRawBufferPointer, table: Int, origin: KeyOrigin = .unknown
+  ) {
+    groups.append(group, table: table, origin: origin)
+  }
+
+  /// Adds every key that begins with these bytes, at most `KeyGroup.longestName` of them; the rest as above.
+  public mutating func appendPrefix(
+    _ prefix: UnsafeRawBufferPointer, table: Int = -1, origin: KeyOrigin = .unknown
+  ) {
+    scratch.removeAll(keepingCapacity: true)
+    scratch.append(KeyGroup.prefix)
+    scratch.append(contentsOf: prefix)
+    scratch.withUnsafeBytes { groups.append($0, table: table, origin: origin) }
+  }
+
+  /// The open transaction has ended: its keys and groups count as complete.
   public mutating func complete(through end: LSN) {
     precondition(end >= through, "commits are decoded in the order of their end positions")
-    for (index, origin) in repeats { entries[Int(index)].origin = origin }
-    forgetRepeats()
-    completeCount = entries.count
+    keys.complete()
+    groups.complete()
     through = end
     transactions += 1
   }
 
-  /// Forgets the keys of the transaction in progress.
+  /// Forgets what the transaction in progress has named.
   public mutating func dropOpen() {
-    forgetRepeats()
-    guard entries.count > completeCount else { return }
-    bytes.removeSubrange(entries[completeCount].offset...)
-    entries.removeSubrange(completeCount...)
-    rehash(into: slots.count)
+    keys.dropOpen()
+    groups.dropOpen()
   }
 
-  /// Memory beyond this many slots (64 KiB) is given back, so that one large transaction does not make
-  /// every later batch pay for its size.
-  private static let mostSlotsKept = 16_384
-
   public mutating func removeAll() {
-    if slots.count > Self.mostSlotsKept {
-      bytes = []
-      entries = []
-      slots = [UInt32](repeating: 0, count: 256)
-    } else if !entries.isEmpty {
-      bytes.removeAll(keepingCapacity: true)
-      entries.removeAll(keepingCapacity: true)
-      rehash(into: slots.count)
-    }
-    repeats.removeAll(keepingCapacity: true)
-    completeCount = 0
+    keys.removeAll()
+    groups.removeAll()
     through = .zero
     transactions = 0
   }
 
-  /// Moves the keys of the transaction in progress into `other`, which must be empty.
+  /// Moves what the transaction in progress has named into `other`, which must be empty.
   public mutating func moveOpen(to other: inout KeyBatch) {
     precondition(other.isEmpty)
-    for (index, origin) in repeats {
-      withKey(Int(index)) { key, table in other.append(key, table: table, origin: origin) }
-    }
-    for index in completeCount..<entries.count {
-      withKey(index) { key, table in other.append(key, table: table, origin: entries[index].origin) }
-    }
-    dropOpen()
+    keys.moveOpen(to: &other.keys)
+    groups.moveOpen(to: &other.groups)
   }
 
   public func withKey<Result>(_ index: Int, _ body: (UnsafeRawBufferPointer, Int) -> Result) -> Result {
-    let entry = entries[index]
-    return bytes.withUnsafeBytes { all in
-      body(
-        UnsafeRawBufferPointer(rebasing: all[entry.offset..<entry.offset + Int(entry.length)]),
-        Int(entry.table))
-    }
+    keys.with(index, body)
   }
 
-  public func table(_ index: Int) -> Int { Int(entries[index].table) }
+  public func withGroup<Result>(_ index: Int, _ body: (UnsafeRawBufferPointer, Int) -> Result) -> Result {
+    groups.with(index, body)
+  }
 
-  public func origin(_ index: Int) -> KeyOrigin { entries[index].origin }
+  public func table(_ index: Int) -> Int { keys.with(index) { _, table in table } }
 
-  public func packedOrigins(_ range: Range<Int>) -> PackedOrigins {
+  public func origin(_ index: Int) -> KeyOrigin { keys.origin(index) }
+
+  /// The origins of these keys, and behind them those of these groups.
+  public func packedOrigins(_ range: Range<Int>, groups others: Range<Int> = 0..<0) -> PackedOrigins {
     var origins = PackedOrigins()
-    for index in range { origins.append(entries[index].origin) }
+    for index in range { origins.append(keys.origin(index)) }
+    for index in others { origins.append(groups.origin(index)) }
     return origins
   }
 
-  public func packed(_ range: Range<Int>) -> PackedKeys {
-    var keys = PackedKeys()
-    for index in range { withKey(index) { key, _ in keys.append(key) } }
-    return keys
-  }
+  public func packed(_ range: Range<Int>) -> PackedKeys { keys.packed(range) }
 
-  private mutating func forgetRepeats() {
-    for (index, _) in repeats { entries[Int(index)].isRepeated = false }
-    repeats.removeAll(keepingCapacity: true)
-  }
-
-  private func equals(_ entry: Entry, _ key: UnsafeRawBufferPointer) -> Bool {
-    guard Int(entry.length) == key.count else { return false }
-    return bytes.withUnsafeBytes { all in
-      sameBytes(UnsafeRawBufferPointer(rebasing: all[entry.offset..<entry.offset + key.count]), key)
-    }
-  }
-
-  private mutating func grow() { rehash(into: slots.count * 2) }
-
-  private mutating func rehash(into size: Int) {
-    if size == slots.count {
-      slots.withUnsafeMutableBytes { _ = $0.initializeMemory(as: UInt8.self, repeating: 0) }
-    } else {
-      slots = [UInt32](repeating: 0, count: size)
-    }
-    let mask = size - 1
-    for index in entries.indices {
-      var at = Int(truncatingIfNeeded: entries[index].hash) & mask
-      while slots[at] != 0 { at = (at + 1) & mask }
-      slots[at] = UInt32(index + 1)
-    }
-  }
+  public func packedGroups(_ range: Range<Int>) -> PackedKeys { groups.packed(range) }
 }

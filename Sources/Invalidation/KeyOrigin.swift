@@ -19,6 +19,13 @@ public struct KeyOrigin: Hashable, Sendable {
 
   /// For tests and for batches that nobody asks why.
   public static let unknown = KeyOrigin(transaction: 0, table: .max, rule: .max)
+
+  /// A key that a transaction named itself, by `nearside.invalidate`, and no row.
+  public static func named(by transaction: UInt32) -> KeyOrigin {
+    KeyOrigin(transaction: transaction, table: .max, rule: .max)
+  }
+
+  public var isNamed: Bool { table == .max && rule == .max }
 }
 
 /// The tables and templates of a mapping in the order that all sidecars of a fleet agree on.
@@ -26,7 +33,7 @@ public struct OriginNames: Sendable {
   private var tables: [(name: String, templates: [String])]
 
   public init(tables rules: [TableRule]) {
-    tables = rules.map { ($0.qualifiedName, $0.keys.map(\.text).sorted()) }.sorted { $0.name < $1.name }
+    tables = rules.map { ($0.qualifiedName, $0.templates.map(\.text).sorted()) }.sorted { $0.name < $1.name }
   }
 
   /// What an origin speaks of: `schema.table`, and the template as the file has it. nil: of another mapping,
@@ -46,7 +53,7 @@ public struct OriginNames: Sendable {
   }
 }
 
-/// One origin for each key of a journal entry, in the order of the keys: its `y` field. Seven bytes each, most
+/// One origin for each key of a journal entry and then for each of its groups, in their order: its `y` field. Seven bytes each, most
 /// significant first: transaction (4), table (2), rule (1).
 ///
 /// An entry without it tells of an application's own deletion or change of expiry.

@@ -35,14 +35,7 @@ public struct KeyPlan: Sendable {
 extension TableRule {
   /// Whether old rows are needed: only for them must the replica identity hold the templates' columns.
   var needsOldRows: Bool { operations.contains(.update) || operations.contains(.delete) }
-}
 
-extension KeyTemplate {
-  /// Each column that the template names, in its order.
-  var columns: [(name: String, filters: [Filter], place: SourcePlace)] {
-    parts.compactMap { part in
-      guard case .column(let name, let filters, let place) = part else { return nil }
-      return (name, filters, place)
-    }
-  }
+  /// The templates that a row is written into: keys, prefixes and tags.
+  var templates: [KeyTemplate] { keys + tags }
 }

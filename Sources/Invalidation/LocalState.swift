@@ -48,13 +48,21 @@ public struct LocalState: Sendable {
   }
 
   /// One write of the tail: fences go up, then the owner evicts the keys, then the watermarks move.
+  ///
+  /// - Parameters:
+  ///   - groups: packed, with their kinds; the owner drops their keys. Nothing waits to be swept here, since
+  ///     values are near only.
+  ///   - raisesFloor: whether one of them is a prefix that no rule gives.
   public mutating func apply(
-    _ request: ApplyRequest, _ keys: PackedKeys, evict: (UnsafeRawBufferPointer) -> Void
+    _ request: ApplyRequest, _ keys: PackedKeys, groups: PackedKeys = PackedKeys(), raisesFloor: Bool = false,
+    evict: (UnsafeRawBufferPointer) -> Void
   ) -> StateReply {
     guard let tailed, request.check.generation == tailed else { return .fenced }
     if request.fence > applied {
       let fence = Stamp(visible: request.fence, deletions: 0)
-      keys.forEach { fences[KeyHash.bucket($0)] = max(fences[KeyHash.bucket($0)], fence) }
+      keys.forEach { raise(KeyHash.bucket($0), to: fence) }
+      groups.forEach { raise(KeyHash.bucket($0), to: fence) }
+      if raisesFloor { floor = max(floor, fence) }
     }
     keys.forEach(evict)
     applied = max(applied, request.applied)
@@ -65,20 +73,30 @@ public struct LocalState: Sendable {
   }
 
   /// An application's own deletion: leases given before it are void, those given after it are good.
-  public mutating func fence(_ key: UnsafeRawBufferPointer) {
+  /// Also of a group, with its kind.
+  ///
+  /// - Parameter raisesFloor: whether it is a prefix that no rule gives.
+  public mutating func fence(_ key: UnsafeRawBufferPointer, raisesFloor: Bool = false) {
     deletions += 1
-    let bucket = KeyHash.bucket(key)
-    fences[bucket] = max(fences[bucket], Stamp(visible: visible, deletions: deletions))
+    let fence = Stamp(visible: visible, deletions: deletions)
+    raise(KeyHash.bucket(key), to: fence)
+    if raisesFloor { floor = max(floor, fence) }
   }
 
-  /// The stamp below which a lease of `key` is void.
-  public func fence(of key: UnsafeRawBufferPointer) -> Stamp { max(floor, fences[KeyHash.bucket(key)]) }
+  private mutating func raise(_ bucket: Int, to fence: Stamp) { fences[bucket] = max(fences[bucket], fence) }
 
-  /// nil: a fill under this lease may be stored.
-  public func refusal(_ lease: Lease, _ key: UnsafeRawBufferPointer) -> Refusal? {
+  /// The stamp below which a lease of `key` is void; `groups`: the buckets of its groups.
+  public func fence(of key: UnsafeRawBufferPointer, groups: [Int32] = []) -> Stamp {
+    groups.reduce(max(floor, fences[KeyHash.bucket(key)])) { max($0, fences[Int($1)]) }
+  }
+
+  /// nil: a fill under this lease may be stored. `groups`: the buckets of the key's groups.
+  public func refusal(
+    _ lease: Lease, _ key: UnsafeRawBufferPointer, groups: [Int32] = []
+  ) -> Refusal? {
     guard let generation else { return .noState }
     if lease.generation != generation { return .generation }
     if lease.stamp < floor { return .floor }
-    return fences[KeyHash.bucket(key)] > lease.stamp ? .fence : nil
+    return fence(of: key, groups: groups) > lease.stamp ? .fence : nil
   }
 }

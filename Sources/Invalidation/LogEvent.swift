@@ -45,11 +45,13 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
   case brokenRule(table: String, reason: String)
   /// More keys than the limit for one transaction.
   case tooManyKeys(limit: Int)
+  /// More prefixes and tags than may be waiting to be swept.
+  case tooManyGroups(limit: Int)
   /// The definition of a table or of the publication has changed: rows may have moved without a word, and rules
   /// may name other rows than before. The event triggers of `nearside setup` or the fingerprint tell it.
   case schemaChanged
-  /// `nearside.invalidate` named a prefix.
-  case invalidatedPrefix
+  /// `nearside.invalidate` named every key.
+  case invalidatedAll
   /// `nearside.invalidate` named a key that cannot be carried.
   case keyTooLong
 
@@ -59,8 +61,9 @@ public enum Doubt: Sendable, Hashable, CustomStringConvertible {
     case .truncated(let table): "table \(table) was truncated"
     case .brokenRule(let table, let reason): "the keys of table \(table) cannot be told: \(reason)"
     case .tooManyKeys(let limit): "a transaction changed more than \(limit) keys"
+    case .tooManyGroups(let limit): "a transaction changed more than \(limit) prefixes and tags"
     case .schemaChanged: "a table's definition changed"
-    case .invalidatedPrefix: "nearside.invalidate named all keys that begin alike"
+    case .invalidatedAll: "nearside.invalidate named every key"
     case .keyTooLong: "nearside.invalidate named a key of more than \(PackedKeys.longestKey) bytes"
     }
   }

@@ -47,7 +47,8 @@ extension LogReader {
   private mutating func invalidate(
     _ content: UnsafeRawBufferPointer, _ batch: inout KeyBatch
   ) -> LogEvent {
-    guard transaction?.overflowed == false else { return .nothing }
+    guard let transaction, !transaction.overflowed else { return .nothing }
+    let origin = KeyOrigin.named(by: transaction.id)
     var event = LogEvent.nothing
     var start = 0
     while start < content.count {
@@ -57,9 +58,12 @@ extension LogReader {
       switch NamedKeys(named, namespace: plan.keyPrefix) {
       case .none: continue
       case .key:
-        batch.append(named, table: LogMessage.noTable)
+        batch.append(named, table: LogMessage.noTable, origin: origin)
         if event == .nothing { event = .rows }
-      case .prefix: event = .doubt(.invalidatedPrefix)
+      case .prefix(let prefix):
+        batch.appendPrefix(prefix, table: LogMessage.noTable, origin: origin)
+        if event == .nothing { event = .rows }
+      case .everything: event = .doubt(.invalidatedAll)
       case .tooLong: event = .doubt(.keyTooLong)
       }
       if let overflow = overflow(batch) { return overflow }
@@ -69,12 +73,14 @@ extension LogReader {
 }
 
 /// What one argument of `nearside.invalidate` means to a fleet.
-enum NamedKeys: Equatable {
+enum NamedKeys {
   /// Nothing: it lies in another namespace.
   case none
   case key
-  /// All keys that begin with what stands before the final `*`.
-  case prefix
+  /// All keys that begin with this, what stands before the final `*`.
+  case prefix(UnsafeRawBufferPointer)
+  /// A prefix that every key of the fleet begins with.
+  case everything
   case tooLong
 
   /// - Parameter namespace: what every key of the fleet begins with.
@@ -89,10 +95,14 @@ enum NamedKeys: Equatable {
       self = .none
       return
     }
-    if isPrefix {
-      self = .prefix
+    // Of a prefix the `*` makes room for its kind.
+    if named.count > PackedKeys.longestKey {
+      self = .tooLong
+    } else if !isPrefix {
+      self = .key
     } else {
-      self = named.count > PackedKeys.longestKey ? .tooLong : .key
+      self =
+        key.count <= namespace.utf8.count ? .everything : .prefix(UnsafeRawBufferPointer(rebasing: key))
     }
   }
 }

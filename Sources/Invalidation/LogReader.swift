@@ -259,11 +259,17 @@ public struct LogReader: ~Copyable, Sendable {
     return overflow(batch) ?? event
   }
 
-  /// After keys have been appended: the doubt, once the transaction has more of them than the limit.
+  /// After keys or groups have been appended: the doubt, once the transaction has more of them than the limit.
   mutating func overflow(_ batch: borrowing KeyBatch) -> LogEvent? {
-    guard batch.count - batch.completeCount > maximumKeys else { return nil }
-    transaction?.overflowed = true
-    return .doubt(.tooManyKeys(limit: maximumKeys))
+    if batch.count - batch.completeCount > maximumKeys {
+      transaction?.overflowed = true
+      return .doubt(.tooManyKeys(limit: maximumKeys))
+    }
+    if batch.groupCount - batch.completeGroupCount > PendingGroups.most {
+      transaction?.overflowed = true
+      return .doubt(.tooManyGroups(limit: PendingGroups.most))
+    }
+    return nil
   }
 
   /// Nil if the rule has already been doubted in this transaction: one doubt is as good as many.

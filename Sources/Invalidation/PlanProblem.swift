@@ -47,7 +47,7 @@ private struct RuleCheck {
           "the publication sends only some rows of \(table.qualifiedName), so changes of the others would "
             + "go unseen; take the WHERE of this table out of the publication"))
     }
-    for template in rule.keys {
+    for template in rule.templates {
       for (name, filters, place) in template.columns {
         let found = columnProblem(name, in: "template \"\(template.text)\"", place)
         if let problem = found.problem { problems.append(problem) }
@@ -184,7 +184,7 @@ private struct RuleCheck {
   /// The two ways to have all columns of the rule's templates in old rows.
   private func identityFix() -> String {
     var names = table.columns.filter(\.inIdentity).map(\.name)
-    for (name, _, _) in rule.keys.flatMap(\.columns) where !names.contains(name) { names.append(name) }
+    for (name, _, _) in rule.templates.flatMap(\.columns) where !names.contains(name) { names.append(name) }
     let nullable = names.filter { name in table.columns.contains { $0.name == name && !$0.isNotNull } }
     let index = sqlName(table.name + "_nearside")
     let notNull =

@@ -40,7 +40,7 @@ struct Row: Sendable {
     }
   }
 
-  /// Adds the keys that one rule has for the row: of the new row, of the old one, or of both.
+  /// Adds the keys and groups that one rule has for the row: of the new row, of the old one, or of both.
   mutating func appendKeys(
     _ operation: RowOperation, _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation,
     hasOld: Bool, _ message: UnsafeRawBufferPointer, transaction: UInt32, _ batch: inout KeyBatch
@@ -54,7 +54,14 @@ struct Row: Sendable {
         case .key:
           var origin = relation.origins[number]
           origin.transaction = transaction
-          key.withUnsafeBytes { batch.append($0, table: rule.table, origin: origin) }
+          let isKey = relation.kinds[number] == .key
+          key.withUnsafeBytes {
+            if isKey {
+              batch.append($0, table: rule.table, origin: origin)
+            } else {
+              batch.append(group: $0, table: rule.table, origin: origin)
+            }
+          }
         case .null: break
         case .missing: outcome = .valueMissing
         case .tooLong: outcome = .tooLong

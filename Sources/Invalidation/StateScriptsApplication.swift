@@ -5,10 +5,11 @@ extension StateScripts {
   /// know of has happened to the key's bucket.
   ///
   /// - KEYS: 1 M, 2 the key.
-  /// - ARGV: 1 mode, 2 g of the lease, 3 bucket, 4 stamp of the lease (thirty-two digits), then the client's
-  ///   command with all its arguments. Mode `replace` is for commands that leave nothing of what was there:
-  ///   an untrusted value is removed before them, so NX finds nothing, GET answers nil and KEEPTTL keeps
-  ///   nothing. Mode `merge` is for all others: they are refused while c differs from g.
+  /// - ARGV: 1 mode, 2 g of the lease, 3 the buckets of the key and of its groups with commas between, 4 stamp
+  ///   of the lease (thirty-two digits), 5 the key's tags packed, then the client's command with all its
+  ///   arguments. Mode `replace` is for commands that leave nothing of what was there: an untrusted value is
+  ///   removed before them, so NX finds nothing, GET answers nil and KEEPTTL keeps nothing. Mode `merge` is for
+  ///   all others: they are refused while c differs from g or a group of `pd` covers the key.
   /// - Replies: [`OK`, the command's own reply, g, h, W, jl], the reply being an error as it stands if Redis
   ///   refused the command; refused: [`NOSTATE` | `GEN` | `FLOOR` | `FENCE` | `UNTRUSTED`, nil, g, h, W, jl],
   ///   with four nils after NOSTATE.
@@ -16,29 +17,34 @@ extension StateScripts {
   /// It has no flags on purpose: then Redis judges each command by itself when its memory is full, and a
   /// SET gets Redis's own OOM error while an HDEL still works. An integer beyond 2^53 in the reply is
   /// rounded, since Lua has no others.
-  public static let fill = """
-    local m=redis.pcall('HMGET',KEYS[1],'g','F','b'..ARGV[3],'c','h','W','jl')
-    if m.err or not (m[1] and m[2]) then return {'NOSTATE',false,false,false,false,false} end
-    local function answer(word,reply) return {word,reply,m[1],m[5],m[6],m[7]} end
-    if m[1]~=ARGV[2] then return answer('GEN',false) end
-    if ARGV[4]<m[2] then return answer('FLOOR',false) end
-    if m[3] and m[3]>ARGV[4] then return answer('FENCE',false) end
-    if #ARGV>\(mostArguments + 4) then
-      return answer('OK',{err='ERR a command on a key that nearside looks after may have at most \
-    \(mostArguments) arguments; split it'})
-    end
-    if m[4]~=m[1] then
-      if ARGV[1]~='replace' then return answer('UNTRUSTED',false) end
-      redis.call('UNLINK',KEYS[2])
-    end
-    return answer('OK',redis.pcall(unpack(ARGV,5)))
-    """
+  public static let fill =
+    coveredFunction + """
+      local fields={'g','F','c','h','W','jl','pd'}
+      for b in string.gmatch(ARGV[3],'%d+') do fields[#fields+1]='b'..b end
+      local m=redis.pcall('HMGET',KEYS[1],unpack(fields))
+      if m.err or not (m[1] and m[2]) then return {'NOSTATE',false,false,false,false,false} end
+      local function answer(word,reply) return {word,reply,m[1],m[4],m[5],m[6]} end
+      if m[1]~=ARGV[2] then return answer('GEN',false) end
+      if ARGV[4]<m[2] then return answer('FLOOR',false) end
+      for i=8,#fields do
+        if m[i] and m[i]>ARGV[4] then return answer('FENCE',false) end
+      end
+      if #ARGV>\(mostArguments + 5) then
+        return answer('OK',{err='ERR a command on a key that nearside looks after may have at most \
+      \(mostArguments) arguments; split it'})
+      end
+      if m[3]~=m[1] or covered(m[7],KEYS[2],ARGV[5]) then
+        if ARGV[1]~='replace' then return answer('UNTRUSTED',false) end
+        redis.call('UNLINK',KEYS[2])
+      end
+      return answer('OK',redis.pcall(unpack(ARGV,6)))
+      """
 
   /// MSET: each key under its own lease, all in one step.
   ///
   /// - KEYS: 1 M, 2… the keys.
-  /// - ARGV: for each key four: g of its lease (empty: the key is not governed, and is simply set), bucket,
-  ///   stamp, value.
+  /// - ARGV: for each key four: g of its lease (empty: the key is not governed, and is simply set), buckets
+  ///   of the key and its groups with commas between, stamp, value.
   /// - Replies: [`OK`, number of keys refused, g, h, W, jl (nil without state), then `1` or `0` for each
   ///   key]; or the error with which Redis refused the first SET, nothing having been set.
   public static let fillMany = """
@@ -51,8 +57,11 @@ extension StateScripts {
       local g,stamp=ARGV[a+1],ARGV[a+3]
       local open=g==''
       if not open and m[1]==g and stamp>=m[2] then
-        local b=redis.call('HGET',KEYS[1],'b'..ARGV[a+2])
-        open=not b or b<=stamp
+        open=true
+        for bucket in string.gmatch(ARGV[a+2],'%d+') do
+          local b=redis.call('HGET',KEYS[1],'b'..bucket)
+          if b and b>stamp then open=false end
+        end
       end
       if open then
         local set=redis.pcall('SET',KEYS[i],ARGV[a+4])
@@ -72,28 +81,30 @@ extension StateScripts {
   ///
   /// - KEYS: 1 M, 2… the keys (at most 1000; `GETDEL` takes one).
   /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel, 3 how long journal entries are kept, in milliseconds,
-  ///   4 the message (`PublishedMessage.rest`; empty: none), 5 `DEL`, `UNLINK` or `GETDEL`, then a bucket
-  ///   for each key (empty: the key is not governed).
+  ///   4 the message (`PublishedMessage.rest`; empty: none), 5 `DEL`, `UNLINK` or `GETDEL`, then for
+  ///   each key two: its bucket (empty: the key is not governed) and its tags packed.
   /// - Replies: [`OK`, the reply to the client, g, jl], or [`NOSTATE`, the reply, nil, nil]. Governed keys
-  ///   count in the reply, and GETDEL answers their value, only while c equals g.
+  ///   count in the reply, and GETDEL answers their value, only while c equals g and no group of `pd` covers
+  ///   them.
   public static let del =
-    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + """
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction + """
       local M=KEYS[1]
-      local m=redis.pcall('HMGET',M,'g','V','W','jl','c')
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','c','pd')
       local state=not m.err and m[1] and m[2] and m[3] and m[4] and true or false
       local trusted=state and m[5]==m[1]
-      local governed,buckets,plain={},{},{}
+      local governed,buckets,counted,hidden={},{},{},{}
       for i=2,#KEYS do
-        local b=ARGV[4+i]
-        if b=='' then plain[#plain+1]=KEYS[i]
-        else governed[#governed+1]=KEYS[i] buckets[#buckets+1]=b end
+        local key,b=KEYS[i],ARGV[2*i+2]
+        if b~='' then governed[#governed+1]=key buckets[#buckets+1]=b end
+        if b=='' or trusted and not covered(m[6],key,ARGV[2*i+3]) then counted[#counted+1]=key
+        else hidden[#hidden+1]=key end
       end
       local fenced=state and #governed>0
       if fenced then fence(M,m[2],buckets) end
       local reply
       if ARGV[5]=='GETDEL' then
         reply=false
-        if #governed>0 and not trusted then redis.call('UNLINK',KEYS[2])
+        if #hidden>0 then redis.call('UNLINK',KEYS[2])
         else
           reply=redis.pcall('GETDEL',KEYS[2])
           if type(reply)=='table' and reply.err then
@@ -106,9 +117,8 @@ extension StateScripts {
           for i=1,#keys,1000 do n=n+redis.call(command,unpack(keys,i,math.min(i+999,#keys))) end
           return n
         end
-        reply=remove(ARGV[5],plain)
-        local n=remove(ARGV[5],governed)
-        if trusted then reply=reply+n end
+        reply=remove(ARGV[5],counted)
+        remove(ARGV[5],hidden)
       end
       if not state then return {'NOSTATE',reply,false,false} end
       local jl=m[4]
@@ -134,18 +144,19 @@ extension StateScripts {
   ///
   /// - KEYS: 1 M, 2 the key.
   /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel (told only if the key went), 3 how long journal entries
-  ///   are kept, in milliseconds, 4 bucket, then the client's command with all its arguments.
+  ///   are kept, in milliseconds, 4 bucket, 5 the key's tags packed, then the client's command with all its
+  ///   arguments.
   /// - Replies: [`OK`, the command's own reply, g, jl]; [`UNTRUSTED`, nil, g, jl] without having done
-  ///   anything while c differs from g, with two nils if there is no state.
+  ///   anything while c differs from g or a group of `pd` covers the key, with two nils if there is no state.
   public static let expire =
-    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + """
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction + """
       local M,key=KEYS[1],KEYS[2]
-      local m=redis.pcall('HMGET',M,'g','V','W','jl','c')
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','c','pd')
       if m.err or not (m[1] and m[2] and m[3] and m[4]) then return {'UNTRUSTED',false,false,false} end
       local g,jl=m[1],m[4]
-      if m[5]~=g then return {'UNTRUSTED',false,g,jl} end
+      if m[5]~=g or covered(m[6],key,ARGV[5]) then return {'UNTRUSTED',false,g,jl} end
       local before=redis.call('EXISTS',key)
-      local reply=redis.pcall(unpack(ARGV,5))
+      local reply=redis.pcall(unpack(ARGV,6))
       if before==0 or type(reply)=='table' and reply.err then return {'OK',reply,g,jl} end
       local gone=redis.call('EXISTS',key)==0
       if gone then fence(M,m[2],{ARGV[4]}) end
@@ -165,6 +176,38 @@ extension StateScripts {
         publish(M,ARGV[2],g,m[3],'"table":null,"keys":['..text..'],"part":1,"of":1}')
       end
       return {'OK',reply,g,jl}
+      """
+
+  /// Clears a prefix or a tag. Outstanding leases of its keys become void, what Redis holds for them counts no
+  /// more, near copies leave through the journal, and leases given afterwards are good at once. The tailer
+  /// sweeps Redis.
+  ///
+  /// - KEYS: 1 M.
+  /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel, 3 how long journal entries are kept, in milliseconds,
+  ///   4 the message (`PublishedMessage.rest`), 5 the group packed, 6 its bucket, 7 `1` if it is a prefix that no
+  ///   rule gives, so that F must rise with it.
+  /// - Replies: [`OK`, g, jl]; [`NOSTATE`], nothing being trusted anyway; [`FULL`] without having done anything,
+  ///   so many groups waiting to be swept that no tailer can be at work.
+  public static let invalidateGroup =
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + enterFunction + """
+      local M=KEYS[1]
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','F','pd')
+      if m.err then return {'NOSTATE'} end
+      for i=1,5 do if not m[i] then return {'NOSTATE'} end end
+      local _,full=enter(m[6],ARGV[5],m[4],4)
+      if full then return {'FULL'} end
+      fence(M,m[2],{ARGV[6]})
+      if ARGV[7]=='1' then
+        local f=m[2]..redis.call('HGET',M,'d')
+        if f>m[5] then redis.call('HSET',M,'F',f) end
+      end
+      local jl=journal(ARGV[1]..m[1],m[4],ARGV[3],m[3],'',ARGV[5])
+      local pd
+      pd,full=enter(m[6],ARGV[5],jl,1)
+      redis.call('HSET',M,'jl',jl,'pd',pd)
+      if full then redis.call('HSET',M,'req','2') end
+      publish(M,ARGV[2],m[1],m[3],ARGV[4])
+      return {'OK',m[1],jl}
       """
 
   /// Asks the tailer for a new generation, which forgets everything; its next `apply` hears of it.

@@ -4,8 +4,9 @@
 ///     {"version":1,"generation":"5f0c2d9e8a7b6c41","sequence":17,"lsn":"0/16B3748",
 ///      "table":"public.users","keys":["shop:user:42"],"part":1,"of":1}
 ///
-/// - `version` is 1. A consumer ignores fields that it does not know, and drops everything it holds when the
-///   version is one it does not know.
+/// - `version` is 1, or 2 for a message with prefixes or tags. A consumer ignores fields that it does not know,
+///   and drops everything it holds when the version is one it does not know: so one that knows only 1 is right
+///   about prefixes and tags too.
 /// - `generation` and `sequence`: within a generation the numbers grow by one, beginning with 0 for the
 ///   message that opens it. A consumer that sees a number missing or another generation drops everything.
 ///   Pub/Sub loses messages when a connection breaks, so a consumer also drops everything when it
@@ -15,6 +16,9 @@
 ///   in SQL (`nearside.invalidate`).
 /// - `keys` are at most 1000 whole keys. Bytes of a key that are no UTF-8 are written `\u00XX`, each for
 ///   itself; keys that come from a mapping are always UTF-8.
+/// - `prefixes` and `tags`, only in version 2, there always both: every key that begins with one of the prefixes
+///   is cleared, and every key whose cache has one of the tags. A consumer that does not know which keys have a
+///   tag drops everything.
 /// - `part` and `of`: a large batch of changes is cleared in steps, and this is the number of the step and
 ///   how many there are. A step sends one message for each table.
 /// - A message with `"all":true` opens a generation. It has no `table`, `keys`, `part` and `of`, and says:
@@ -22,6 +26,9 @@
 public struct PublishedMessage: Sendable {
   private var bytes: [UInt8]
   private var hasKeys = false
+  /// The prefixes and tags so far, as JSON strings with commas between.
+  private var prefixes: [UInt8] = []
+  private var tags: [UInt8] = []
 
   /// `table`: `schema.name`; nil for keys that no row named.
   public init(table: String?) {
@@ -41,11 +48,22 @@ public struct PublishedMessage: Sendable {
     Self.quote(key, into: &bytes)
   }
 
+  /// A prefix or a tag, with its kind before it.
+  public mutating func append(group: UnsafeRawBufferPointer) {
+    func add(_ list: inout [UInt8]) {
+      if !list.isEmpty { list.append(UInt8(ascii: ",")) }
+      Self.quote(UnsafeRawBufferPointer(rebasing: group.dropFirst()), into: &list)
+    }
+    if group.first == KeyGroup.tag { add(&tags) } else { add(&prefixes) }
+  }
+
   /// All that follows the position in the message: what the scripts are handed, since they alone know the
-  /// sequence number.
+  /// sequence number. They tell by its first letters which version it is.
   public consuming func rest(part: Int = 1, of parts: Int = 1) -> [UInt8] {
     bytes.append(contentsOf: "],\"part\":\(part),\"of\":\(parts)}".utf8)
-    return bytes
+    if prefixes.isEmpty, tags.isEmpty { return bytes }
+    return Array(#""prefixes":["#.utf8) + prefixes + Array(#"],"tags":["#.utf8) + tags + Array("],".utf8)
+      + bytes
   }
 
   /// Appends `text` as a JSON string. Source: RFC 8259, section 7.

@@ -2,9 +2,9 @@
 /// state: what to send next, and when PostgreSQL may forget.
 ///
 /// How it works: 1. the log's events fill `pending`; 2. when nothing is under way, `next` takes what is complete
-/// and sends it in steps of at most 1000 keys, of which only the last moves W; 3. the reply to it moves
+/// and sends it in steps of at most 1000 keys and 100 groups, of which only the last moves W; 3. the reply to it moves
 /// `confirmable`, and nothing else does; 4. in between go beats, a new generation when there is a reason for
-/// one, and the steps that clear what older generations left; 5. beside all that, `ask` says what to ask
+/// one, and the steps that clear what older generations left and the keys of groups; 5. beside all that, `ask` says what to ask
 /// PostgreSQL by SQL, and the answers move V, prove beats and give reasons for new generations.
 ///
 /// One request and one question are under way at a time. While a request is, the log goes on filling
@@ -29,6 +29,7 @@ public struct TailSession: ~Copyable {
   private let server: ServerIdentity
   private let mapping: String
   private let keysPerStep: Int
+  private let groupsPerStep: Int
   private let mostPending: Int
   private var count: UInt64 = 0
   private var underWay = UnderWay.nothing
@@ -51,10 +52,14 @@ public struct TailSession: ~Copyable {
   private var old: Generation?
   /// The first key of `sending` that has not been sent.
   private var unsent = 0
+  /// The same for its groups.
+  private var unsentGroups = 0
   /// Where W goes with the last step of `sending`.
   private var target: LSN
   /// SCAN's cursor of the next clearing step; nil when everything is cleared.
   private var cursor: String?
+  /// The groups whose keys the present pass removes; nil: it clears what older generations left.
+  private var sweeping: PendingGroups?
   /// Whether the step that returned cursor 0 has been answered: nothing of before is left.
   private var sweepEnded = false
   /// Whether a batch has gone since the last clearing step.
@@ -88,6 +93,8 @@ public struct TailSession: ~Copyable {
     case generation(Generation, applied: LSN, visible: LSN, watching: Bool, reason: String)
     case purge
     case purged
+    case sweep
+    case swept
   }
 
   public enum Action: Equatable {
@@ -120,6 +127,8 @@ public struct TailSession: ~Copyable {
 
   /// Keys a step clears at most; a longer script would hold up Redis's other clients.
   public static let keysPerStep = 1000
+  /// Groups a step enters at most: the script reads all that are pending.
+  public static let groupsPerStep = 100
   /// Complete keys that may wait before the log's reader should pause.
   public static let mostPending = 20_000
   static let beatPeriod: UInt64 = 100_000_000
@@ -138,16 +147,18 @@ public struct TailSession: ~Copyable {
   ///   - usesCanary: whether the canary can be written and read.
   ///   - fingerprint: of what the catalogue said before it was read for this session.
   ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
-  ///   - mostPending: likewise.
+  ///   - groupsPerStep, mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
     running: Snapshot? = nil, usesCanary: Bool = true, fingerprint: String = "", now: Instant,
-    keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
+    keysPerStep: Int = TailSession.keysPerStep, groupsPerStep: Int = TailSession.groupsPerStep,
+    mostPending: Int = TailSession.mostPending
   ) {
     self.token = token
     self.server = server
     self.mapping = mapping
     self.keysPerStep = keysPerStep
+    self.groupsPerStep = groupsPerStep
     self.mostPending = mostPending
     self.usesCanary = usesCanary
     self.fingerprint = fingerprint
@@ -194,7 +205,9 @@ public struct TailSession: ~Copyable {
   }
 
   /// Whether the log's reader should pause until more has been sent.
-  public var isFull: Bool { pending.completeCount >= mostPending }
+  public var isFull: Bool {
+    pending.completeCount >= mostPending || pending.completeGroupCount >= PendingGroups.most
+  }
 
   // MARK: The log
 
@@ -276,12 +289,14 @@ public struct TailSession: ~Copyable {
     if !sending.isEmpty { return step(check, now: now) }
     sweepHasTurn = false
     if sweepEnded {
-      underWay = .purged
-      return .send(.purged(check: check))
+      underWay = sweeping == nil ? .purged : .swept
+      return .send(sweeping.map { .swept(check: check, pending: $0) } ?? .purged(check: check))
     }
     if let cursor, now >= nextPurge {
-      underWay = .purge
-      return .send(.purge(check: check, cursor: cursor))
+      underWay = sweeping == nil ? .purge : .sweep
+      return .send(
+        sweeping.map { .sweep(check: check, cursor: cursor, groups: $0.groups) }
+          ?? .purge(check: check, cursor: cursor))
     }
     var until = whenToAsk(now)
     if cursor != nil { until = min(until, nextPurge) }
@@ -295,6 +310,7 @@ public struct TailSession: ~Copyable {
   private mutating func begin(_ new: Generation, because reason: String) -> Action {
     sending.removeAll()
     unsent = 0
+    unsentGroups = 0
     keepOpenOnly()
     let start = position
     let visible = min(seen, start)
@@ -320,13 +336,15 @@ public struct TailSession: ~Copyable {
   private mutating func takeBatch(now: Instant, drained: Bool) {
     let beatDue = beat.isReady(at: position, weakness)
     let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
-    let keysDue = pending.completeCount > 0 && (drained || pending.completeCount >= keysPerStep)
+    let isFull = pending.completeCount >= keysPerStep || pending.completeGroupCount >= groupsPerStep
+    let keysDue = isFull || drained && (pending.completeCount > 0 || pending.completeGroupCount > 0)
     // V by itself, as soon as nothing is invisible any more: until then nobody can fill a key that changed.
     let visibleDue =
       fencesWait && (pendingCommits.isEmpty || now.since(lastApply) >= Self.partPeriod)
     guard beatDue || idleDue || keysDue || visibleDue else { return }
     target = max(position, applied)
     unsent = 0
+    unsentGroups = 0
     swap(&sending, &pending)
     sending.moveOpen(to: &pending)
     // A batch without a key still moves the position and counts as a beat.
@@ -336,8 +354,11 @@ public struct TailSession: ~Copyable {
   private mutating func step(_ check: WriteCheck, now: Instant) -> Action {
     let end = min(unsent + keysPerStep, sending.completeCount)
     let chunk = unsent..<end
-    let last = end == sending.completeCount
-    let parts = max(1, (sending.completeCount + keysPerStep - 1) / keysPerStep)
+    let groupEnd = min(unsentGroups + groupsPerStep, sending.completeGroupCount)
+    let last = end == sending.completeCount && groupEnd == sending.completeGroupCount
+    let parts = max(
+      1, (sending.completeCount + keysPerStep - 1) / keysPerStep,
+      (sending.completeGroupCount + groupsPerStep - 1) / groupsPerStep)
     // The sample may have come after the batch was taken: what counts is what the batch reaches.
     let sampled = last && due == nil ? beat.take(reaching: target, weakness) : nil
     let stopsWatching = sampled != nil && watching && watch.isEmpty
@@ -346,8 +367,10 @@ public struct TailSession: ~Copyable {
     let request = ApplyRequest(
       check: check, applied: last || weakness.contains(.everyStepMovesApplied) ? target : applied,
       visible: last ? max(visible, min(target, seen)) : visible, fence: target, sampled: sampled,
-      stopsWatching: stopsWatching, part: unsent / keysPerStep + 1, parts: parts)
+      stopsWatching: stopsWatching, part: max(unsent / keysPerStep, unsentGroups / groupsPerStep) + 1,
+      parts: parts, groups: unsentGroups..<groupEnd, tellsPending: last && cursor == nil)
     unsent = end
+    unsentGroups = groupEnd
     return .apply(request, chunk: chunk)
   }
 
@@ -356,7 +379,7 @@ public struct TailSession: ~Copyable {
     let request = underWay
     underWay = .nothing
     switch (request, reply) {
-    case (.apply(let last, let isBeat, let stopsWatching), .applied(let w, let v, let asked)):
+    case (.apply(let last, let isBeat, let stopsWatching), .applied(let w, let v, let asked, let waiting)):
       // Within a generation neither goes back. A reply comes from outside, so this is no precondition.
       guard w >= applied, v >= visible, v <= w else { return .over(.regressed) }
       count += 1
@@ -369,7 +392,14 @@ public struct TailSession: ~Copyable {
       // Only now: the next sample must be taken after this beat was stored.
       if isBeat { beat.stored(now: now) }
       if stopsWatching { watching = false }
-      if asked { beginGeneration(because: "NEARSIDE INVALIDATE ALL") }
+      if asked {
+        beginGeneration(
+          because: waiting.isTooMuch
+            ? "more prefixes and tags wait to be swept than \(PendingGroups.most)" : "NEARSIDE INVALIDATE ALL"
+        )
+      }
+      // A pass removes what waited when it began, and what comes later waits for the next one.
+      if cursor == nil, !waiting.isEmpty { beginSweep(of: waiting, now: now) }
       return .goOn
     case (.generation(let new, let start, let seen, let watching, let reason), .began):
       generation = new
@@ -380,6 +410,7 @@ public struct TailSession: ~Copyable {
       lastFence = max(lastFence, start)
       self.watching = watching
       cursor = "0"
+      sweeping = nil
       sweepEnded = false
       sweepHasTurn = false
       nextPurge = now
@@ -387,7 +418,7 @@ public struct TailSession: ~Copyable {
       beat.next = now
       isEnding = ending != nil
       return .began(new, reason: reason)
-    case (.purge, .purgeStep(let next, _)):
+    case (.purge, .purgeStep(let next, _)), (.sweep, .purgeStep(let next, _)):
       if !weakness.contains(.purgeNotCounted) { count += 1 }
       nextPurge = Instant(nanoseconds: now.nanoseconds + Self.purgePause)
       if next == "0" || weakness.contains(.clearedTooEarly) { sweepEnded = true }
@@ -398,11 +429,24 @@ public struct TailSession: ~Copyable {
       cursor = nil
       sweepEnded = false
       return .cleared
+    case (.swept, .swept(let left)):
+      count += 1
+      cursor = nil
+      sweeping = nil
+      sweepEnded = false
+      if !left.isEmpty { beginSweep(of: left, now: now) }
+      return .goOn
     case (_, .fenced), (_, .raced): return .over(.fenced)
     case (_, .noState): return .over(.noState)
     case (_, .regressed): return .over(.regressed)
     default: return .over(.unexpected)
     }
+  }
+
+  private mutating func beginSweep(of groups: PendingGroups, now: Instant) {
+    sweeping = groups
+    cursor = "0"
+    nextPurge = now
   }
 
   private mutating func keepOpenOnly() {

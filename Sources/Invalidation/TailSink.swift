@@ -10,7 +10,8 @@ public protocol TailSink: ~Copyable {
   var wantsToWrite: Bool { get }
   /// Sends a request other than `apply`.
   mutating func send(_ request: StateRequest) throws(SinkError)
-  /// Sends one step of clearing: the keys `chunk` of `keys` (at most 1000), which may be empty (a beat).
+  /// Sends one step of clearing: the keys `chunk` of `keys` (at most 1000), which may be empty (a beat), and the
+  /// groups that the request names, of the same batch.
   mutating func apply(_ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>) throws(SinkError)
   /// Moves bytes in both directions without blocking; the reply of the request under way, once it is there.
   mutating func receive() throws(SinkError) -> StateReply?
@@ -52,10 +53,15 @@ public struct ApplyRequest: Hashable, Sendable {
   /// This step's place in its batch, from 1, and how many there are.
   public var part: Int
   public var parts: Int
+  /// The groups of the batch that this step clears.
+  public var groups: Range<Int>
+  /// Whether the reply should tell which groups wait to be swept.
+  public var tellsPending: Bool
 
   public init(
     check: WriteCheck, applied: LSN, visible: LSN, fence: LSN, sampled: Instant? = nil,
-    stopsWatching: Bool = false, part: Int = 1, parts: Int = 1
+    stopsWatching: Bool = false, part: Int = 1, parts: Int = 1, groups: Range<Int> = 0..<0,
+    tellsPending: Bool = false
   ) {
     self.check = check
     self.applied = applied
@@ -65,6 +71,8 @@ public struct ApplyRequest: Hashable, Sendable {
     self.stopsWatching = stopsWatching
     self.part = part
     self.parts = parts
+    self.groups = groups
+    self.tellsPending = tellsPending
   }
 }
 
@@ -92,20 +100,28 @@ public enum StateRequest: Hashable, Sendable {
   case purge(check: WriteCheck, cursor: String)
   /// The step that returned cursor 0 has been answered: values found in Redis count from now on.
   case purged(check: WriteCheck)
+  /// One step of a pass that removes the keys of these groups, packed; `cursor` is SCAN's.
+  case sweep(check: WriteCheck, cursor: String, groups: PackedKeys)
+  /// The step that returned cursor 0 has been answered: what was pending when the pass began is so no more,
+  /// unless it was invalidated again.
+  case swept(check: WriteCheck, pending: PendingGroups)
 }
 
 /// The answers of the scripts, by the words they answer with.
 public enum StateReply: Hashable, Sendable {
-  /// OK of `apply`: W and V now stored, and whether somebody asked for a new generation.
-  case applied(W: LSN, V: LSN, generationAsked: Bool)
+  /// OK of `apply`: W and V now stored, whether somebody asked for a new generation, and which groups wait to be
+  /// swept, if the request wanted to know or they are too many.
+  case applied(W: LSN, V: LSN, generationAsked: Bool, pending: PendingGroups = PendingGroups())
   /// OK of `takeover`.
   case takenOver(Takeover)
   /// OK of `newGeneration`.
   case began
-  /// OK of `purge`, with the cursor of the next step ("0": that was the last) and how many keys went.
+  /// OK of `purge` and of `sweep`, with the cursor of the next step ("0": that was the last) and how many keys went.
   case purgeStep(cursor: String, removed: Int)
   /// OK of `purged`.
   case cleared
+  /// OK of `swept`, with the groups that still wait.
+  case swept(left: PendingGroups)
   /// There is no state: first start, or Redis lost it.
   case noState
   /// Another tailer writes now.

@@ -70,6 +70,8 @@ package struct Weakness: OptionSet, Hashable, Sendable {
   package static let keepsEvidence = Weakness(rawValue: 1 << 29)
   /// A reply that comes from another generation, or from long before the latest poll, is shown.
   package static let followsAnything = Weakness(rawValue: 1 << 30)
+  /// A reply is judged by what was heard after it was asked for, too.
+  package static let lateEvidence = Weakness(rawValue: 1 << 21)
   /// A journal all of whose entries are gone is waited for without end.
   package static let endlessPatience = Weakness(rawValue: 1 << 31)
 

@@ -71,7 +71,7 @@ public struct Chronicle: Sendable {
 
   /// What is remembered of `key`; looks at every record. `groups`: what else its removal may have been recorded
   /// under.
-  public func account(of key: UInt64, groups: [UInt64] = []) -> Account {
+  public func account(of key: UInt64, groups: Set<UInt64> = []) -> Account {
     var refusals = 0
     refused.forEach { if $0.key == key { refusals += 1 } }
     return Account(

@@ -5,7 +5,7 @@ import Invalidation
 ///
 /// An entry's key follows the header, and behind the key its reply, ready to be sent:
 ///
-///     header (40) | key (keyCount) | "$5\r\nhello\r\n" (replyCount) | up to 15 bytes unused
+///     header (40) | key (keyCount) | "$5\r\nhello\r\n" (replyCount) | serial (0 or 4) | up to 15 bytes unused
 struct EntryHeader {
   /// The block's size in units of 16 bytes; the highest bit says that it is free.
   var sizeAndFlag: UInt32
@@ -28,15 +28,19 @@ struct EntryHeader {
   /// 1 if the entry was found since SIEVE's hand passed it. A byte of its own, so that a hit writes nothing
   /// else.
   var visited: UInt8
-  /// How many bytes of the reply stand before the value: "$5\r\n" is 4.
-  var valueStart: UInt8
+  /// How many bytes of the reply stand before the value: "$5\r\n" is 4. The highest bit says that a serial of
+  /// `GroupEpochs` stands behind the reply.
+  var valueStartAndFlag: UInt8
 
   static var count: Int { 40 }
   static var never: UInt64 { .max }
   static var freeFlag: UInt32 { 0x8000_0000 }
+  static var serialFlag: UInt8 { 0x80 }
 
   var size: UInt32 { sizeAndFlag & ~Self.freeFlag }
   var isFree: Bool { sizeAndFlag & Self.freeFlag != 0 }
+  var valueStart: Int { Int(valueStartAndFlag & ~Self.serialFlag) }
+  var hasSerial: Bool { valueStartAndFlag & Self.serialFlag != 0 }
 }
 
 /// An entry that was found. It points into the near cache: use it before the next call that changes the
@@ -56,12 +60,12 @@ public struct NearEntry {
 
   /// The length of the value alone, in bytes.
   public var valueCount: Int {
-    Int(header.pointee.replyCount) - Int(header.pointee.valueStart) - 2
+    Int(header.pointee.replyCount) - header.pointee.valueStart - 2
   }
 
   public var value: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(
-      start: base + EntryHeader.count + Int(header.pointee.keyCount) + Int(header.pointee.valueStart),
+      start: base + EntryHeader.count + Int(header.pointee.keyCount) + header.pointee.valueStart,
       count: valueCount)
   }
 
@@ -73,4 +77,11 @@ public struct NearEntry {
 
   /// What the owner handed to `insert`.
   public var tag: UInt32 { header.pointee.owner }
+
+  /// The moment of `GroupEpochs` that was handed to `insert`; nil: none was.
+  public var serial: UInt32? {
+    guard header.pointee.hasSerial else { return nil }
+    let end = EntryHeader.count + Int(header.pointee.keyCount) + Int(header.pointee.replyCount)
+    return base.loadUnaligned(fromByteOffset: end, as: UInt32.self)
+  }
 }

@@ -17,7 +17,7 @@ public struct Follower {
     case none
     /// Drop the whole near cache.
     case dropAll
-    /// Nothing more: keys were handed to `evict`.
+    /// Nothing more: keys were handed to `evict`, or groups to `group`.
     case evict
   }
 
@@ -96,22 +96,39 @@ public struct Follower {
     }
   }
 
-  /// Up to which instant of this host a value in Redis reflects every commit, when the state read before it
-  /// (in the same pipeline) has `beats` beats. nil: of none. Only for a reply that `follows` is true of.
-  public func certificate(beats: UInt64) -> Instant? {
-    phase == .following ? evidence.certificate(beats: beats, weakness) : nil
+  /// What is known when a read of Redis is sent; its reply is judged by that. A reply may have been delayed over a
+  /// failover: what was heard meanwhile came from another Redis, and proves nothing of it.
+  public struct Basis: Sendable {
+    fileprivate var generation: Generation?
+    fileprivate var consumed: LSN
+    fileprivate var evidence: Evidence
+  }
+
+  /// To be taken when a read is sent.
+  public var basis: Basis {
+    Basis(generation: generation, consumed: consumed, evidence: evidence)
+  }
+
+  /// Up to which instant of this host a value in Redis reflects every commit, when `reply` is the state that was
+  /// read before it (in the same pipeline) and `basis` was taken when that was sent. nil: of none. Only for a reply
+  /// that `follows` is true of.
+  public func certificate(_ reply: FleetState, _ basis: Basis) -> Instant? {
+    guard phase == .following, reply.generation == basis.generation else { return nil }
+    return (weakness.contains(.lateEvidence) ? evidence : basis.evidence)
+      .certificate(beats: reply.beats, weakness)
   }
 
   /// Whether a value read under this state may be shown, given evidence for its beats: it belongs to the
   /// generation that is followed. It may have been read a moment before the latest poll, or before an entry
   /// that has been heard, since replies and news come on different connections: its beats date it all the same.
   /// More than one beat behind, it is taken for a Redis that went back, as a poll would be; so it is if it knows less
-  /// than had been `consumed` here when it was asked for, which a client may have waited for.
-  public func follows(_ reply: FleetState, consumed: LSN) -> Bool {
+  /// than had been consumed here when it was asked for, which a client may have waited for.
+  public func follows(_ reply: FleetState, _ basis: Basis) -> Bool {
     guard phase == .following, let known else { return false }
     if weakness.contains(.followsAnything) { return true }
     return reply.mapping == mapping && reply.generation == known.generation
-      && reply.beats + 1 >= known.beats && reply.applied >= consumed
+      && reply.beats + 1 >= known.beats
+      && (reply.applied >= basis.consumed || reply.generation != basis.generation)
   }
 
   /// Whether a value read under this state may also be kept: it comes from the generation that is followed, from no
@@ -131,15 +148,19 @@ public struct Follower {
 
   // MARK: Hearing
 
-  /// Takes one event. Calls `evict` with each key that was invalidated, in order, before any certificate is
-  /// renewed; returns what else there is to do.
-  public mutating func hear(_ event: FeedEvent, evict: (UnsafeRawBufferPointer) -> Void) -> Action {
-    hear(event) { key, _ in evict(key) }
+  /// Takes one event. Calls `evict` with each key that was invalidated and `group` with each group (its kind
+  /// included, see `KeyGroup`), in order, before any certificate is renewed; returns what else there is to do.
+  /// Until `group` returns the owner must have dropped every key of the group, or see to it that none is found.
+  public mutating func hear(
+    _ event: FeedEvent, evict: (UnsafeRawBufferPointer) -> Void, group: (UnsafeRawBufferPointer) -> Void
+  ) -> Action {
+    hear(event, evict: { key, _ in evict(key) }, group: { name, _ in group(name) })
   }
 
   /// The same for an owner that asks why.
   public mutating func hear(
-    _ event: FeedEvent, evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
+    _ event: FeedEvent, evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void,
+    group: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
   ) -> Action {
     switch event {
     case .unreachable(let sentence):
@@ -155,7 +176,7 @@ public struct Follower {
     case .entries(let entries, let generation):
       trouble = nil
       guard phase == .following, generation == known?.generation else { return .none }
-      return hear(entries, evict: evict)
+      return hear(entries, evict: evict, group: group)
     }
   }
 
@@ -189,17 +210,22 @@ public struct Follower {
   }
 
   private mutating func hear(
-    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
+    _ entries: [JournalEntry], evict: (UnsafeRawBufferPointer, KeyInvalidation) -> Void,
+    group: (UnsafeRawBufferPointer, KeyInvalidation) -> Void
   ) -> Action {
     var action = Action.none
     for entry in entries where entry.id > position {
       guard entry.previous == position || weakness.contains(.noChain) else {
         return skip(to: max(entries[entries.count - 1].id, known?.journal ?? position))
       }
-      if !entry.keys.isEmpty {
+      if !entry.isEmpty {
         var index = 0
         entry.keys.forEach { key in
           evict(key, KeyInvalidation(position: entry.position, origin: entry.origins?[index]))
+          index += 1
+        }
+        entry.groups.forEach { name in
+          group(name, KeyInvalidation(position: entry.position, origin: entry.origins?[index]))
           index += 1
         }
         action = .evict

@@ -127,8 +127,14 @@ public struct NearCache: ~Copyable {
   /// False if it is not kept: its reply is longer than `maxEntry`, the key longer than a governed key can be,
   /// or both do not fit into the whole arena. What was under `key` is gone in that case too, because it is
   /// older than what could not be kept. Neither argument may point into this cache.
+  ///
+  /// - Parameters:
+  ///   - tag: the owner's own number.
+  ///   - serial: for a key that belongs to groups, when its value was asked for, as `GroupEpochs` counts.
   public mutating func insert(
-    _ key: UnsafeRawBufferPointer, hash: UInt64, value: UnsafeRawBufferPointer, expires: Instant?, tag: UInt32
+    _ key: UnsafeRawBufferPointer, hash: UInt64, value: UnsafeRawBufferPointer, expires: Instant?,
+    tag: UInt32,
+    serial: UInt32? = nil
   ) -> Bool {
     let hashTag = SlotTable.tag(hash)
     let present = locate(key, hashTag)
@@ -136,8 +142,9 @@ public struct NearCache: ~Copyable {
 
     let valueStart = 1 + Self.digits(value.count) + 2
     let replyCount = valueStart + value.count + 2
+    let count = EntryHeader.count + key.count + replyCount + (serial == nil ? 0 : 4)
     guard replyCount <= maxEntry, key.count <= PackedKeys.longestKey,
-      let size = UInt32(exactly: (EntryHeader.count + key.count + replyCount + Arena.unit - 1) / Arena.unit),
+      let size = UInt32(exactly: (count + Arena.unit - 1) / Arena.unit),
       size <= arena.capacity
     else { return false }
 
@@ -149,10 +156,11 @@ public struct NearCache: ~Copyable {
     header.pointee.replyCount = UInt32(replyCount)
     header.pointee.hashTag = hashTag
     header.pointee.keyCount = UInt16(key.count)
-    header.pointee.valueStart = UInt8(valueStart)
+    header.pointee.valueStartAndFlag = UInt8(valueStart) | (serial == nil ? 0 : EntryHeader.serialFlag)
     let keyStart = UnsafeMutableRawPointer(header) + EntryHeader.count
     if let bytes = key.baseAddress { keyStart.copyMemory(from: bytes, byteCount: key.count) }
     Self.write(value, reply: keyStart + key.count, valueStart: valueStart)
+    if let serial { (keyStart + key.count + replyCount).storeBytes(of: serial, as: UInt32.self) }
     sieve.insert(entry, arena)
     table.insert(hashTag, offset: entry)
     return true
@@ -279,7 +287,8 @@ public struct NearCache: ~Copyable {
       let key = UnsafeRawBufferPointer(start: block + EntryHeader.count, count: Int(header.keyCount))
       if locate(key, header.hashTag) != offset { wrong = "the entry at \(offset) is not found" }
       if SlotTable.tag(hash(key)) != header.hashTag { wrong = "the entry at \(offset) has a wrong tag" }
-      if EntryHeader.count + Int(header.keyCount) + Int(header.replyCount) > Int(header.size) * Arena.unit {
+      let behind = Int(header.replyCount) + (header.hasSerial ? 4 : 0)
+      if EntryHeader.count + Int(header.keyCount) + behind > Int(header.size) * Arena.unit {
         wrong = "the entry at \(offset) is longer than its block"
       }
     }

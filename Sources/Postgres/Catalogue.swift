@@ -34,29 +34,22 @@ public enum Catalogue {
   public static func read(
     schema: String, name: String, publication: String, _ session: borrowing SQLSession
   ) throws(PostgresError) -> [CatalogueTable] {
+    // pg_partition_tree would wait for whoever has locked the table.
     let family = """
-      SELECT coalesce(t.relid, c.oid) FROM pg_catalog.pg_class c
-      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      LEFT JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) t ON true
-      WHERE n.nspname = $2 AND c.relname = $3 AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c')
+      WITH RECURSIVE family(id) AS (
+        SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $2 AND c.relname = $3 AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c')
+        UNION
+        SELECT i.inhrelid FROM family
+        JOIN pg_catalog.pg_inherits i ON i.inhparent = family.id AND NOT i.inhdetachpending
+        JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition)
+      SELECT id FROM family
       """
     return try read(family, [publication, schema, name], session)
       .sorted { first, second in
         func isAsked(_ table: CatalogueTable) -> Bool { table.schema == schema && table.name == name }
         return isAsked(first) && !isAsked(second)
       }
-  }
-
-  /// Those of the tables that the publication does not send: it names neither the table, nor one above it, nor
-  /// its schema, nor all tables; or there is no such table. A partitioned table may have no partition yet.
-  public static func unpublished(
-    _ tables: [TableName], publication: String, _ session: borrowing SQLSession
-  ) throws(PostgresError) -> [TableName] {
-    var missing: [TableName] = []
-    for table in tables where try !TableFacts.read(table, publication: publication, session).isPublished {
-      missing.append(table)
-    }
-    return missing
   }
 
   static func requirePublication(

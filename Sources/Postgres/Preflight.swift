@@ -24,7 +24,9 @@ public struct Finding: Hashable, Sendable, CustomStringConvertible {
     self.isMissingRight = isMissingRight
   }
 
-  public var description: String { "\(severity.rawValue): \(what)" + (fix.map { " " + $0 } ?? "") }
+  /// What it is and what to do about it.
+  public var sentence: String { what + (fix.map { " " + $0 } ?? "") }
+  public var description: String { "\(severity.rawValue): \(sentence)" }
 }
 
 /// Looks whether a server is ready for a sidecar. Nothing is changed, and any role may ask.
@@ -46,15 +48,20 @@ public enum PostgresPreflight {
     }
     let server = try ServerFacts.read(session)
     let slot = try SlotStatus.read(settings.slot.name, session)
-    let publication = try PublicationFacts.read(settings.publication, session)
-    var facts: [TableFacts] = []
-    for table in tables {
-      facts.append(try TableFacts.read(table, publication: settings.publication, session))
-    }
-    return judge(server)
-      + judge(publication, named: settings.publication)
-      + facts.flatMap { judge($0, publication: publication == nil ? nil : settings.publication) }
+    return judge(server) + (try examine(publication: settings.publication, tables: tables, session))
       + judge(slot, settings.slot, server)
+  }
+
+  /// The part of it that DDL may change while a sidecar runs: whether the publication sends every change of the
+  /// tables.
+  public static func examine(
+    publication name: String, tables: [TableName], _ session: borrowing SQLSession
+  ) throws(PostgresError) -> [Finding] {
+    let publication = try PublicationFacts.read(name, session)
+    var facts: [TableFacts] = []
+    for table in tables { facts.append(try TableFacts.read(table, publication: name, session)) }
+    return judge(publication, named: name)
+      + facts.flatMap { judge($0, publication: publication == nil ? nil : name) }
   }
 
   static func judge(_ server: ServerFacts) -> [Finding] {

@@ -80,8 +80,8 @@ public struct RedisFeed {
     // An entry that nobody of ours wrote is left out; the next one's chain then shows a gap.
     let entries = items.compactMap { Self.entry($0) }
     if !entries.isEmpty { hear(.entries(entries, generation: reading)) }
-    // An entry without keys ends a journal: ask for the new generation instead of waiting at the old one.
-    if entries.last?.keys.isEmpty == true { generation = nil }
+    // An entry with nothing in it ends a journal: ask for the new generation instead of waiting at the old one.
+    if entries.last?.isEmpty == true { generation = nil }
     return true
   }
 
@@ -110,6 +110,7 @@ public struct RedisFeed {
     var previous: JournalID?
     var position: LSN?
     var keys: PackedKeys? = PackedKeys()
+    var groups: PackedKeys? = PackedKeys()
     var origins: PackedOrigins?
     for index in stride(from: 0, to: fields.count - 1, by: 2) {
       switch fields[index].text {
@@ -118,13 +119,17 @@ public struct RedisFeed {
       case "k":
         guard case .bulk(let bytes) = fields[index + 1] else { return nil }
         keys = PackedKeys(bytes: bytes)
+      case "q":
+        guard case .bulk(let bytes) = fields[index + 1] else { return nil }
+        groups = PackedKeys(bytes: bytes)
       case "y":
         if case .bulk(let bytes) = fields[index + 1] { origins = PackedOrigins(bytes: bytes) }
       default: break
       }
     }
-    guard let previous, let position, let keys else { return nil }
-    return JournalEntry(id: id, previous: previous, position: position, keys: keys, origins: origins)
+    guard let previous, let position, let keys, let groups else { return nil }
+    return JournalEntry(
+      id: id, previous: previous, position: position, keys: keys, groups: groups, origins: origins)
   }
 
   /// Sleeps, in steps short enough for a stop.

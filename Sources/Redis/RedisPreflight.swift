@@ -103,6 +103,7 @@ private struct Look {
       ["SCRIPT", "LOAD", "return 1"], ["EVAL", "return 1", "1", keys.meta],
       ["EVALSHA", "0000000000000000000000000000000000000000", "1", keys.meta],
       ["HMGET", keys.meta, "g"], ["HGET", keys.meta, "g"], ["HSET", keys.meta, "g", ""],
+      ["HDEL", keys.meta, "pd"],
       ["HINCRBY", keys.meta, "n", "1"], ["UNLINK", keys.meta], ["TIME"],
       ["XADD", journal, "*", "p", ""], ["XREAD", "STREAMS", journal, "0"], ["XLEN", journal],
       ["XTRIM", journal, "MAXLEN", "1"], ["MEMORY", "USAGE", journal], ["EXISTS", journal],

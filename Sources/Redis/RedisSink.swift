@@ -16,6 +16,7 @@ public struct RedisSink: ~Copyable, TailSink {
   private let keys: StateKeys
   private let journal: JournalSettings
   private let tableNames: [String]
+  private let groups: KeyGroups
   private let purgePatterns: [String]
   private let purgeMatch: String
   private let timeout: UInt64
@@ -31,7 +32,7 @@ public struct RedisSink: ~Copyable, TailSink {
   private var journalCheck: JournalCheck
 
   private enum Request: String, CaseIterable {
-    case apply, takeover, newGeneration, purge, purged
+    case apply, takeover, newGeneration, purge, purged, sweep, swept
 
     var script: String {
       switch self {
@@ -40,17 +41,20 @@ public struct RedisSink: ~Copyable, TailSink {
       case .newGeneration: StateScripts.newGeneration
       case .purge: StateScripts.purge
       case .purged: StateScripts.purged
+      case .sweep: StateScripts.sweep
+      case .swept: StateScripts.swept
       }
     }
   }
 
   /// - Parameters:
   ///   - tableNames: `schema.name` by the table indices of the batches' keys.
+  ///   - groups: which prefixes rules give, and how the tags of a key are told.
   ///   - purgePatterns: Lua patterns of the governed keys; none: all keys that `purgeMatch` covers.
   ///   - purgeMatch: SCAN's glob for the namespace, such as `shop:*`.
   public init(
     settings: RedisSettings, keys: StateKeys, journal: JournalSettings, tableNames: [String],
-    purgePatterns: [String], purgeMatch: String
+    groups: KeyGroups, purgePatterns: [String], purgeMatch: String
   ) throws(RedisError) {
     var connection = try RedisConnection(settings, name: "nearside-tailer")
     var digests: [Request: String] = [:]
@@ -66,6 +70,7 @@ public struct RedisSink: ~Copyable, TailSink {
     self.keys = keys
     self.journal = journal
     self.tableNames = tableNames
+    self.groups = groups
     self.purgePatterns = purgePatterns
     self.purgeMatch = purgeMatch
     timeout = settings.timeout
@@ -113,6 +118,23 @@ public struct RedisSink: ~Copyable, TailSink {
       begin(.purged, keys: 1)
       arguments.append(keys.meta)
       append(check)
+    case .sweep(let check, let cursor, let packed):
+      begin(.sweep, keys: 1)
+      arguments.append(keys.meta)
+      append(check)
+      arguments.append(cursor)
+      arguments.append(purgeMatch)
+      arguments.append(Self.purgeCount)
+      arguments.append(packed.bytes)
+      for rule in groups.sweepRules {
+        arguments.append(rule.pattern)
+        arguments.append(rule.replacement)
+      }
+    case .swept(let check, let pending):
+      begin(.swept, keys: 1)
+      arguments.append(keys.meta)
+      append(check)
+      arguments.append(pending.packed.bytes)
     }
     try submit()
   }
@@ -131,6 +153,13 @@ public struct RedisSink: ~Copyable, TailSink {
         buckets.append(Int32(KeyHash.bucket(key)))
       }
     }
+    var raisesFloor = false
+    for index in apply.groups {
+      batch.withGroup(index) { group, _ in
+        buckets.append(Int32(KeyHash.bucket(group)))
+        if groups.isAdHoc(group) { raisesFloor = true }
+      }
+    }
     append(apply.check)
     arguments.append(apply.applied.hex)
     arguments.append(apply.visible.hex)
@@ -138,12 +167,17 @@ public struct RedisSink: ~Copyable, TailSink {
     arguments.append(apply.sampled != nil ? "1" : "0")
     arguments.append(apply.stopsWatching ? "0" : "")
     let packed = batch.packed(chunk).bytes
+    let packedGroups = batch.packedGroups(apply.groups).bytes
     arguments.append(journal.keep / 1_000_000)
-    arguments.append(journalCheck.isDue(adding: packed.count) ? String(journal.size) : "")
+    arguments.append(
+      journalCheck.isDue(adding: packed.count + packedGroups.count) ? String(journal.size) : "")
     arguments.append(keys.channel)
     arguments.append(packed)
-    arguments.append(batch.packedOrigins(chunk).bytes)
-    let messages = messages(batch, chunk, part: apply.part, parts: apply.parts)
+    arguments.append(batch.packedOrigins(chunk, groups: apply.groups).bytes)
+    arguments.append(packedGroups)
+    arguments.append(raisesFloor ? "1" : "")
+    arguments.append(apply.tellsPending ? "1" : "")
+    let messages = messages(batch, chunk, apply.groups, part: apply.part, parts: apply.parts)
     arguments.append(messages.count)
     for message in messages { arguments.append(message) }
     buckets.sort()
@@ -155,24 +189,20 @@ public struct RedisSink: ~Copyable, TailSink {
     try submit()
   }
 
-  /// One message for each table, in the order in which the tables come first in the chunk.
+  /// One message for each table, in the order in which the tables come first in the step.
   private func messages(
-    _ batch: borrowing KeyBatch, _ chunk: Range<Int>, part: Int, parts: Int
+    _ batch: borrowing KeyBatch, _ chunk: Range<Int>, _ chosen: Range<Int>, part: Int, parts: Int
   ) -> [[UInt8]] {
     var tables: [Int] = []
     var open: [PublishedMessage] = []
-    for index in chunk {
-      batch.withKey(index) { key, table in
-        if let place = tables.firstIndex(of: table) {
-          open[place].append(key)
-        } else {
-          var message = PublishedMessage(table: tableNames.indices.contains(table) ? tableNames[table] : nil)
-          message.append(key)
-          tables.append(table)
-          open.append(message)
-        }
-      }
+    func place(_ table: Int) -> Int {
+      if let place = tables.firstIndex(of: table) { return place }
+      tables.append(table)
+      open.append(PublishedMessage(table: tableNames.indices.contains(table) ? tableNames[table] : nil))
+      return open.count - 1
     }
+    for index in chunk { batch.withKey(index) { key, table in open[place(table)].append(key) } }
+    for index in chosen { batch.withGroup(index) { group, table in open[place(table)].append(group: group) } }
     return open.map { $0.rest(part: part, of: parts) }
   }
 
@@ -258,7 +288,8 @@ public struct RedisSink: ~Copyable, TailSink {
     case .apply:
       guard let w = text(1).flatMap({ LSN(hex: $0) }), let v = text(2).flatMap({ LSN(hex: $0) })
       else { return nil }
-      return .applied(W: w, V: v, generationAsked: text(3) == "1")
+      guard let pending = pending(elements, 4) else { return nil }
+      return .applied(W: w, V: v, generationAsked: ["1", "2"].contains(text(3)), pending: pending)
     case .takeover:
       guard let g = text(1).flatMap({ Generation(hex: $0) }), let w = text(2).flatMap({ LSN(hex: $0) }),
         let v = text(3).flatMap({ LSN(hex: $0) }), let n = text(4).flatMap({ UInt64($0) })
@@ -268,12 +299,18 @@ public struct RedisSink: ~Copyable, TailSink {
           generation: g, applied: w, visible: v, count: n, watching: text(7) == "1",
           cleared: text(8) == g.hex))
     case .newGeneration: return .began
-    case .purge:
+    case .purge, .sweep:
       guard let cursor = text(1), elements.count > 2, case .integer(let removed) = elements[2]
       else { return nil }
       return .purgeStep(cursor: cursor, removed: Int(removed))
     case .purged: return .cleared
+    case .swept: return pending(elements, 1).map { .swept(left: $0) }
     }
+  }
+
+  private func pending(_ elements: [RedisReply], _ index: Int) -> PendingGroups? {
+    guard index < elements.count, case .bulk(let bytes) = elements[index] else { return nil }
+    return PendingGroups(bytes: bytes)
   }
 }
 

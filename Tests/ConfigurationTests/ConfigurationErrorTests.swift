@@ -369,9 +369,13 @@ struct ConfigurationErrorTests {
         #"1:25+5 bad-template there is no filter "lowre"; there are lower, urlencode and raw; did you mean "lower"?"#
       ),
       (
-        #"{"tables": {"a": "x:{id}:*"}}"#,
-        "1:26+1 not-supported prefix rules are not supported by this version; "
-          + "name the keys one by one, without the final *"
+        #"{"tables": {"a": "x:{id}*"}}"#,
+        "1:25+1 bad-template a : must stand between the last column and the *, as in "
+          + "\"category:{category_id}:*\"; otherwise the keys of 42 would count as keys of 4"
+      ),
+      (
+        #"{"tables": {"a": {"tags": ["t:{id}:*"]}}}"#,
+        "1:28+10 bad-template a tag is a whole name, so it does not end in *"
       ),
     ])
   func tables(text: String, expected: String) { #expect(summary(read(text).diagnostics) == [expected]) }
@@ -379,7 +383,7 @@ struct ConfigurationErrorTests {
   @Test(
     "caches that cannot be, or do nothing",
     arguments: [
-      (#""caches": {"k:*": {}}"#, "1:16+1 not-supported prefix rules are not supported by this version; "),
+      (#""caches": {"k:{x}-*": {}}"#, "1:20+1 bad-template a : must stand between the last column and the *"),
       (#""caches": {"k:{}": {}}"#, "1:16+2 bad-template a column's name is missing between these braces"),
       (
         #""caches": {"k:{id}": {}, "k:{x|lower}": {}}"#,
@@ -403,12 +407,64 @@ struct ConfigurationErrorTests {
     #expect(complaints(#""caches": {"k:me": {"near": false}}"#) == [])
   }
 
+  @Test(
+    "tags that cannot be, or do nothing",
+    arguments: [
+      (
+        #""a": {"tags": ["t:{x}"]}"#, #""k:{id}": {"tags": ["t:{x}"]}"#,
+        ["not-supported the tag names column \"x\", which the key \"k:{id}\" does not hold"]
+      ),
+      (
+        #""a": {"tags": ["t:{x|lower}"]}"#, #""k:{x}": {"tags": ["t:{x|lower}"]}"#,
+        ["bad-value the tag and the key \"k:{x}\" write column \"x\" with different filters"]
+      ),
+      (
+        #""a": {"tags": ["t:{x}"]}"#, #""k:{x}-{y}": {"tags": ["t:{x}"]}"#,
+        ["bad-value where column \"x\" begins and ends in a key cannot be told"]
+      ),
+      (
+        #""a": {"tags": ["t:{x}"]}"#, #""k:{x}": {"tags": ["u:{x}"]}"#,
+        [
+          "warning no-effect no cache has this tag, so hitting it has no effect",
+          "warning no-effect no table hits this tag, so only NEARSIDE INVALIDATE TAG does",
+        ]
+      ),
+      (
+        #""a": {"tags": ["t:{x|lower}"]}"#, #""k:{x}": {"tags": ["t:{x}"]}"#,
+        ["warning no-effect no cache has this tag", "warning no-effect no table hits this tag"]
+      ),
+      (
+        #""a": {"tags": ["t:{id}"]}"#, #""k:{x|raw}:*": {"tags": ["t:{x}", "all"]}"#,
+        ["warning no-effect no table hits"]
+      ),
+      (#""a": {"tags": "t:{id}"}"#, #""k:{x}": {"tags": "t:{x}"}"#, []),
+    ])
+  func tags(table: String, cache: String, expected: [String]) {
+    let found = summary(read("{\"tables\": {\(table)}, \"caches\": {\(cache)}}").diagnostics)
+    // Of tags that are left out for an error the other side has none to meet.
+    let relevant =
+      expected.first?.hasPrefix("warning") ?? true ? found : found.filter { !$0.contains("warning") }
+    #expect(relevant.count == expected.count, "\(found)")
+    for (found, expected) in zip(relevant, expected) { #expect(found.contains(expected), "\(found)") }
+  }
+
+  @Test("a table with tags alone is a rule, and keys are governed by their caches' tags")
+  func tagsGovern() throws {
+    let settings = try #require(
+      read(#"{"tables": {"a": {"tags": "t:{id}"}}, "caches": {"k:{x}": {"tags": "t:{x}"}, "l": {}}}"#)
+        .settings)
+    #expect(settings.tables[0].keys == [])
+    #expect(settings.tables[0].tags.map(\.text) == ["t:{id}"])
+    #expect(settings.caches[0].tags.map(\.text) == ["t:{x}"])
+    #expect(settings.governed.map(\.text) == ["k:{x}"])
+  }
+
   @Test("all errors at once, in the order of the file")
   func allAtOnce() {
     let reading = read(
       """
       {
-        "tables": {"a": "x:{", "b": ["y:{id}", "z*"]},
+        "tables": {"a": "x:{", "b": ["y:{id}", "z{a}*"]},
         "near": {"size": 5, "tll": "2s"},
         "near": {},
         "log": {"level": "${LEVEL}"}
@@ -417,7 +473,7 @@ struct ConfigurationErrorTests {
     #expect(reading.settings == nil)
     #expect(
       reading.diagnostics.map { "\($0.place?.line ?? 0):\($0.place?.column ?? 0) \($0.code) \($0.path)" } == [
-        "2:22 bad-template tables.a", "2:44 not-supported tables.b[1]", "3:20 wrong-type near.size",
+        "2:22 bad-template tables.a", "2:47 bad-template tables.b[1]", "3:20 wrong-type near.size",
         "3:23 unknown-key near.tll", "4:3 duplicate-key near", "5:21 unset-variable log.level",
       ])
   }

@@ -76,6 +76,13 @@ struct KeyTemplateTests {
   func lua(text: String, prefix: String, expected: String) throws {
     #expect(try KeyTemplate.parse(text, place: place).luaPattern(prefix: prefix) == expected)
   }
+
+  @Test("a Lua pattern captures the columns asked for, each once")
+  func captures() throws {
+    let template = try KeyTemplate.parse("t:{a}:{b}:{a}:{c}", place: place)
+    #expect(
+      template.luaPattern(prefix: "", capturing: ["a", "c"]) == "^t%:([^:]*)%:[^:]*%:[^:]*%:([^:]*)$")
+  }
 }
 
 @Suite("Which template covers a key")
@@ -125,6 +132,44 @@ struct KeyMatcherTests {
     // Characters, not bytes: four of them against three with five bytes.
     #expect(try match(["éé:{x}", "{y}:abc"], "éé:abc") == 1)
     #expect(try match([], "user:1") == nil)
+  }
+
+  @Test(
+    "a prefix rule covers a key with one prefix, whatever stands behind it",
+    arguments: [
+      ("c:{x}:*", "c:7:page:1", "c:7:"), ("c:{x}:*", "c::", "c::"), ("c:{x}:p-*", "c:7:p-1:p-2", "c:7:p-"),
+      ("c:*", "c:7:", "c:"), ("c:{x}-{y}:*", "c:1-2-3:4-5:6", "c:1-2-3:"), ("*", "c", ""),
+      ("c:{x}:*", "c:7", nil), ("c:{x}", "c:7", nil),
+    ])
+  func instantiated(text: String, key: String, expected: String?) throws {
+    for namespace in ["", "shop:"] {
+      let matcher = KeyMatcher(templates: [try template("other"), try template(text)], prefix: namespace)
+      var found: [String] = []
+      Array((namespace + key).utf8).withUnsafeBytes { key in
+        matcher.forEachPrefix(of: key) { index, count in
+          found.append("\(index) " + String(decoding: key.prefix(count), as: UTF8.self))
+        }
+      }
+      #expect(found == expected.map { ["1 " + namespace + $0] } ?? [])
+    }
+  }
+
+  @Test("the values of columns are found where they stand")
+  func columns() throws {
+    let matcher = KeyMatcher(
+      templates: [try template("t:{a}:u:{b}"), try template("p:{a}:x{b}y:*"), try template("const")],
+      prefix: "shop:")
+    func values(_ key: String) -> [String]? {
+      var columns: [Range<Int>] = []
+      let bytes = Array(("shop:" + key).utf8)
+      guard bytes.withUnsafeBytes({ matcher.match($0, columns: &columns) }) != nil else { return nil }
+      return columns.map { String(decoding: bytes[$0], as: UTF8.self) }
+    }
+    #expect(values("t:7:u:42") == ["7", "42"])
+    #expect(values("t::u:") == ["", ""])
+    #expect(values("p:7:xyxy:rest") == ["7", "yx"])
+    #expect(values("const") == [])
+    #expect(values("t:7:v:42") == nil)
   }
 
   @Test("a key shorter than the namespace, or of another one, is refused")

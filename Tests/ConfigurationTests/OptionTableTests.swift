@@ -27,7 +27,7 @@ struct OptionTableTests {
     #expect(settings.redis?.endpoint == .tcp(host: "cache.shop.internal", port: 6379))
     #expect(settings.postgres.password == nil)
     #expect(settings.tables.count == 5)
-    #expect(settings.caches.count == 4)
+    #expect(settings.caches.count == 5)
     var used: Set<String> = []
     func walk(_ node: JSONNode, _ keys: [String]) {
       if let path = ConfigurationOption.path(of: keys) { used.insert(path) }

@@ -198,7 +198,10 @@ struct PublishedMessageTests {
     sys.path.insert(0, sys.argv[1])
     import subscriber
     heard = []
-    cache = subscriber.Subscriber(sys.argv[2], sys.argv[3], heard=heard.append)
+    # A key of t:TENANT:... has the tag tenant:TENANT.
+    tags = lambda key: ["tenant:" + key.split(":")[2]] if key.split(":")[1] == "t" else []
+    cache = subscriber.Subscriber(
+        sys.argv[2], sys.argv[3], heard=heard.append, tags=tags if sys.argv[5] == "tags" else None)
     cache.start()
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[4] + ".new")
@@ -228,13 +231,16 @@ struct PublishedMessageTests {
     let client: RESPClient
     private let folder: TemporaryFolder
 
-    init(_ world: World, redis: String) throws {
+    /// `tags`: whether it can tell the tags of its keys.
+    init(_ world: World, redis: String, tags: Bool = false) throws {
       folder = try TemporaryFolder()
       let driver = try folder.write(PublishedMessageTests.driver, to: "driver.py")
       let deploy = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().appending(path: "deploy").path
       let socket = folder.file("s")
-      let process = try ChildProcess(["python3", driver, deploy, redis, world.database, socket])
+      let process = try ChildProcess([
+        "python3", driver, deploy, redis, world.database, socket, tags ? "tags" : "",
+      ])
       self.process = process
       client = try eventually("the example listens") {
         guard process.isRunning else { throw HarnessError("it ended: \(process.errors)") }
@@ -250,6 +256,28 @@ struct PublishedMessageTests {
       #expect(try client.call("PUT", key, value) == 1)
       #expect(try client.call("GET", key) == .bulk(value))
     }
+  }
+
+  @Test("The example subscriber drops prefixes and tags, and everything for a tag that it cannot tell")
+  func exampleGroups() throws {
+    let world = try World(
+      tables: #"{ "users": { "keys": ["user:{id}", "list:{id}:*"], "tags": ["tenant:{id}"] } }"#,
+      options: [#""caches": { "t:{id}:{x}": { "tags": ["tenant:{id}"] } }"#])
+    let redis = try #require(world.redis)
+    let sidecar = try world.sidecar()
+    let knowing = try Application(world, redis: redis.socket, tags: true)
+    let plain = try Application(world, redis: redis.socket)
+    for application in [knowing, plain] {
+      for key in ["list:1:a", "t:1:a", "list:10:a", "t:10:a"] { try application.fill(world.key(key), "x") }
+      #expect(try application.client.call("GET", world.key("list:1:b")) == nil)
+    }
+    try world.psql("UPDATE users SET name = 'new' WHERE id = 1")
+    try world.settle(sidecar)
+    try eventually("it is gone") { try knowing.client.call("GET", world.key("list:1:a")) == nil }
+    #expect(try knowing.client.call("GET", world.key("t:1:a")) == nil)
+    #expect(try knowing.client.call("PUT", world.key("list:1:b"), "old") == 0)
+    #expect(try knowing.client.call("SIZE") == 2)
+    try eventually("everything is gone") { try plain.client.call("SIZE") == 0 }
   }
 
   @Test("The example subscriber drops what changed and nothing else, and takes no value from before a change")

@@ -36,6 +36,14 @@ struct EndToEndWhyTests {
       #expect(lines["near"] == "0")
       #expect(lines["generation_because"] == "there is no state of this namespace yet")
     }
+    try world.psql("SELECT nearside.invalidate('\(key)')")
+    try world.settle(a, b)
+    for sidecar in [a, b] {
+      let lines = try why(key, sidecar)
+      #expect(lines["invalidation_function"] == "nearside.invalidate")
+      #expect(lines["invalidation_transaction"].flatMap { Int($0) }.map { $0 > Int(id ?? "") ?? 0 } == true)
+      #expect(lines["invalidation_table"] == nil)
+    }
     let token = try b.client().call("NEARSIDE", "LEASE", key).elements?.last?.text ?? ""
     #expect(try a.client().call("DEL", key) == 0)
     #expect(try b.client().call("NEARSIDE", "FILL", key, token, "late") == 0)
@@ -50,6 +58,34 @@ struct EndToEndWhyTests {
       try eventually("the new generation is explained") {
         try why(key, sidecar)["generation_because"] == "table public.users was truncated"
       }
+    }
+  }
+
+  @Test("a key that a prefix rule clears has the rule's transaction, table and template")
+  func prefixes() throws {
+    let world = try World(
+      tables: #"{ "products": ["product:{id}", "category:{stock}:*"] }"#,
+      schema: """
+        CREATE TABLE products (id bigint PRIMARY KEY, name text, stock int NOT NULL DEFAULT 0);
+        ALTER TABLE products REPLICA IDENTITY FULL;
+        INSERT INTO products SELECT n, 'Product ' || n, 10 FROM generate_series(1, 10) n;
+        """)
+    let a = try world.sidecar()
+    let b = try world.sidecar()
+    let key = world.key("category:10:page:2")
+    try warm(key, "x", a, b)
+    try world.psql("UPDATE products SET name = 'y' WHERE id = 1")
+    try world.settle(a, b)
+    for sidecar in [a, b] {
+      let lines = try why(key, sidecar)
+      #expect((lines["near"], lines["invalidation"]) == ("0", "transaction"))
+      #expect(lines["invalidation_table"] == "public.products")
+      #expect(lines["invalidation_template"] == "category:{stock}:*")
+      #expect(try why(world.key("category:11:page:2"), sidecar)["invalidation"] == "none")
+    }
+    _ = try a.client().call("NEARSIDE", "INVALIDATE", "PREFIX", world.key("category:1"))
+    for sidecar in [a, b] {
+      try eventually("the prefix is heard") { try why(key, sidecar)["invalidation"] == "application" }
     }
   }
 }

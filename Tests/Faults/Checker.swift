@@ -105,6 +105,9 @@ struct Checker {
           add(
             .bound, "\(tell(read)), but version \(read.version + 1) had been acknowledged \(late) ms before")
         }
+        if let waited = read.waitedFor.flatMap({ chain.firstIndex(of: $0) }), read.version < waited {
+          add(.ownWrite, "\(tell(read)) to somebody who had waited for version \(waited)")
+        }
         if let write = byOperation[read.operation], write.began > read.ended {
           add(.phantom, "\(tell(read)) before it was written")
         }
@@ -192,25 +195,27 @@ struct StateMonitor {
   private(set) var samples = 0
   private var last: Sample?
   private var seen: Set<String> = []
-  /// Whether a fault has put the state in doubt. Nothing is asked of the generations known so far, any of which an
-  /// old copy of Redis's data may bring back; a new one ends the doubt.
+  /// Whether a fault has put state or slot in doubt: an old copy of Redis's data may bring any generation back, and
+  /// the slot may be ahead of what is known. Nothing is asked of what is seen meanwhile.
   private var isDoubted = false
 
   /// How many generations were seen.
   var generations: Int { seen.count }
 
-  /// Redis was made to go back, or the slot was moved: what follows counts from the next generation on.
+  /// Redis is made to go back, or the slot is moved.
   mutating func doubt() { isDoubted = true }
+
+  /// The fleet has recovered: from the next sample on everything counts again.
+  mutating func trust() {
+    isDoubted = false
+    last = nil
+  }
 
   mutating func see(_ sample: Sample) {
     samples += 1
+    seen.insert(sample.generation)
+    guard !isDoubted else { return }
     defer { last = sample }
-    let isNew = seen.insert(sample.generation).inserted
-    if isDoubted {
-      guard isNew else { return }
-      isDoubted = false
-      last = nil
-    }
     if let confirmed = sample.confirmed, confirmed > sample.visible {
       add(.confirmed, "the slot is confirmed up to \(hex(confirmed)), V is \(hex(sample.visible))", sample)
     }

@@ -60,6 +60,19 @@ struct CheckerTests {
       } == [.bound])
   }
 
+  @Test("Who has waited for a write must not see less, however young it is")
+  func ownWrite() {
+    func waiting(_ version: Int, _ operation: Int) -> [Rule] {
+      rules {
+        var read = Self.read(version, operation, began: 20.1)
+        read.waitedFor = 12
+        $0.reads = [read]
+      }
+    }
+    #expect(waiting(2, 12) == [])
+    #expect(waiting(1, 11) == [.ownWrite])
+  }
+
   @Test("A value that nobody wrote, or that comes before its write, is seen")
   func phantom() {
     #expect(rules { $0.reads = [Self.read(2, 99, began: 30)] } == [.phantom])
@@ -165,11 +178,13 @@ struct CheckerTests {
     return sample
   }
 
-  private func rules(of samples: [StateMonitor.Sample], doubtAfter: Int = -1) -> [Rule] {
+  /// Samples between `doubt` and `trust`, given by their places, are seen in doubt.
+  private func rules(of samples: [StateMonitor.Sample], doubt: Range<Int> = 0..<0) -> [Rule] {
     var monitor = StateMonitor()
     for (number, sample) in samples.enumerated() {
+      if !doubt.isEmpty, number == doubt.lowerBound { monitor.doubt() }
+      if !doubt.isEmpty, number == doubt.upperBound { monitor.trust() }
       monitor.see(sample)
-      if number == doubtAfter { monitor.doubt() }
     }
     return monitor.violations.map(\.rule)
   }
@@ -202,15 +217,14 @@ struct CheckerTests {
       $0.journal = [0, 0]
     }
     #expect(rules(of: [sample(), fresh]) == [])
-    #expect(rules(of: [sample(), sample { $0.count = 40 }, fresh], doubtAfter: 0) == [])
-    // An old copy brings an old generation back.
-    #expect(rules(of: [sample(), fresh, sample(), sample { $0.count = 1 }], doubtAfter: 1) == [])
-    // From the next generation on everything counts again.
-    let later = sample { $0.generation = "b" }
+    #expect(rules(of: [fresh, sample(), sample { $0.count = 40 }]) == [.monotonic])
+    #expect(rules(of: [fresh, sample(), sample { $0.count = 40 }], doubt: 1..<3) == [])
+    #expect(rules(of: [sample(), sample { $0.count = 40 }, sample { $0.count = 41 }], doubt: 1..<2) == [])
+    // After the doubt everything counts again.
     #expect(
-      rules(of: [sample(), sample { $0.count = 1 }, later, fresh], doubtAfter: 0) == [
-        .monotonic, .monotonic, .monotonic,
-      ])
+      rules(
+        of: [sample(), sample { $0.count = 40 }, fresh, sample { $0.generation = "b" }, fresh], doubt: 1..<2)
+        == [.monotonic, .monotonic, .monotonic])
   }
 
   @Test("A slot that is confirmed beyond V is seen")

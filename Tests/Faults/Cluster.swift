@@ -76,7 +76,7 @@ final class Cluster: Sendable {
     let folder = try TemporaryFolder()
     let done = try Sidecar.command(
       ["setup", "--config", folder.write(configuration, to: "config.json"), "--apply"],
-      environment: ["DATABASE_URL": postgres.url(database: database)])
+      environment: ["DATABASE_URL": postgres.url(database: database), "REDIS_URL": redis.url])
     guard done.exit == .code(0) else { throw HarnessError("setup: \(done.output)\(done.errors)") }
     state = Mutex(State(postgres: postgres, redis: redis))
     let (database, configuration) = (database, configuration)

@@ -152,7 +152,7 @@ extension Cluster {
     let folder = try TemporaryFolder()
     let done = try Sidecar.command(
       ["setup", "--config", folder.write(configuration, to: "config.json"), "--apply"],
-      environment: ["DATABASE_URL": url])
+      environment: ["DATABASE_URL": url, "REDIS_URL": redis.url])
     guard done.exit == .code(0) else { throw HarnessError("setup: \(done.output)\(done.errors)") }
   }
 }

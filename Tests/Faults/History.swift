@@ -37,6 +37,8 @@ struct History {
     var began: Moment
     var ended: Moment
     var host: Int
+    /// The operation of this key that its reader had waited for (NEARSIDE WAIT), if it had.
+    var waitedFor: Int?
   }
 
   /// Writes that were acknowledged, or visible, may be missing from the surviving timeline, because PostgreSQL
@@ -94,6 +96,8 @@ enum Rule: String, CaseIterable, Sendable {
   case bound = "C1"
   /// A served value was written and committed, and no later than it was read.
   case phantom = "C2"
+  /// Who has waited for the position of a write reads that write, or a later one.
+  case ownWrite = "C3"
   /// After quiet every copy equals the row.
   case quiet = "C4"
   /// PostgreSQL is told to forget only what is visible.

@@ -81,7 +81,6 @@ struct Nemesis {
       tell(fault.name)
       if fault.doubts { scene.workload.doubt() }
       undo.append((fault.name, try fault.inject(scene, &random)))
-      if fault.doubts { scene.workload.doubt() }
       count += 1
       sleep(random.time(fault.lasts))
     }
@@ -107,6 +106,7 @@ struct Nemesis {
       tell("no recovery")
       return false
     }
+    scene.workload.trust()
     tell("well after \((bootMoment() - from) / 1_000_000) ms")
     // Readers fill what has been forgotten.
     sleep(.milliseconds(700))
@@ -135,7 +135,8 @@ struct Nemesis {
     }
     var journal = self.journal
     journal.append(
-      "  \(history.allReads) reads, \(history.reads.count) hits, \(history.nearHits) of them near; "
+      "  \(history.allReads) reads, \(history.reads.count) hits, \(history.nearHits) of them near, \(workload.ownReads) of own "
+        + "writes; "
         + "\(history.writes.count) writes, \(count) faults, \(workload.generations) generations, \(workload.stateSamples) samples of the "
         + "state, \(history.copies.count) copies")
     let troubles = workload.troubles.sorted { $0.value > $1.value }.prefix(12)

@@ -132,23 +132,18 @@ struct SidecarFaultTests {
     #expect(try cluster.waitForTailer().number == tailer.number)
   }
 
-  /// It answers PostgreSQL, which so sees no reason to end its walsender, and stores no beat.
-  @Test("A tailer that no longer reaches Redis is relieved by another within ten seconds")
+  /// It answers PostgreSQL, which so sees no reason to end its walsender, and stores no beat. It gives up by itself
+  /// when Redis has been silent for `redis.timeout` (5 s), and must not be the one that takes the slot again.
+  @Test("A tailer that no longer reaches Redis is relieved by another")
   func silentTailer() throws {
-    var options = Cluster.Options()
-    options.members = [#""redis": { "timeout": "60s" }"#]
-    let cluster = try Cluster(options)
+    let cluster = try Cluster()
     let before = try cluster.generation()
     try cluster.warm(1)
     let old = try cluster.waitForTailer()
     let other = try cluster.follower()
-    let holder = try cluster.slotHolder()
     old.redisLink.freeze()
-    let frozen = bootMoment()
     try cluster.change(1)
-    try eventually("the other host tails", within: .seconds(15)) { try other.status()["role"] == "tailer" }
-    #expect(bootMoment() - frozen < .seconds(10))
-    #expect(other.sidecar.log.contains("ended walsender \(holder ?? "")"))
+    try eventually("the other host tails", within: .seconds(20)) { try other.status()["role"] == "tailer" }
     try cluster.settle(other)
     #expect(try other.get(cluster.key(1)) == nil)
     try other.store(cluster.key(1), "after")

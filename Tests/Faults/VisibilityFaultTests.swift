@@ -117,6 +117,8 @@ struct VisibilityFaultTests {
       try client.query("UPDATE kv SET v = v + 1 WHERE id = \(id)")
       return (client, try client.value("SELECT pg_current_xact_id()::xid::text") ?? "")
     }
+    // Setup has made it.
+    try cluster.sql("SELECT pg_drop_replication_slot('\(cluster.slot)')")
     try waitForNobody(cluster)
     let (first, firstID) = try begin(50)
     for host in cluster.hosts { try host.start() }

@@ -26,6 +26,7 @@ final class Workload: Sendable {
     var reads: [History.Read] = []
     var windows: [Int: [Int: History.Window]] = [:]
     var allReads = 0
+    var ownReads = 0
     var nearHits = 0
     var losses: [History.Loss] = []
     var calms: [History.Calm] = []
@@ -80,6 +81,8 @@ final class Workload: Sendable {
 
   /// The state in Redis, or the slot, is about to go back or to jump.
   func doubt() { monitor.withLock { $0.doubt() } }
+  /// The fleet has recovered.
+  func trust() { monitor.withLock { $0.trust() } }
 
   func lose(_ what: String) {
     let loss = History.Loss(at: bootMoment(), what: what)
@@ -93,6 +96,8 @@ final class Workload: Sendable {
 
   /// What went wrong on the way, and how often: for the report of a run that failed.
   var troubles: [String: Int] { results.withLock { $0.troubles } }
+  /// How many writers have read their own writes back.
+  var ownReads: Int { results.withLock { $0.ownReads } }
   var stateViolations: [Violation] { monitor.withLock { $0.violations } }
   var stateSamples: Int { monitor.withLock { $0.samples } }
   var generations: Int { monitor.withLock { $0.generations } }
@@ -108,6 +113,7 @@ final class Workload: Sendable {
     var client: SQLClient?
     var operation = (number + 1) << 32
     let own = (1...cluster.options.keys).filter { $0 % options.writers == number }
+    var reads: [History.Read] = []
     while writersGoOn {
       do {
         if client == nil { client = try SQLClient(cluster.url + "&application_name=writer") }
@@ -140,6 +146,12 @@ final class Workload: Sendable {
             writes.append(
               .init(key: key, operation: operation, version: version, began: began, acknowledged: told))
           }
+          if random.oneIn(8), let key = unique.first,
+            let position = try sql.value("SELECT pg_current_wal_insert_lsn()"),
+            let read = readBack(key, operation, position, random.pick(cluster.hosts))
+          {
+            reads.append(read)
+          }
         }
       } catch {
         note("writer: \((error as? SQLClient.Failure)?.code ?? "?")")
@@ -152,8 +164,29 @@ final class Workload: Sendable {
       }
       sleep(options.pauseOfWriter)
     }
-    let all = writes
-    results.withLock { $0.writes += all }
+    let (allWrites, allReads) = (writes, reads)
+    results.withLock {
+      $0.writes += allWrites
+      $0.reads += allReads
+      $0.ownReads += allReads.count
+    }
+  }
+
+  /// A writer that reads its own write: it waits until a host has applied it, and reads there. Nil if that host does
+  /// not get that far soon, or has no value.
+  private func readBack(_ key: Int, _ operation: Int, _ position: String, _ host: Host) -> History.Read? {
+    guard let client = try? host.client(timeout: .milliseconds(800)),
+      (try? client.call("NEARSIDE", "WAIT", position, "500")) == 1
+    else { return nil }
+    // Until a reader has filled it again there is nothing to see.
+    sleep(.milliseconds(60))
+    let began = bootMoment()
+    guard case .bulk(let bytes)? = try? client.call("GET", cluster.key(key)),
+      let (version, found) = Reader.parse(bytes)
+    else { return nil }
+    return .init(
+      key: key, version: version, operation: found, began: began, ended: bootMoment(), host: host.number,
+      waitedFor: operation)
   }
 
   private static let update = """

@@ -25,11 +25,12 @@ func template(_ text: String, line: Int = 1) -> KeyTemplate {
 }
 
 func rule(
-  _ name: String, _ keys: [String], schema: String = "public", columns: [String]? = nil,
+  _ name: String, _ keys: [String], tags: [String] = [], schema: String = "public", columns: [String]? = nil,
   on operations: Set<RowOperation> = Set(RowOperation.allCases)
 ) -> TableRule {
   TableRule(
-    schema: schema, name: name, keys: keys.enumerated().map { template($1, line: $0 + 1) }, columns: columns,
+    schema: schema, name: name, keys: keys.enumerated().map { template($1, line: $0 + 1) },
+    tags: tags.enumerated().map { template($1, line: $0 + 50) }, columns: columns,
     operations: operations, place: SourcePlace(line: 99, column: 1, length: 1))
 }
 
@@ -119,6 +120,9 @@ struct Stream: ~Copyable {
 
 extension KeyBatch {
   var keys: [String] { (0..<count).map { withKey($0) { key, _ in String(decoding: key, as: UTF8.self) } } }
+  var groups: [String] {
+    (0..<groupCount).map { withGroup($0) { group, _ in String(decoding: group, as: UTF8.self) } }
+  }
 }
 
 func bytes(hex: String) -> [UInt8] {

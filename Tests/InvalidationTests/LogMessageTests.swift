@@ -34,13 +34,26 @@ struct LogMessageTests {
   }
 
   @Test(
-    "a final star is a prefix, of the whole namespace or of a part of it",
-    arguments: ["shop:cart:*", "shop:*", "sho*", "*", "shop:a*b*"])
-  func prefixes(named: String) throws {
+    "a final star is a prefix, and one that every key begins with begins a new generation",
+    arguments: [
+      ("shop:cart:*", "pshop:cart:"), ("shop:a*b*", "pshop:a*b"), ("shop:c*", "pshop:c"), ("shop:*", nil),
+      ("sho*", nil), ("*", nil),
+    ])
+  func prefixes(named: String, expected: String?) throws {
     var stream = Stream([])
     let events = try stream.transaction([Self.invalidate("shop:x\0\(named)\0shop:y\0")])
-    #expect(events == [.doubt(.invalidatedPrefix)])
+    #expect(events == [expected == nil ? .doubt(.invalidatedAll) : .rows])
+    #expect(stream.batch.groups == (expected.map { [$0] } ?? []))
     #expect(stream.keys() == ["shop:x", "shop:y"])
+  }
+
+  @Test("the longest prefix is the longest name less its kind")
+  func longestPrefix() throws {
+    var stream = Stream([])
+    let longest = "shop:" + String(repeating: "x", count: KeyGroup.longestName - 5)
+    #expect(try stream.transaction([Self.invalidate(longest + "*\0")]) == [.rows])
+    #expect(stream.batch.packedGroups(0..<1).bytes.count == PackedKeys.longestKey + 2)
+    #expect(try stream.transaction([Self.invalidate(longest + "x*\0")]) == [.doubt(.keyTooLong)])
   }
 
   @Test("a prefix of another namespace concerns nobody here", arguments: ["blog:*", "shops*", "shopping:*"])

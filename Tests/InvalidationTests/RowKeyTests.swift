@@ -88,11 +88,18 @@ struct RowKeyTests {
     #expect(stream.keys() == ["shop:u:n:1:e:x", "shop:user:1", "shop:user:2"])
   }
 
-  @Test("a template that ends in * gives a key that ends in *")
+  @Test("a template that ends in * gives a prefix of both rows, and NULL gives none")
   func prefix() throws {
-    var stream = try Self.full(["user:{id}:*"])
-    try stream.transaction([PgOutput.insert(10, ["4*", nil, nil, nil])])
-    #expect(stream.keys() == ["shop:user:4%2A:*"])
+    var stream = try Self.full(["user:{id}:*", "all:*", "e:{email}:*"])
+    try stream.transaction([
+      PgOutput.insert(10, ["4*", nil, nil, nil]),
+      PgOutput.update(10, old: ["5", "a:b", nil, nil], ["6", "a:b", nil, nil]),
+    ])
+    #expect(
+      stream.batch.groups == [
+        "pshop:user:4%2A:", "pshop:all:", "pshop:user:6:", "pshop:user:5:", "pshop:e:a%3Ab:",
+      ])
+    #expect(stream.keys() == [])
   }
 
   @Test("an unchanged large value comes from the old row")

@@ -16,6 +16,8 @@ struct Tail: ~Copyable {
   var statuses: [UInt64: TransactionStatus] = [:]
   var fingerprint = ""
   var answers = true
+  /// Whether the last step asked for what is pending.
+  private(set) var tells = false
   /// What was asked.
   private(set) var questions: [Question] = []
   private var mark: Generation? = Generation(1)
@@ -23,24 +25,25 @@ struct Tail: ~Copyable {
 
   init(
     _ acquisition: Acquisition, confirmed: UInt64 = 100, running: [UInt64] = [], usesCanary: Bool = true,
-    keysPerStep: Int = TailSession.keysPerStep, mostPending: Int = TailSession.mostPending
+    keysPerStep: Int = TailSession.keysPerStep, groupsPerStep: Int = TailSession.groupsPerStep,
+    mostPending: Int = TailSession.mostPending
   ) {
     now = Instant(nanoseconds: 1_000_000_000)
     session = TailSession(
       token: "me", server: thisServer, mapping: "map", acquisition: acquisition, confirmed: LSN(confirmed),
       running: Snapshot(next: 1000, running: running), usesCanary: usesCanary, now: now,
-      keysPerStep: keysPerStep, mostPending: mostPending)
+      keysPerStep: keysPerStep, groupsPerStep: groupsPerStep, mostPending: mostPending)
   }
 
   /// A session that goes on with generation 1, which stands at `applied`, after `count` writes.
   init(
     resuming applied: UInt64 = 100, visible: UInt64? = nil, confirmed: UInt64 = 100, count: UInt64 = 7,
     cleared: Bool = true, keysPerStep: Int = TailSession.keysPerStep,
-    mostPending: Int = TailSession.mostPending
+    groupsPerStep: Int = TailSession.groupsPerStep, mostPending: Int = TailSession.mostPending
   ) {
     self.init(
       .resume(taken(applied: applied, visible: visible ?? applied, count: count, cleared: cleared)),
-      confirmed: confirmed, keysPerStep: keysPerStep, mostPending: mostPending)
+      confirmed: confirmed, keysPerStep: keysPerStep, groupsPerStep: groupsPerStep, mostPending: mostPending)
   }
 
   mutating func pass(milliseconds: UInt64) {
@@ -124,7 +127,21 @@ struct Tail: ~Copyable {
       return Generation(number)
     }
     generations = number
-    return action
+    // Most tests do not care whether a step asks for what is pending.
+    guard case .apply(var request, let chunk) = action else { return action }
+    tells = request.tellsPending
+    request.tellsPending = false
+    return .apply(request, chunk: chunk)
+  }
+
+  /// A transaction that names groups, with their kinds.
+  mutating func transaction(_ end: UInt64, groups: [String]) {
+    begin([])
+    for group in groups {
+      Array(group.utf8).withUnsafeBytes { session.pending.append(group: $0, table: 0) }
+    }
+    session.heard(.rows)
+    commit(end)
   }
 
   mutating func reply(_ reply: StateReply) -> TailSession.Outcome { session.replied(reply, now: now) }
@@ -153,6 +170,8 @@ struct Tail: ~Copyable {
       case .send(.newGeneration): _ = reply(.began)
       case .send(.purge): _ = reply(.purgeStep(cursor: "0", removed: 0))
       case .send(.purged): _ = reply(.cleared)
+      case .send(.sweep): _ = reply(.purgeStep(cursor: "0", removed: 0))
+      case .send(.swept): _ = reply(.swept(left: PendingGroups()))
       case .send(.takeover), .wait, .end: return actions
       }
     }

@@ -232,7 +232,8 @@ struct TailSimulation {
     case .apply(let request, let chunk):
       tailer.order = .apply(request, keys: keys(tailer, chunk))
       if request.parts > 1 { count("batch in steps") }
-    case .send(.takeover), .wait, .end, nil: break
+    // Nothing is pending: no key of this log has groups.
+    case .send(.takeover), .send(.sweep), .send(.swept), .wait, .end, nil: break
     }
   }
 
@@ -297,7 +298,7 @@ struct TailSimulation {
     tailer.reply = nil
     switch reply {
     case .takenOver(let state): tailer.answered = state.visible
-    case .applied(_, let visible, _): tailer.answered = visible
+    case .applied(_, let visible, _, _): tailer.answered = visible
     default: break
     }
     guard tailer.session != nil else { return takenOver(tailer, reply) }

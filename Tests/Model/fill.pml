@@ -40,6 +40,7 @@ byte at[4];                        /* the transaction at a position, as a bit */
 byte begun;                        /* transactions that have begun to commit */
 byte vis;                          /* the set of visible transactions */
 byte tl = 1;                       /* timeline */
+byte boot;                         /* a crash or a promotion ends every connection */
 byte canary = 1;                   /* the generation in the UNLOGGED row, 0 = emptied */
 bit slot = 1;
 byte owner;                        /* the tailer whose walsender holds the slot */
@@ -71,12 +72,12 @@ end:
 #endif
      }
 #ifdef CRASH
-  :: flushed < last -> flushed++
+  :: d_step { flushed < last -> flushed++ }
 #endif
-  :: last >= 1 && !seen(1) -> vis = vis | at[1]     /* visible before or after it is decoded, in any order */
-  :: last >= 2 && !seen(2) -> vis = vis | at[2]
+  :: d_step { last >= 1 && !seen(1) -> vis = vis | at[1] }     /* visible before or after it is decoded, in any order */
+  :: d_step { last >= 2 && !seen(2) -> vis = vis | at[2] }
 #if TXNS == 3
-  :: last >= 3 && !seen(3) -> vis = vis | at[3]
+  :: d_step { last >= 3 && !seen(3) -> vis = vis | at[3] }
 #endif
   od
 }
@@ -114,6 +115,13 @@ end:
 #define sameIncarnation (canary == g)
 #define otherCanary (old != g)
 #endif
+/* SQL is asked on the connection that was opened for this acquisition; one that is lost ends the acquisition. */
+#define connected (myBoot == boot)
+#ifdef RECONNECT
+#define mayUpsert true             /* RECONNECT: the canary is written on whatever connection there is by then */
+#else
+#define mayUpsert connected
+#endif
 /* V of the tailer: all it has decoded since C up to there is visible. */
 #define clear(p) (p > TXNS || p <= C || p > pos || seen(p))
 #define look() (!clear(1) -> 0 : (!clear(2) -> 1 : (!clear(3) -> 2 : pos)))
@@ -125,7 +133,7 @@ end:
 #endif
 inline count() { if :: imaged && R.n < COUNT -> R.n++ :: else fi; n = R.n }
 
-inline forget() { state = 0; g = 0; n = 0; pos = 0; C = 0; v = 0; watch = 0; due = 0; created = 0; old = 0; myTl = 0;
+inline forget() { state = 0; g = 0; n = 0; pos = 0; C = 0; v = 0; watch = 0; due = 0; created = 0; old = 0; myTl = 0; myBoot = 0;
   if :: owner == me -> owner = 0 :: else fi }
 
 /* State 4 follows: upsert the canary. */
@@ -147,7 +155,7 @@ inline newgen(was, W0, V0, watching) {
 
 proctype Tailer(byte me) {
   byte state;                      /* 0 standby, 1 acquired, 3 new generation needed, 4 canary to be written, 5 active */
-  byte g, n, pos, C, v, old, myTl;
+  byte g, n, pos, C, v, old, myTl, myBoot;
   byte watch;                      /* transactions that were invisible when the slot was acquired */
   byte due;                        /* to be applied: 1 V alone, 2 a decoded transaction */
   bit created;
@@ -156,7 +164,7 @@ end:
   /* STANDBY -> ACQUIRE: slot made if it is missing, START_REPLICATION, then C, the snapshot and the canary. */
   :: d_step { state == 0 && owner == 0 ->
        if :: !slot -> slot = 1; confirmed = flushed; created = 1 :: else fi;
-       owner = me; myTl = tl; C = confirmed; pos = C;
+       owner = me; myTl = tl; myBoot = boot; C = confirmed; pos = C;
        watch = upto(last) & (255 - vis);
        old = canary; state = 1
      }
@@ -182,10 +190,10 @@ end:
 #endif
        v = C; newgen(g, C, C, watch)
      }
-  :: d_step { state == 4 -> if :: myTl == tl -> canary = g; state = 5 :: else -> forget() fi }
+  :: d_step { state == 4 -> if :: mayUpsert -> canary = g; state = 5 :: else -> forget() fi }
   /* ACTIVE: decode, or look at a snapshot; then apply. */
   :: d_step { state == 5 && owner == me && !due && pos < flushed -> pos++; v = max(v, look()); due = 2 }
-  :: d_step { state == 5 && myTl == tl && !due && look() > v -> v = look(); due = 1 }
+  :: d_step { state == 5 && connected && !due && look() > v -> v = look(); due = 1 }
   :: atomic { state == 5 && due ->
        if
        :: d_step { R.g == 0 -> forget() }
@@ -210,14 +218,15 @@ end:
           }
        fi
      }
-  :: d_step { state == 5 && owner == me && !due && v > confirmed && v <= flushed -> confirmed = v }  /* acknowledged: V */
+  /* V is acknowledged. */
+  :: d_step { state == 5 && owner == me && !due && v > confirmed && v <= flushed -> confirmed = v }
   /* A beat: the canary, and the watch. */
 #ifndef NOINC
-  :: d_step { state == 5 && myTl == tl && canary != g -> newgen(g, pos, v, watch) }
+  :: d_step { state == 5 && connected && canary != g -> newgen(g, pos, v, watch) }
 #endif
-  :: d_step { state == 5 && myTl == tl && watch != 0 && (watch & (255 - vis)) == 0 && !fenced ->
+  :: d_step { state == 5 && connected && watch != 0 && (watch & (255 - vis)) == 0 && !fenced ->
        if
-       :: (watch & upto(C)) != 0 -> watch = 0; newgen(g, pos, v, 0)   /* committed, and the stream did not deliver it */
+       :: (watch & upto(C)) != 0 -> watch = 0; newgen(g, pos, v, 0)   /* committed, but not delivered */
        :: else -> watch = 0; if :: counted -> R.wt = 0; count() :: else -> forget() fi
        fi
      }
@@ -225,7 +234,8 @@ end:
 #ifdef ZOMBIE
   :: d_step { owner == me -> owner = 0 }             /* the walsender is ended; the tailer does not know yet */
 #endif
-  /* The property. The compare-and-set holds: a value contains all that is applied; if all is applied, it is current. */
+  /* The property, while the compare-and-set holds: a value contains all that is applied; if that is everything, it
+   * is what the database holds. */
   :: d_step { state == 5 && owner == me && R.g == g && R.tok == me && R.n == n && sameIncarnation && !R.wt && !due &&
          R.v != 0 && R.vg == R.g ->
        assert(((R.v - 1) & upto(pos)) == upto(pos));
@@ -271,19 +281,19 @@ proctype Loss() {
 }
 #endif
 #ifdef FLUSH
-proctype Flush() { d_step { R.g = 0; R.tok = 0; R.n = 0; R.W = 0; R.V = 0; R.F = 0; R.b = 0; R.tl = 0; R.wt = 0; R.v = 0 } }
+proctype Flush() {
+  d_step { R.g = 0; R.tok = 0; R.n = 0; R.W = 0; R.V = 0; R.F = 0; R.b = 0; R.tl = 0; R.wt = 0; R.v = 0 }
+}
 #endif
 #ifdef TTLFENCE
 proctype Expiry() { R.b != 0 -> R.b = 0 }            /* TTLFENCE: fences are keys of their own and are evicted */
 #endif
 #ifdef SLOT
 proctype Somebody() {
-  atomic { owner == 0 ->
-    if
-    :: confirmed < flushed -> confirmed = flushed    /* consumed by another client, or dropped and made again */
-    :: confirmed > 0 -> confirmed--                  /* after a crash the slot is where a checkpoint left it */
-    fi
-  }
+  if                               /* consumed by another client, or dropped and made again */
+  :: d_step { owner == 0 && confirmed < flushed -> confirmed = flushed }
+  :: d_step { owner == 0 && confirmed > 0 -> confirmed-- }   /* after a crash it is where a checkpoint left it */
+  fi
 }
 #endif
 #ifdef CRASH
@@ -291,14 +301,14 @@ proctype Crash() {
   d_step {
     vis = vis & upto(flushed);                       /* what was not flushed is lost, though readers saw it */
     do :: last > flushed -> at[last] = 0; last-- :: else -> break od;
-    vis = upto(last); canary = 0; owner = 0
+    vis = upto(last); canary = 0; owner = 0; boot++
   }
 }
 #endif
 #ifdef FAILOVER
 proctype Failover() {
   atomic {
-    tl++; slot = 0; owner = 0; canary = 0; confirmed = 0;
+    tl++; slot = 0; owner = 0; canary = 0; confirmed = 0; boot++;
     do :: last > 0 -> at[last] = 0; last-- :: break od; /* the standby had the log up to here */
     flushed = last; vis = upto(last)
   }

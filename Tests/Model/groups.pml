@@ -278,12 +278,12 @@ proctype Application() {                              /* changes something of it
 
 #ifdef LOSS
 proctype Nemesis() {
-  d_step { imaged = 1; image.g = R.g; image.n = R.n; image.W = R.W; image.V = R.V; image.F = R.F; image.d = R.d; image.jl = R.jl;
-    image.c = R.c; image.bK = R.bK; image.bA = R.bA; image.bB = R.bB; image.pA = R.pA; image.pB = R.pB;
+  d_step { imaged = 1; image.g = R.g; image.n = R.n; image.W = R.W; image.V = R.V; image.F = R.F; image.d = R.d;
+    image.jl = R.jl; image.c = R.c; image.bK = R.bK; image.bA = R.bA; image.bB = R.bB; image.pA = R.pA; image.pB = R.pB;
     image.v1 = R.v1; image.v2 = R.v2; image.need = R.need }
   atomic {
-    lost = 1; R.g = image.g; R.n = image.n; R.W = image.W; R.V = image.V; R.F = image.F; R.d = image.d; R.jl = image.jl;
-    R.c = image.c; R.bK = image.bK; R.bA = image.bA; R.bB = image.bB; R.pA = image.pA; R.pB = image.pB;
+    lost = 1; R.g = image.g; R.n = image.n; R.W = image.W; R.V = image.V; R.F = image.F; R.d = image.d;
+    R.jl = image.jl; R.c = image.c; R.bK = image.bK; R.bA = image.bA; R.bB = image.bB; R.pA = image.pA; R.pB = image.pB;
     R.v1 = image.v1; R.v2 = image.v2; R.need = image.need;
     if
     :: true                                                  /* in place: the connection lives on */

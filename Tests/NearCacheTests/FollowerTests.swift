@@ -14,7 +14,8 @@ private struct Owner {
   @discardableResult
   mutating func hear(_ event: FeedEvent) -> Follower.Action {
     var keys: [String] = []
-    let action = follower.hear(event) { keys.append(String(decoding: $0, as: UTF8.self)) }
+    func note(_ name: UnsafeRawBufferPointer) { keys.append(String(decoding: name, as: UTF8.self)) }
+    let action = follower.hear(event, evict: note, group: note)
     evicted += keys
     if action == .dropAll { drops += 1 }
     return action
@@ -51,7 +52,7 @@ struct FollowerTests {
   func starting() {
     let follower = Follower(mapping: "mine")
     #expect(follower.standing == .starting && follower.state == nil && follower.certificate == nil)
-    #expect(!follower.accepts(state()) && follower.certificate(beats: 100) == nil)
+    #expect(!follower.accepts(state()) && follower.certificate(state(), follower.basis) == nil)
   }
 
   @Test("The first state begins at its own position, with an empty near cache")
@@ -68,15 +69,20 @@ struct FollowerTests {
   @Test("Each key is handed over with the reason that its entry gives")
   func reasons() {
     var follower = Follower(mapping: "mine")
-    _ = follower.hear(.state(state(jl: 5), asked: Instant(nanoseconds: 0))) { _ in }
+    _ = follower.hear(.state(state(jl: 5), asked: Instant(nanoseconds: 0)), evict: { _ in }, group: { _ in })
     var known = entry(6, after: 5, "a", "b")
     var origins = PackedOrigins()
     for number in [1, 2] as [UInt32] { origins.append(KeyOrigin(transaction: number, table: 3, rule: 4)) }
+    origins.append(KeyOrigin(transaction: 9, table: 3, rule: 5))
     known.origins = origins
+    Array("pshop:c:".utf8).withUnsafeBytes { known.groups.append($0) }
     var heard: [KeyInvalidation] = []
-    _ = follower.hear(.entries([known, entry(7, after: 6, "c")], generation: Generation(1))) { _, why in
-      heard.append(why)
-    }
+    var groups: [KeyInvalidation] = []
+    _ = follower.hear(
+      .entries([known, entry(7, after: 6, "c")], generation: Generation(1)),
+      evict: { _, why in heard.append(why) }, group: { _, why in groups.append(why) })
+    #expect(
+      groups == [KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 9, table: 3, rule: 5))])
     #expect(
       heard == [
         KeyInvalidation(position: LSN(60), origin: KeyOrigin(transaction: 1, table: 3, rule: 4)),
@@ -229,6 +235,16 @@ struct FollowerTests {
     #expect(owner.follower.certificate == at(130))
   }
 
+  @Test("An entry with groups alone hands them over")
+  func groups() {
+    var owner = Owner()
+    owner.poll(state(jl: 5), asked: 0)
+    var cleared = entry(6, after: 5)
+    for name in ["pshop:c:7:", "ttenant:7"] { Array(name.utf8).withUnsafeBytes { cleared.groups.append($0) } }
+    #expect(owner.entries([cleared]) == .evict)
+    #expect(owner.evicted == ["pshop:c:7:", "ttenant:7"])
+  }
+
   @Test("A certificate waits for the entries that its poll promised, and for the keys to be evicted")
   func certificateWaits() {
     var owner = Owner()
@@ -241,8 +257,9 @@ struct FollowerTests {
     let follower = owner.follower
     var copy = follower
     var evictedBefore = false
-    _ = copy.hear(.entries([entry(7, after: 6, "b")], generation: Generation(1))) { _ in evictedBefore = true
-    }
+    _ = copy.hear(
+      .entries([entry(7, after: 6, "b")], generation: Generation(1)), evict: { _ in evictedBefore = true },
+      group: { _ in })
     #expect(evictedBefore && follower.certificate == nil && copy.certificate == at(0))
   }
 
@@ -281,12 +298,19 @@ struct FollowerTests {
   func certificateOfReply() {
     var owner = Owner()
     owner.poll(state(h: 10), asked: 0)
+    let early = owner.follower.basis
     owner.poll(state(h: 11), asked: 100)
-    #expect(owner.follower.certificate(beats: 11) == nil)
-    #expect(owner.follower.certificate(beats: 12) == at(0))
-    #expect(owner.follower.certificate(beats: 13) == at(100))
-    #expect(owner.follower.certificate(beats: 14) == at(100))
-    for few: UInt64 in 0...2 { #expect(owner.follower.certificate(beats: few) == nil) }
+    func proven(_ beats: UInt64) -> Instant? {
+      owner.follower.certificate(state(h: beats), owner.follower.basis)
+    }
+    // What was heard after a read was sent may come from another Redis than its reply.
+    #expect(owner.follower.certificate(state(h: 14), early) == at(0))
+    #expect(owner.follower.certificate(state(2, h: 14), early) == nil)
+    #expect(proven(11) == nil)
+    #expect(proven(12) == at(0))
+    #expect(proven(13) == at(100))
+    #expect(proven(14) == at(100))
+    for few: UInt64 in 0...2 { #expect(proven(few) == nil) }
   }
 
   @Test("The evidence is bounded, and losing the oldest makes no certificate younger than the truth")
@@ -328,11 +352,13 @@ struct FollowerTests {
     ])
   func follows(reply: FleetState, followed: Bool) {
     var owner = Owner()
-    #expect(!owner.follower.follows(reply, consumed: .zero))
+    #expect(!owner.follower.follows(reply, owner.follower.basis))
     owner.poll(state(1, h: 10, jl: 5), asked: 0)
     owner.entries([entry(6, after: 5, "a")])
-    #expect(owner.follower.follows(reply, consumed: reply.applied) == followed)
-    #expect(!owner.follower.follows(reply, consumed: LSN(reply.applied.rawValue + 1)))
+    #expect(owner.follower.follows(reply, owner.follower.basis) == followed)
+    // One that knows less than this host knew when it asked.
+    owner.poll(state(1, h: 10, W: 900, jl: 6), asked: 50)
+    #expect(!owner.follower.follows(reply, owner.follower.basis))
   }
 
   // MARK: Losing and changing state
@@ -344,8 +370,9 @@ struct FollowerTests {
     owner.poll(state(1, h: 12, W: 100, jl: 50), asked: 200)
     #expect(owner.follower.certificate == at(0))
     #expect(owner.poll(state(2, h: 20, W: 90, jl: 0), asked: 300) == .dropAll)
-    #expect(owner.follower.certificate == nil && owner.follower.certificate(beats: 21) == nil)
-    #expect(owner.follower.certificate(beats: 22) == at(300))
+    let basis = owner.follower.basis
+    #expect(owner.follower.certificate == nil && owner.follower.certificate(state(2, h: 21), basis) == nil)
+    #expect(owner.follower.certificate(state(2, h: 22), basis) == at(300))
     #expect(owner.follower.position == .zero && owner.follower.consumed == LSN(90))
     #expect(owner.follower.generation == Generation(2) && owner.follower.standing == .following)
     #expect(!owner.follower.accepts(state(1, h: 13, jl: 50)))
@@ -362,7 +389,7 @@ struct FollowerTests {
     owner.poll(state(1, h: 12, W: 200, jl: 7), asked: 200)
     #expect(owner.poll(older, asked: 300) == .dropAll)
     #expect(owner.follower.standing == .poisoned && owner.follower.state == nil)
-    #expect(owner.follower.certificate == nil && owner.follower.certificate(beats: 50) == nil)
+    #expect(owner.follower.certificate == nil && owner.follower.certificate(state(h: 50), owner.follower.basis) == nil)
     #expect(!owner.follower.accepts(state(1, h: 50, W: 500, jl: 50)))
     // Not even a state that looks right again.
     #expect(owner.poll(state(1, h: 50, W: 500, jl: 50), asked: 400) == .none)
@@ -415,7 +442,8 @@ struct FollowerTests {
     var other = owner
     owner.poll(state(h: 12, jl: 9), asked: 400)
     #expect(owner.follower.standing == .following && owner.follower.position == id(9))
-    #expect(owner.follower.certificate == nil && owner.follower.certificate(beats: 14) == at(400))
+    let basis = owner.follower.basis
+    #expect(owner.follower.certificate == nil && owner.follower.certificate(state(h: 14), basis) == at(400))
     other.poll(state(h: 11, jl: 5), asked: 400)
     #expect(other.follower.standing == .poisoned)
   }

@@ -186,10 +186,41 @@ struct CatalogueTests {
     let session = try place.sql()
     let names = ["bare", "top", "leaf", "one", "two", "nowhere"].map { TableName(schema: "public", name: $0) }
     let tables = names + [TableName(schema: "s", name: "three")]
-    let missing = try Catalogue.unpublished(tables, publication: place.publication, session)
-    #expect(missing.map(\.name) == ["two", "nowhere"])
-    let nowhere = try Catalogue.unpublished(tables, publication: "every_\(place.database)", session)
-    #expect(nowhere.map(\.name) == ["nowhere"])
-    #expect(try Catalogue.unpublished(tables, publication: "none", session).count == tables.count)
+    func unpublished(_ publication: String) throws -> [String] {
+      let findings = try PostgresPreflight.examine(publication: publication, tables: tables, session)
+      return findings.filter { $0.severity == .error }.map(\.what)
+    }
+    let nowhere = "Table public.nowhere does not exist."
+    #expect(
+      try unpublished(place.publication) == [
+        "Publication \(place.publication) does not hold table public.two.", nowhere,
+      ])
+    #expect(try unpublished("every_\(place.database)") == [nowhere])
+    #expect(try unpublished("none") == ["Publication none does not exist.", nowhere])
+  }
+
+  @Test("Tables that somebody has locked are read all the same")
+  func locked() throws {
+    let place = try Place()
+    try place.psql(
+      """
+      CREATE TABLE plain (id int PRIMARY KEY);
+      CREATE TABLE top (id int PRIMARY KEY) PARTITION BY RANGE (id);
+      CREATE TABLE leaf PARTITION OF top FOR VALUES FROM (0) TO (9);
+      CREATE PUBLICATION \(place.publication) FOR TABLE plain, top;
+      """)
+    let session = try place.sql()
+    let locker = try place.sql()
+    _ = try locker.query("BEGIN")
+    _ = try locker.query("LOCK TABLE public.plain, public.top IN ACCESS EXCLUSIVE MODE")
+    _ = try session.query("SET statement_timeout = '5s'")
+    let names = ["plain", "top"].map { TableName(schema: "public", name: $0) }
+    let top = try Catalogue.read(schema: "public", name: "top", publication: place.publication, session)
+    #expect(top.map(\.name) == ["top", "leaf"])
+    #expect(
+      try PostgresPreflight.examine(publication: place.publication, tables: names, session) == [])
+    let all = try Catalogue.read(publication: place.publication, session)
+    #expect(all.map(\.name) == ["leaf", "plain"])
+    _ = try locker.query("ROLLBACK")
   }
 }

@@ -314,7 +314,7 @@ struct ApplicationScriptTests {
         Array("EVAL".utf8), Array(StateScripts.expire.utf8), [UInt8(ascii: "2")], Array(lab.keys.meta.utf8),
         key,
       ]
-        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "EXPIRE"].map { Array($0.utf8) } + [
+        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "", "EXPIRE"].map { Array($0.utf8) } + [
           key, Array("0".utf8),
         ])
     #expect(reply[1] == 1)

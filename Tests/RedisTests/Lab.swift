@@ -22,11 +22,12 @@ struct Lab {
 
   func sink(
     tables: [String] = ["public.users", "public.orders"], patterns: [String] = [],
-    journal: JournalSettings = JournalSettings(keep: 60_000_000_000, size: 16 << 20)
+    journal: JournalSettings = JournalSettings(keep: 60_000_000_000, size: 16 << 20),
+    groups: KeyGroups = KeyGroups(tables: [], caches: [], keyPrefix: "shop:")
   ) throws -> RedisSink {
     try RedisSink(
-      settings: settings, keys: keys, journal: journal, tableNames: tables, purgePatterns: patterns,
-      purgeMatch: "shop:*")
+      settings: settings, keys: keys, journal: journal, tableNames: tables, groups: groups,
+      purgePatterns: patterns, purgeMatch: "shop:*")
   }
 }
 
@@ -47,9 +48,12 @@ func packed(_ keys: [String]) -> [UInt8] {
   for key in keys { Array(key.utf8).withUnsafeBytes { all.append($0) } }
   return all.bytes
 }
-func rest(table: String?, _ keys: [String], part: Int = 1, of parts: Int = 1) -> [UInt8] {
+func rest(table: String?, _ keys: [String], groups: [String] = [], part: Int = 1, of parts: Int = 1)
+  -> [UInt8]
+{
   var message = PublishedMessage(table: table)
   for key in keys { Array(key.utf8).withUnsafeBytes { message.append($0) } }
+  for group in groups { Array(group.utf8).withUnsafeBytes { message.append(group: $0) } }
   return message.rest(part: part, of: parts)
 }
 func unpacked(_ keys: PackedKeys) -> [String] {
@@ -71,6 +75,10 @@ struct Apply {
   var keep = 60_000
   var size = ""
   var keys: [String] = []
+  /// With their kinds, such as `pshop:category:7:`.
+  var groups: [String] = []
+  var raisesFloor = false
+  var tells = false
   var table: String? = "public.users"
   /// `PackedOrigins`, one for each key or none.
   var origins: [UInt8] = []
@@ -132,37 +140,67 @@ extension RedisConnection {
       apply.token, apply.g.hex, String(apply.n), lsn(apply.W), lsn(apply.V), lsn(apply.X ?? apply.W),
       apply.beat ? "1" : "0", apply.wt, String(apply.keep), apply.size, lab.keys.channel,
     ].map { Array($0.utf8) }
+    let names = apply.keys + apply.groups
     arguments.append(packed(apply.keys))
     arguments.append(apply.origins)
-    arguments.append(Array((apply.keys.isEmpty ? "0" : "1").utf8))
-    if !apply.keys.isEmpty { arguments.append(rest(table: apply.table, apply.keys)) }
-    for bucket in Set(apply.keys.map(bucket)) { arguments.append(Array(bucket.utf8)) }
+    arguments.append(packed(apply.groups))
+    arguments.append(Array((apply.raisesFloor ? "1" : "").utf8))
+    arguments.append(Array((apply.tells ? "1" : "").utf8))
+    arguments.append(Array((names.isEmpty ? "0" : "1").utf8))
+    if !names.isEmpty { arguments.append(rest(table: apply.table, apply.keys, groups: apply.groups)) }
+    for bucket in Set(names.map(bucket)) { arguments.append(Array(bucket.utf8)) }
     return try eval(
       StateScripts.apply, [lab.keys.meta, lab.keys.journal(apply.g)] + apply.keys, arguments)
   }
 
   mutating func fill(
-    _ lab: Lab, _ mode: String, g: Generation = g1, stamp at: String, _ key: String, _ words: [String]
+    _ lab: Lab, _ mode: String, g: Generation = g1, stamp at: String, _ key: String, _ words: [String],
+    groups: [String] = []
   ) throws -> RedisReply {
-    try eval(StateScripts.fill, [lab.keys.meta, key], [mode, g.hex, bucket(key), at] + words)
+    let buckets = ([key] + groups).map(bucket).joined(separator: ",")
+    return try eval(
+      StateScripts.fill, [lab.keys.meta, key],
+      [mode, g.hex, buckets, at].map { Array($0.utf8) } + [tags(groups)] + words.map { Array($0.utf8) })
   }
 
-  /// `ungoverned` keys get no bucket.
+  private func tags(_ groups: [String]) -> [UInt8] { packed(groups.filter { $0.hasPrefix("t") }) }
+
+  /// `ungoverned` keys get no bucket; all keys have the same groups.
   mutating func del(
-    _ lab: Lab, _ word: String, _ keys: [String], ungoverned: Set<String> = []
+    _ lab: Lab, _ word: String, _ keys: [String], ungoverned: Set<String> = [], groups: [String] = []
   ) throws -> RedisReply {
     let governed = keys.filter { !ungoverned.contains($0) }
     return try eval(
       StateScripts.del, [lab.keys.meta] + keys,
       [lab.keys.journalPrefix, lab.keys.channel, "60000"].map { Array($0.utf8) }
         + [governed.isEmpty ? [] : rest(table: nil, governed), Array(word.utf8)]
-        + keys.map { Array((ungoverned.contains($0) ? "" : bucket($0)).utf8) })
+        + keys.flatMap { [Array((ungoverned.contains($0) ? "" : bucket($0)).utf8), tags(groups)] })
   }
 
-  mutating func expire(_ lab: Lab, _ key: String, _ words: [String]) throws -> RedisReply {
+  mutating func expire(
+    _ lab: Lab, _ key: String, _ words: [String], groups: [String] = []
+  ) throws -> RedisReply {
     try eval(
       StateScripts.expire, [lab.keys.meta, key],
-      [lab.keys.journalPrefix, lab.keys.channel, "60000", bucket(key)] + words)
+      [lab.keys.journalPrefix, lab.keys.channel, "60000", bucket(key)].map { Array($0.utf8) }
+        + [tags(groups)] + words.map { Array($0.utf8) })
+  }
+
+  /// NEARSIDE INVALIDATE PREFIX or TAG.
+  mutating func invalidate(_ lab: Lab, _ group: String, raisesFloor: Bool = false) throws -> RedisReply {
+    try eval(
+      StateScripts.invalidateGroup, [lab.keys.meta],
+      [
+        Array(lab.keys.journalPrefix.utf8), Array(lab.keys.channel.utf8), Array("60000".utf8),
+        rest(table: nil, [], groups: [group]), packed([group]), Array(bucket(group).utf8),
+        Array((raisesFloor ? "1" : "").utf8),
+      ])
+  }
+
+  /// The groups of `pd`, with their kinds.
+  mutating func pending(_ lab: Lab) throws -> [String] {
+    guard case .bulk(let bytes) = try call("HGET", lab.keys.meta, "pd") else { return [] }
+    return PendingGroups(bytes: bytes).map { unpacked($0.groups) } ?? ["malformed"]
   }
 
   mutating func field(_ lab: Lab, _ name: String) throws -> String? {
@@ -174,7 +212,7 @@ extension RedisConnection {
       fields: try command(["HMGET", lab.keys.meta] + FleetState.fieldNames).elements?.map(\.text) ?? [])
   }
 
-  /// The journal of `g`: id, p, l and keys of each entry.
+  /// The journal of `g`: id, p, l and keys of each entry (groups behind the keys).
   mutating func journal(_ lab: Lab, _ g: Generation = g1) throws -> [(
     id: String, p: String, l: String, keys: [String]
   )] {
@@ -186,6 +224,7 @@ extension RedisConnection {
       }
       var keys: [String] = []
       if case .bulk(let bytes)? = fields["k"], let all = PackedKeys(bytes: bytes) { keys = unpacked(all) }
+      if case .bulk(let bytes)? = fields["q"], let all = PackedKeys(bytes: bytes) { keys += unpacked(all) }
       return (entry[0].text ?? "", fields["p"]?.text ?? "", fields["l"]?.text ?? "", keys)
     }
   }

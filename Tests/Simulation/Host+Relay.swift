@@ -120,7 +120,7 @@ extension Host {
     guard let link = upstream?.link else { return client(.error) }
     let number = expect(nil, client)
     let asked = now
-    let consumed = follower.consumed
+    let basis = follower.basis
     let version = writes[key.number]
     let redis = world.redis
     let valueFirst = world.weakness.contains(.valueBeforeState)
@@ -144,10 +144,10 @@ extension Host {
         turn { [self] in
           guard settle(number, link) else { return }
           let answer = { [self] in
-            finish(key, version, state, value, life, asked: asked, consumed: consumed, client)
+            finish(key, version, state, value, life, asked: asked, basis, client)
           }
           guard let state, let fence, fence > state.stamp, holdUntil.map({ clock < $0 }) ?? true,
-            value == nil || !state.trusted, lease(judge(state, consumed: consumed), value) != nil
+            value == nil || !state.trusted, lease(judge(state, basis), value) != nil
           else { return answer() }
           holdBack(
             Hold(
@@ -161,9 +161,9 @@ extension Host {
   /// finishGet and finishLease.
   private func finish(
     _ key: Key, _ version: UInt32, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
-    consumed: LSN, _ client: (Outcome) -> Void
+    _ basis: Follower.Basis, _ client: (Outcome) -> Void
   ) {
-    let judgement = judge(state, consumed: consumed)
+    let judgement = judge(state, basis)
     guard let value, case .trusted(_, let mayKeep) = judgement else {
       let lease = lease(judgement, value)
       world.misses += 1

@@ -215,10 +215,10 @@ final class Host {
     case bypass(Lease?)
   }
 
-  func judge(_ state: FleetState?, consumed: LSN) -> Judgement {
-    guard let state, follower.follows(state, consumed: consumed) else { return .bypass(nil) }
+  func judge(_ state: FleetState?, _ basis: Follower.Basis) -> Judgement {
+    guard let state, follower.follows(state, basis) else { return .bypass(nil) }
     guard state.trusted || world.weakness.contains(.untrustedCounts) else { return .absent(state.lease) }
-    let evidence = follower.certificate(beats: state.beats)
+    let evidence = follower.certificate(state, basis)
     if let evidence, clock.since(evidence) <= world.swarm.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }
@@ -265,9 +265,9 @@ final class Host {
   // MARK: Hearing (EventLoop.swift, hear)
 
   func hear(_ event: FeedEvent) {
-    let action = follower.hear(event) { key in
-      _ = near.remove(key, hash: near.hash(key))
-    }
+    // The simulated mapping has no groups.
+    let action = follower.hear(
+      event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { _ in })
     if case .state = event, let state = follower.state {
       ledger.observed(state.lease, at: clock)
       releaseHolds(state)

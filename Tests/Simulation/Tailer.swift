@@ -351,6 +351,7 @@ final class Tailer {
     sentAt = host.clock
     switch request {
     case .takeover: preconditionFailure("a session has taken over")
+    case .sweep, .swept: preconditionFailure("nothing is pending: the simulated mapping has no groups")
     case .newGeneration(
       let token, let old, let new, let server, let mapping, let applied, let visible, let wt):
       beginning = visible
@@ -414,7 +415,7 @@ final class Tailer {
   private func replied(_ reply: ModelRedis.TailerReply) {
     sentAt = nil
     guard let parsed = reply.stateReply else { return trouble("Redis answered an error") }
-    if case .applied(_, let visible, _) = parsed { answered = visible }
+    if case .applied(_, let visible, _, _) = parsed { answered = visible }
     switch session?.replied(parsed, now: host.clock) {
     case .began(let generation, let reason):
       answered = beginning

@@ -46,6 +46,10 @@ struct Rule: Sendable {
     ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
     ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
     ("forgetsRegression", "that Redis went back outlives the session that saw it", .forgetsRegression),
+    (
+      "lateEvidence", "a reply is judged by what was known when it was asked for (LATEEVIDENCE)",
+      .lateEvidence
+    ),
     ("beatsBeforeApplied", "a beat waits for its sample's position (BEATANY)", .beatsBeforeApplied),
     ("pipelinedSamples", "a sample is taken after the beat before was stored (PIPE)", .pipelinedSamples),
     ("confirmsApplied", "PostgreSQL forgets up to V, not up to W (ACKW)", .confirmsApplied),

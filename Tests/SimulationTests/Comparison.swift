@@ -117,8 +117,8 @@ struct Comparison {
       [
         order.token, order.g.hex, String(order.n), order.W.hex, order.V.hex, order.X.hex,
         order.beat ? "1" : "0",
-        wt, "60000", "", keys.channel, String(decoding: packed.bytes, as: UTF8.self), "",
-        String(order.messages),
+        wt, "60000", "", keys.channel, String(decoding: packed.bytes, as: UTF8.self), "", "", "",
+        "", String(order.messages),
       ] + (0..<order.messages).map { _ in "}" } + order.buckets.map(String.init))
     return ("apply \(order)", Self.line(twin.apply(order)), command)
   }
@@ -209,7 +209,8 @@ struct Comparison {
     let (command, words) = command(key)
     let line = call(
       "fill", [keys.meta, key],
-      [replaces ? "replace" : "merge", lease.generation.hex, String(bucket(key)), lease.stamp.hex] + words)
+      [replaces ? "replace" : "merge", lease.generation.hex, String(bucket(key)), lease.stamp.hex, ""]
+        + words)
     let reply = twin.fill(replaces: replaces, lease, bucket: bucket(key), key: key, command)
     let found = Self.line(reply.found)
     return (
@@ -245,7 +246,7 @@ struct Comparison {
     let line = call(
       "del", [keys.meta] + chosen,
       [keys.journalPrefix, keys.channel, "60000", message ? "}" : "", word]
-        + pairs.map { $0.bucket.map(String.init) ?? "" })
+        + pairs.flatMap { [$0.bucket.map(String.init) ?? "", ""] })
     let reply = twin.del(pairs, getting: getting, keep: 60_000, message: message)
     return ("del \(word) \(pairs)", Self.line(reply), line)
   }
@@ -263,7 +264,7 @@ struct Comparison {
     let message = random.once(in: 2)
     let line = call(
       "expire", [keys.meta, key],
-      [keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key))] + words)
+      [keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key)), ""] + words)
     let reply = twin.expire(key, bucket: bucket(key), keep: 60_000, message: message, command)
     return ("expire \(words)", Self.line(reply), line)
   }

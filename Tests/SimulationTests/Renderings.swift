@@ -51,7 +51,7 @@ extension Comparison {
     case .noState: "[NOSTATE]"
     case .fenced(let g): "[FENCED \(g.hex)]"
     case .regressed(let n, let w): "[REGRESSED \(n)\(w.map { " " + $0.hex } ?? "")]"
-    case .applied(let w, let v, let asked): "[OK \(w.hex) \(v.hex) \(asked ? "1" : "''")]"
+    case .applied(let w, let v, let asked): "[OK \(w.hex) \(v.hex) \(asked ? "1" : "''") '']"
     case .takenOver(let g, let w, let v, let n, let h, _, let wt, let c):
       "[OK \(g.hex) \(w.hex) \(v.hex) \(n) \(h) id \(wt ? "1" : "0") \(c?.hex ?? "''")]"
     case .otherSystem(let system): "[SYSID \(system)]"

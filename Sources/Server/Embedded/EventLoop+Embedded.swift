@@ -90,7 +90,7 @@ extension EventLoop {
 
   /// The entry under a key, whether or not it may be shown.
   mutating func find(_ key: GovernedKey) -> NearEntry? {
-    key.bytes.withUnsafeBytes { near.find($0, hash: key.hash, now: now) }
+    key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) }
   }
 
   /// The entry under a key if it may be shown; a hit or a miss is counted and noted.

@@ -182,7 +182,9 @@ extension EventLoop {
     }
     let until = end(expires, key.rule)
     let isStored = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: key.rule.mark)
+      near.insert(
+        $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
+        serial: key.nearSerial)
     }
     guard isStored else { throw tooLarge }
     noteStored(key, by: command, under: lease)
@@ -191,7 +193,9 @@ extension EventLoop {
 
   /// The same lease if nothing that it does not know of has happened to the key.
   private func judged(_ plain: PlainLease, _ key: GovernedKey) -> PlainLease {
-    guard let lease = plain.lease, let refusal = key.bytes.withUnsafeBytes({ embedded?.refusal(lease, $0) })
+    let groups = key.groups?.buckets ?? []
+    guard let lease = plain.lease,
+      let refusal = key.bytes.withUnsafeBytes({ embedded?.refusal(lease, $0, groups: groups) })
     else { return plain }
     return .refuse(FillRefusal(refusal))
   }

@@ -7,7 +7,7 @@ import Synchronization
 /// A write of the tail in the embedded mode.
 enum LocalWrite: Sendable {
   case request(StateRequest)
-  case apply(ApplyRequest, PackedKeys, PackedOrigins)
+  case apply(ApplyRequest, PackedKeys, PackedOrigins, groups: PackedKeys)
 }
 
 /// The tail's sink when there is no Redis: requests go to the event loop, which owns the state, and the loop's
@@ -32,7 +32,9 @@ public struct LocalSink: ~Copyable, TailSink {
   public mutating func apply(
     _ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>
   ) throws(SinkError) {
-    mailbox.post(.local(.apply(apply, keys.packed(chunk), keys.packedOrigins(chunk))))
+    let origins = keys.packedOrigins(chunk, groups: apply.groups)
+    mailbox.post(
+      .local(.apply(apply, keys.packed(chunk), origins, groups: keys.packedGroups(apply.groups))))
   }
 
   public mutating func receive() throws(SinkError) -> StateReply? { replies.take() }
@@ -80,13 +82,24 @@ extension EventLoop {
     case .request(.takeover): mailbox.localReplies.post(.noState)
     case .request(.purge): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
     case .request(.purged): mailbox.localReplies.post(.cleared)
-    case .apply(let request, let keys, let origins):
+    // There is nothing to sweep: values are near only.
+    case .request(.sweep): mailbox.localReplies.post(.purgeStep(cursor: "0", removed: 0))
+    case .request(.swept): mailbox.localReplies.post(.swept(left: PendingGroups()))
+    case .apply(let request, let keys, let origins, let groups):
+      var raisesFloor = false
+      groups.forEach { if governance.groups.isAdHoc($0) { raisesFloor = true } }
       var index = 0
-      let reply = embedded?.apply(request, keys) { key in
+      let reply = embedded?.apply(request, keys, groups: groups, raisesFloor: raisesFloor) { key in
         let hash = near.hash(key)
         near.remove(key, hash: hash)
         chronicle.removed(
           hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
+        index += 1
+      }
+      groups.forEach { group in
+        drop(group: group)
+        chronicle.removed(
+          near.hash(group), KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }

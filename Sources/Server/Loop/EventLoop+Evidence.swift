@@ -57,18 +57,23 @@ extension EventLoop {
     case fail(String)
   }
 
-  /// Judges each key of a read by its own bound.
+  /// Judges each key of a read by itself: by its own bound, and by the groups that wait to be swept.
   func judge(_ read: GovernedRead, _ state: FleetState?) -> [Judgement] {
     // Asked of the clock, not of the poll: between the two the process may have been stopped.
     let instant = clock()
-    let state = state.flatMap { follower.follows($0, consumed: read.consumed) ? $0 : nil }
-    return read.keys.map { judge($0.rule.staleness, state, at: instant) }
+    let state = state.flatMap { follower.follows($0, read.basis) ? $0 : nil }
+    let evidence = state.flatMap { follower.certificate($0, read.basis) }
+    return read.keys.map { judge($0, state, evidence, at: instant) }
   }
 
-  private func judge(_ staleness: StalenessSettings, _ state: FleetState?, at instant: Instant) -> Judgement {
+  private func judge(
+    _ key: GovernedKey, _ state: FleetState?, _ evidence: Instant?, at instant: Instant
+  ) -> Judgement {
+    let staleness = key.rule.staleness
     guard let state else { return .bypass(nil) }
-    guard state.trusted else { return .absent(state.lease) }
-    let evidence = follower.certificate(beats: state.beats)
+    let tags = key.groups?.tags ?? PackedKeys()
+    let trusted = key.bytes.withUnsafeBytes { state.trusts($0, tags: tags) }
+    guard trusted else { return .absent(state.lease) }
     if let evidence, instant.since(evidence) <= staleness.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }
@@ -100,7 +105,9 @@ extension EventLoop {
   func governedKey(_ key: UnsafeRawBufferPointer) -> GovernedKey? {
     guard key.count <= PackedKeys.longestKey, let rule = governance.rule(key) else { return nil }
     let hash = near.hash(key)
-    return GovernedKey(bytes: [UInt8](key), hash: hash, rule: rule, version: writeVersion(hash))
+    return GovernedKey(
+      bytes: [UInt8](key), hash: hash, rule: rule, version: writeVersion(hash),
+      groups: governance.groups.membership(of: key), serial: epochs.serial)
   }
 
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
@@ -112,7 +119,9 @@ extension EventLoop {
       until = until.map { min($0, limit) } ?? limit
     }
     _ = key.bytes.withUnsafeBytes {
-      near.insert($0, hash: key.hash, value: value, expires: until, tag: key.rule.mark)
+      near.insert(
+        $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
+        serial: key.nearSerial)
     }
   }
 }

@@ -17,6 +17,10 @@ extension EventLoop {
     case ("invalidate", 4...) where request.isWord(2, "key"):
       if embedded != nil { return invalidateEmbedded(request, slot) }
       remove(request, keys: 3..<request.count, word: "UNLINK", answerCount: request.count - 3, slot)
+    case ("invalidate", 4) where request.isWord(2, "prefix"):
+      invalidateGroup(request, kind: KeyGroup.prefix, slot)
+    case ("invalidate", 4) where request.isWord(2, "tag"):
+      invalidateGroup(request, kind: KeyGroup.tag, slot)
     case ("lease", 3):
       if embedded != nil { return leaseEmbedded(request, slot) }
       executeLease(request, slot)
@@ -28,7 +32,8 @@ extension EventLoop {
       reply(slot) {
         $0.error(
           "ERR Nearside: the commands are NEARSIDE STATUS, WAIT <lsn> [ms], INVALIDATE KEY key…, INVALIDATE "
-            + "ALL, LEASE key, FILL key token value [PX ms], WHY key")
+            + "PREFIX prefix, INVALIDATE TAG tag, INVALIDATE ALL, LEASE key, FILL key token value [PX ms], WHY "
+            + "key")
       }
     }
   }

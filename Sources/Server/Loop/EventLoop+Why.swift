@@ -47,14 +47,15 @@ extension EventLoop {
   // MARK: The answer
 
   /// One `name:value` a line. `noted`: what Redis holds of the reason for a generation.
-  private func account(of key: [UInt8], reason noted: String?) -> String {
+  private mutating func account(of key: [UInt8], reason noted: String?) -> String {
     key.withUnsafeBytes { bytes in
       let clock = WallClock.now()
-      let account = chronicle.account(of: near.hash(bytes))
+      let hash = near.hash(bytes)
+      let account = chronicle.account(of: hash, groups: groupHashes(of: bytes))
       var lines = [
         "key:\(Self.shown(bytes, bytes.count))",
         "governed:\(governance.governs(bytes) ? 1 : 0)",
-        "near:\(near.contains(bytes) ? 1 : 0)",
+        "near:\(findNear(bytes, hash: hash) != nil ? 1 : 0)",
       ]
       lines += self.lines(of: account.stored, "fill", clock)
       lines += self.lines(of: account.removal, clock)
@@ -73,6 +74,21 @@ extension EventLoop {
       return lines.joined(separator: "\n") + "\n"
     }
   }
+
+  /// Under what the removal of a group of the key may have been recorded: its tags, and every prefix that it has,
+  /// since any may have been named by hand.
+  private func groupHashes(of key: UnsafeRawBufferPointer) -> Set<UInt64> {
+    var hashes: Set<UInt64> = []
+    governance.groups.forEach(of: key) { hashes.insert(near.hash($0)) }
+    var prefix = [KeyGroup.prefix]
+    for byte in key.prefix(Self.longestNamedPrefix) {
+      prefix.append(byte)
+      hashes.insert(prefix.withUnsafeBytes { near.hash($0) })
+    }
+    return hashes
+  }
+
+  private static let longestNamedPrefix = 512
 
   private func lines(of fill: Chronicle.Fill?, _ name: String, _ clock: WallClock) -> [String] {
     guard let fill else { return ["\(name):none"] }
@@ -95,7 +111,9 @@ extension EventLoop {
       ["invalidation:transaction"] + times("invalidation", removal.at, clock) + [
         "invalidation_position:\(removal.cause.position)", "invalidation_transaction:\(origin.transaction)",
       ]
-    if let (table, template) = originNames[origin] {
+    if origin.isNamed {
+      lines.append("invalidation_function:nearside.invalidate")
+    } else if let (table, template) = originNames[origin] {
       lines.append("invalidation_table:\(table)")
       lines.append("invalidation_template:\(template)")
     }

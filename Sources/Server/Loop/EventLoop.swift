@@ -31,6 +31,8 @@ public struct EventLoop: ~Copyable {
   var nextID = 1
 
   var near: NearCache
+  /// When groups of keys were cleared here; near entries of such keys are compared with it.
+  var epochs = GroupEpochs()
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
@@ -223,11 +225,18 @@ public struct EventLoop: ~Copyable {
   }
 
   mutating func hear(_ event: FeedEvent) {
-    let action = follower.hear(event) { key, cause in
-      let hash = near.hash(key)
-      near.remove(key, hash: hash)
-      chronicle.removed(hash, cause, at: now)
-    }
+    var dropsAll = false
+    let action = follower.hear(
+      event,
+      evict: { key, cause in
+        let hash = near.hash(key)
+        near.remove(key, hash: hash)
+        chronicle.removed(hash, cause, at: now)
+      },
+      group: { group, cause in
+        chronicle.removed(near.hash(group), cause, at: now)
+        if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
+      })
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
     if case .state = event, let state = follower.state {
@@ -235,7 +244,7 @@ public struct EventLoop: ~Copyable {
       chronicle.began(state.generation, at: now)
       releaseHolds(state)
     }
-    if case .dropAll = action {
+    if dropsAll || action == .dropAll {
       near.removeAll()
       counters.drops += 1
     }

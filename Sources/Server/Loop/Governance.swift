@@ -1,9 +1,10 @@
 import Configuration
+import Invalidation
 
 /// Which keys are governed, and what their templates say.
 ///
-/// A key is governed if a table's mapping covers it: only then somebody will clear it when its row changes,
-/// and only then may it be kept near.
+/// A key is governed if a table's mapping covers it or its cache has tags: only then somebody will clear it when
+/// its row changes, and only then may it be kept near.
 struct Governance: Sendable {
   struct Rule: Sendable {
     /// Whether values may be kept near, and for how long at most (nanoseconds).
@@ -19,13 +20,16 @@ struct Governance: Sendable {
   private let special: KeyMatcher
   private let specialRules: [Rule]
   private let common: Rule
+  /// Which groups keys belong to.
+  let groups: KeyGroups
   /// The bound of each number that marks an entry, in nanoseconds; the first is the global one.
   private let bounds: [UInt64]
   /// The longest of them: with older evidence no entry is fresh.
   let longestBound: UInt64
 
   init(settings: Settings) {
-    mapped = KeyMatcher(templates: settings.tables.flatMap(\.keys), prefix: settings.keyPrefix)
+    mapped = KeyMatcher(templates: settings.governed, prefix: settings.keyPrefix)
+    groups = KeyGroups(settings)
     special = KeyMatcher(templates: settings.caches.map(\.template), prefix: settings.keyPrefix)
     specialRules = settings.caches.enumerated().map { index, cache in
       Rule(

@@ -132,8 +132,11 @@ extension EventLoop {
       }
       var read = entry.read
       read.asked = now
-      read.consumed = follower.consumed
-      for index in read.keys.indices { read.keys[index].version = writeVersion(read.keys[index].hash) }
+      read.basis = follower.basis
+      for index in read.keys.indices {
+        read.keys[index].version = writeVersion(read.keys[index].hash)
+        read.keys[index].serial = epochs.serial
+      }
       let task = UpstreamTask(client: entry.client, replies: read.replies, work: .read(read))
       if clients[slot].resp3 {
         resp3.output.append(read.request)
@@ -179,8 +182,11 @@ extension EventLoop {
       return false
     }
     var fence = Stamp.zero
-    for index in keys where governance.governs(request[index]) && !near.contains(request[index]) {
-      fence = max(fence, embedded.fence(of: request[index]))
+    for index in keys {
+      let key = request[index]
+      guard governance.governs(key), findNear(key, hash: near.hash(key)) == nil else { continue }
+      let groups = governance.groups.membership(of: key)?.buckets ?? []
+      fence = max(fence, embedded.fence(of: key, groups: groups))
     }
     let deadline =
       clients[slot].heldUntil ?? Instant(nanoseconds: now.nanoseconds + settings.leaseWait)

@@ -7,7 +7,7 @@ import NearCache
 extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
-    let (state, fences) = Self.readState(&cursor)
+    let (state, fences) = Self.readState(&cursor, read.keys)
     let judgements = judge(read, state)
     if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgements) {
       return hold(read, replies, state.generation, fence, slot)

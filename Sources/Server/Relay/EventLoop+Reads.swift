@@ -23,7 +23,7 @@ extension EventLoop {
     var found = 0
     for (index, key) in keys.enumerated() {
       if let key, let until = showsNear(key, certificate, at: instant),
-        let entry = near.find(request[index + 1], hash: key.hash, now: now)
+        let entry = findNear(request[index + 1], hash: key.hash)
       {
         found += 1
         nearUntil = min(nearUntil, until)
@@ -57,7 +57,7 @@ extension EventLoop {
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
     let read = GovernedRead(
-      shape: shape, keys: governed, asked: now, consumed: follower.consumed,
+      shape: shape, keys: governed, asked: now, basis: follower.basis,
       nearUntil: nearUntil)
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
@@ -107,7 +107,7 @@ extension EventLoop {
     guard !governed.isEmpty else { return relay(request, slot) }
     let read = GovernedRead(
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
-      consumed: follower.consumed)
+      basis: follower.basis)
     send(read, slot) { output in
       request.append(to: &output)
       return 1
@@ -119,7 +119,7 @@ extension EventLoop {
     guard let key = governedKey(request[2]) else { return reply(slot) { $0.error(Self.notGoverned) } }
     let (certificate, instant) = (certificate, clock())
     if let until = showsNear(key, certificate, at: instant),
-      let entry = near.find(request[2], hash: key.hash, now: now)
+      let entry = findNear(request[2], hash: key.hash)
     {
       noteNearHit(key, certificate, at: instant)
       let resp3 = clients[slot].resp3
@@ -130,7 +130,7 @@ extension EventLoop {
       }
     }
     counters.nearMisses += 1
-    let read = GovernedRead(shape: .lease, keys: [key], asked: now, consumed: follower.consumed)
+    let read = GovernedRead(shape: .lease, keys: [key], asked: now, basis: follower.basis)
     send(read, slot) { output in
       output.array(2)
       output.argument("GET")
@@ -165,12 +165,15 @@ extension EventLoop {
     request.argument("HMGET")
     request.bulk(meta)
     for name in FleetState.fieldNames { request.bulk(name) }
+    request.bulk(FleetState.pendingField)
     return [UInt8](request.bytes)
   }
 
-  /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each key that was asked
-  /// for.
-  static func readState(_ cursor: inout ReplyCursor) -> (state: FleetState?, fences: [Stamp]) {
+  /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each of `keys`, which were
+  /// asked for with it.
+  static func readState(
+    _ cursor: inout ReplyCursor, _ keys: [GovernedKey] = []
+  ) -> (state: FleetState?, fences: [Stamp]) {
     guard let count = cursor.enter() else {
       _ = cursor.raw()
       return (nil, [])
@@ -178,22 +181,29 @@ extension EventLoop {
     let named = FleetState.fieldNames.count
     var fields: [String?] = []
     for _ in 0..<min(count, named) { fields.append(cursor.text()) }
-    let state = FleetState(fields: fields)
+    let pending = count > named ? cursor.string().map { [UInt8]($0) } : nil
+    let state = FleetState(fields: fields, pending: pending)
     var fences: [Stamp] = []
-    for _ in min(count, named)..<count {
-      let fence = cursor.text().flatMap { Stamp(hex: $0) } ?? .zero
-      fences.append(max(fence, state?.floor ?? .zero))
+    for key in keys {
+      var fence = state?.floor ?? .zero
+      for _ in 0..<key.bucketCount {
+        fence = max(fence, cursor.text().flatMap { Stamp(hex: $0) } ?? .zero)
+      }
+      fences.append(fence)
     }
     return (state, fences)
   }
 }
 
 extension IOBuffer {
-  /// The request for the state and for the fences of `keys`, one bucket each.
+  /// The request for the state and for the fences of `keys` and of their groups.
   mutating func appendState(_ request: [UInt8], _ keys: [GovernedKey]) {
-    array(2 + FleetState.fieldNames.count + keys.count)
+    array(3 + FleetState.fieldNames.count + keys.reduce(0) { $0 + $1.bucketCount })
     append(request)
-    for key in keys { bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })") }
+    for key in keys {
+      bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })")
+      for bucket in key.groups?.buckets ?? [] { bulk("b\(bucket)") }
+    }
   }
 
   fileprivate mutating func askExpiry(_ key: GovernedKey) {

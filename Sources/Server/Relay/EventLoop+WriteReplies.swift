@@ -143,6 +143,7 @@ extension EventLoop {
     case .fill(let fill): dropNear(fill.key)
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
+    case .invalidate(let group): clear(group)
     case .probe: holds.isProbing = false
     default: break
     }
@@ -161,15 +162,15 @@ extension EventLoop {
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
   }
 
-  private static let forgotten =
+  static let forgotten =
     "TRYAGAIN Nearside: Redis forgot Nearside's scripts; they are being loaded, try again"
 
-  private func isForgottenScript(_ reply: UnsafeRawBufferPointer) -> Bool {
+  func isForgottenScript(_ reply: UnsafeRawBufferPointer) -> Bool {
     reply.count > 9 && "-NOSCRIPT".utf8.elementsEqual(reply.prefix(9))
   }
 
   /// SCRIPT FLUSH, or a failover to a server that never had them.
-  private mutating func reloadScripts() {
+  mutating func reloadScripts() {
     if resp2.isReady { resp2.loadScripts() }
     if resp3.isReady { resp3.loadScripts() }
   }

@@ -102,7 +102,7 @@ extension EventLoop {
       for index in sent {
         if let lease = leases[index] {
           upstream.output.bulk(lease.generation.hex)
-          upstream.output.bulk(String(KeyHash.bucket(request[index])))
+          upstream.output.bulk(keys[index]?.buckets ?? "")
           upstream.output.bulk(lease.stamp.hex)
         } else {
           for _ in 0..<3 { upstream.output.argument("") }
@@ -128,14 +128,14 @@ extension EventLoop {
     _ request: Request, keys indices: Range<Int>, word: String, answerCount: Int?, _ slot: Int
   ) {
     var governed: [GovernedKey] = []
-    var buckets: [String] = []
+    var fences: [(bucket: String, tags: [UInt8])] = []
     for index in indices {
       if let key = governedKey(request[index]) {
         noteWrite(key)
         governed.append(key)
-        buckets.append(String(KeyHash.bucket(request[index])))
+        fences.append((String(KeyHash.bucket(request[index])), key.tags))
       } else {
-        buckets.append("")
+        fences.append(("", []))
       }
     }
     guard !governed.isEmpty || answerCount != nil else { return relay(request, slot) }
@@ -145,13 +145,16 @@ extension EventLoop {
     let token = clients[slot].token
     let (state, journal) = (self.keys, settings.journal)
     withUpstream(slot) { upstream in
-      upstream.begin(.remove, keys: indices.count + 1, arguments: 5 + indices.count)
+      upstream.begin(.remove, keys: indices.count + 1, arguments: 5 + 2 * indices.count)
       upstream.output.bulk(state.meta)
       for index in indices { upstream.output.bulk(request[index]) }
       upstream.appendJournal(state, journal)
       upstream.output.bulk(message)
       upstream.output.bulk(word)
-      for bucket in buckets { upstream.output.bulk(bucket) }
+      for (bucket, tags) in fences {
+        upstream.output.bulk(bucket)
+        tags.withUnsafeBytes { upstream.output.bulk($0) }
+      }
       upstream.await(.task(UpstreamTask(client: token, work: work)))
     }
   }
@@ -166,11 +169,12 @@ extension EventLoop {
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in
-      upstream.begin(.expire, keys: 2, arguments: 4 + request.count)
+      upstream.begin(.expire, keys: 2, arguments: 5 + request.count)
       upstream.output.bulk(state.meta)
       upstream.output.bulk(request[1])
       upstream.appendJournal(state, journal)
       upstream.output.bulk(String(KeyHash.bucket(request[1])))
+      key.tags.withUnsafeBytes { upstream.output.bulk($0) }
       for index in 0..<request.count { upstream.output.bulk(request[index]) }
       upstream.await(.task(UpstreamTask(client: token, work: work)))
     }
@@ -199,13 +203,14 @@ extension EventLoop {
     let token = clients[slot].token
     let meta = keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fill, keys: 2, arguments: 4 + argumentCount)
+      upstream.begin(.fill, keys: 2, arguments: 5 + argumentCount)
       upstream.output.bulk(meta)
       key.bytes.withUnsafeBytes { upstream.output.bulk($0) }
       upstream.output.argument(mode)
       upstream.output.bulk(lease.generation.hex)
-      key.bytes.withUnsafeBytes { upstream.output.bulk(String(KeyHash.bucket($0))) }
+      upstream.output.bulk(key.buckets)
       upstream.output.bulk(lease.stamp.hex)
+      key.tags.withUnsafeBytes { upstream.output.bulk($0) }
       command(&upstream.output)
       upstream.await(.task(UpstreamTask(client: token, work: .fill(work))))
     }
@@ -276,7 +281,7 @@ extension IOBuffer {
 
 extension Upstream {
   /// The three arguments by which a script finds journal and channel.
-  fileprivate mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
+  mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
     output.bulk(keys.journalPrefix)
     output.bulk(keys.channel)
     output.bulk(String(journal.keep / 1_000_000))

@@ -1,4 +1,5 @@
 import Invalidation
+import NearCache
 
 /// A request under way to Redis whose replies need more than copying. One is made for each miss and each
 /// governed write; a near hit and a plain relay make none.
@@ -18,6 +19,8 @@ final class UpstreamTask {
     case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
     case expire(GovernedRemoval, absent: AbsentReply)
+    /// NEARSIDE INVALIDATE PREFIX or TAG; the group's kind is its first byte.
+    case invalidate(group: [UInt8])
     /// Whoever asked waits for the generation itself, not for this reply.
     case askForGeneration
     /// Why the generation began, asked for NEARSIDE WHY of this key.
@@ -47,6 +50,25 @@ struct GovernedKey {
   var rule: Governance.Rule
   /// The count of local writes to keys like this one when the request was sent.
   var version: UInt32
+  /// The groups it belongs to; nil: none.
+  var groups: GroupMembership?
+  /// When the request was made, as `GroupEpochs` counts.
+  var serial: UInt32
+
+  /// What a near entry of this key bears.
+  var nearSerial: UInt32? { groups == nil ? nil : serial }
+
+  /// How many fences a lease of this key is compared with.
+  var bucketCount: Int { 1 + (groups?.buckets.count ?? 0) }
+
+  /// The same fences as the scripts want them: bucket numbers with commas between.
+  var buckets: String {
+    var list = String(bytes.withUnsafeBytes { KeyHash.bucket($0) })
+    for bucket in groups?.buckets ?? [] { list += ",\(bucket)" }
+    return list
+  }
+
+  var tags: [UInt8] { groups?.tags.bytes ?? [] }
 }
 
 /// A read whose value counts only under the state that was read before it.
@@ -75,8 +97,8 @@ struct GovernedRead {
   var shape: Shape
   var keys: [GovernedKey]
   var asked: Instant
-  /// What this host had consumed of the log by then: Redis cannot know less, unless it has lost writes.
-  var consumed: LSN
+  /// What this host knew by then.
+  var basis: Follower.Basis
   /// Until when the evidence holds under which near values among the elements were found: Redis must have
   /// answered for the others by then.
   var nearUntil = Instant(nanoseconds: .max)
@@ -124,7 +146,7 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, remove, expire, ask
+  case fill, fillMany, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
@@ -132,6 +154,7 @@ enum GuardScript: CaseIterable {
     case .fillMany: StateScripts.fillMany
     case .remove: StateScripts.del
     case .expire: StateScripts.expire
+    case .invalidateGroup: StateScripts.invalidateGroup
     case .ask: StateScripts.ask
     }
   }

@@ -5,7 +5,7 @@ import Postgres
 
 struct Explain: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Show which keys a change of a row would clear, and why not.",
+    abstract: "Show which keys, prefixes and tags a change of a row would clear, and why not.",
     discussion: """
       The row is a JSON object of columns. With --old it is an UPDATE (the new row and the old one); otherwise \
       an INSERT, or what --operation says. If PostgreSQL can be reached, columns, types and the replica \
@@ -66,9 +66,10 @@ struct Explain: ParsableCommand {
       old: operation == .delete ? row : before, operation: operation)
     for entry in explained {
       let image = entry.image == .old ? " (old row)" : ""
+      let tag = entry.kind == .tag ? "tag " : ""
       switch entry.outcome {
-      case .key(let key): print("\(key)    \(entry.template)\(image)")
-      case .none(let reason): print("-    \(entry.template)\(image): \(reason)")
+      case .key(let key): print("\(tag)\(key)    \(entry.template)\(image)")
+      case .none(let reason): print("\(tag)-    \(entry.template)\(image): \(reason)")
       }
     }
   }

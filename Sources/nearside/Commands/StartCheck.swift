@@ -63,7 +63,7 @@ struct DatabaseCheck {
       let names = settings.tables.map { TableName(schema: $0.schema, name: $0.name) }
       var check = DatabaseCheck()
       for finding in try PostgresPreflight.examine(settings.postgres, tables: names, session) {
-        let sentence = finding.fix.map { finding.what + " " + $0 } ?? finding.what
+        let sentence = finding.sentence
         if finding.isMissingRight { check.lacksRight = true }
         if finding.severity == .error {
           check.errors.append(sentence)

@@ -182,8 +182,8 @@ struct TailRunner: ~Copyable {
     do throws(RedisError) {
       return try RedisSink(
         settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), journal: settings.journal,
-        tableNames: plan.tableNames,
-        purgePatterns: settings.tables.flatMap(\.keys).map { $0.luaPattern(prefix: settings.keyPrefix) },
+        tableNames: plan.tableNames, groups: KeyGroups(settings),
+        purgePatterns: settings.governed.map { $0.luaPattern(prefix: settings.keyPrefix) },
         purgeMatch: settings.keyPrefix + "*")
     } catch {
       throw TailTrouble(sentence: error.description)
@@ -234,16 +234,13 @@ struct TailRunner: ~Copyable {
     for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
-    let unpublished = try trouble { () throws(PostgresError) in
-      try Catalogue.unpublished(
-        settings.tables.map { TableName(schema: $0.schema, name: $0.name) },
-        publication: settings.postgres.publication, sql)
+    let findings = try trouble { () throws(PostgresError) in
+      try PostgresPreflight.examine(
+        publication: settings.postgres.publication,
+        tables: settings.tables.map { TableName(schema: $0.schema, name: $0.name) }, sql)
     }
-    if let table = unpublished.first {
-      throw TailTrouble(
-        sentence:
-          "Table \(table) is not in publication \(settings.postgres.publication), so its "
-          + "changes would go unnoticed. Run nearside setup --apply.")
+    if let error = findings.first(where: { $0.severity == .error }) {
+      throw TailTrouble(sentence: error.sentence)
     }
     return tables
   }

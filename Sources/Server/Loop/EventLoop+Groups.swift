@@ -1,0 +1,114 @@
+import Configuration
+import Invalidation
+import NearCache
+
+/// Groups of keys: what a prefix or a tag clears at once.
+extension EventLoop {
+  /// The near entry under a key, unless a group of the key was cleared since its value was asked for.
+  mutating func findNear(_ key: UnsafeRawBufferPointer, hash: UInt64) -> NearEntry? {
+    guard let entry = near.find(key, hash: hash, now: now) else { return nil }
+    return isCurrent(entry, key) ? entry : nil
+  }
+
+  /// Whether a near entry still counts. One whose key belongs to no group costs this one look.
+  @inline(__always)
+  func isCurrent(_ entry: NearEntry, _ key: UnsafeRawBufferPointer) -> Bool {
+    guard let serial = entry.serial else { return true }
+    return isCurrent(serial, key)
+  }
+
+  private func isCurrent(_ serial: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
+    var isCurrent = true
+    governance.groups.forEach(of: key) { if !epochs.isCurrent(serial, $0) { isCurrent = false } }
+    return isCurrent
+  }
+
+  /// A group (its kind included) was cleared: none of its keys is found near any more. A prefix that no rule
+  /// gives is the group of no entry, and costs the whole near cache.
+  mutating func drop(group: UnsafeRawBufferPointer) {
+    if epochs.clear(group) || governance.groups.isAdHoc(group) {
+      near.removeAll()
+      counters.drops += 1
+    }
+  }
+
+  /// NEARSIDE INVALIDATE PREFIX prefix, NEARSIDE INVALIDATE TAG tag.
+  mutating func invalidateGroup(_ request: Request, kind: UInt8, _ slot: Int) {
+    var name = request[3]
+    if kind == KeyGroup.prefix {
+      // Templates and SQL write it with a star behind it, which no prefix ends in.
+      if name.last == UInt8(ascii: "*") { name = UnsafeRawBufferPointer(rebasing: name.dropLast()) }
+      guard name.starts(with: settings.keyPrefix.utf8) else {
+        let namespace = settings.keyPrefix
+        return reply(slot) {
+          $0.error("ERR Nearside: a prefix begins with this fleet's namespace, \"\(namespace)\"")
+        }
+      }
+    } else if !governance.groups.hasTag(name) {
+      return reply(slot) { $0.error("ERR Nearside: no cache has a tag like this one") }
+    }
+    guard name.count <= KeyGroup.longestName else {
+      return reply(slot) {
+        $0.error("ERR Nearside: a prefix or a tag has at most \(KeyGroup.longestName) bytes")
+      }
+    }
+    let group = [kind] + name
+    counters.removals += 1
+    clear(group)
+    guard embedded == nil else { return reply(slot) { $0.status("OK") } }
+    let raisesFloor = group.withUnsafeBytes { governance.groups.isAdHoc($0) }
+    var message = PublishedMessage(table: nil)
+    var packed = PackedKeys()
+    group.withUnsafeBytes {
+      message.append(group: $0)
+      packed.append($0)
+    }
+    let rest = message.rest()
+    let bucket = group.withUnsafeBytes { KeyHash.bucket($0) }
+    let token = clients[slot].token
+    let (state, journal) = (keys, settings.journal)
+    withUpstream(slot) { upstream in
+      upstream.begin(.invalidateGroup, keys: 1, arguments: 7)
+      upstream.output.bulk(state.meta)
+      upstream.appendJournal(state, journal)
+      rest.withUnsafeBytes { upstream.output.bulk($0) }
+      packed.bytes.withUnsafeBytes { upstream.output.bulk($0) }
+      upstream.output.bulk(String(bucket))
+      upstream.output.bulk(raisesFloor ? "1" : "")
+      upstream.await(.task(UpstreamTask(client: token, work: .invalidate(group: group))))
+    }
+  }
+
+  /// Drops a group here: when it is asked for, and when Redis has answered or will not, since whatever was read
+  /// before Redis knew of it must not stay near.
+  mutating func clear(_ group: [UInt8]) {
+    group.withUnsafeBytes {
+      drop(group: $0)
+      let raisesFloor = governance.groups.isAdHoc($0)
+      embedded?.fence($0, raisesFloor: raisesFloor)
+    }
+  }
+
+  mutating func finish(group: [UInt8], _ replies: UnsafeRawBufferPointer, client slot: Int?) {
+    clear(group)
+    var cursor = ReplyCursor(replies)
+    if cursor.isError {
+      let forgotten = isForgottenScript(replies)
+      if forgotten { reloadScripts() }
+      return settle(slot) { output, _ in
+        if forgotten { output.error(Self.forgotten) } else { output.append(replies) }
+      }
+    }
+    _ = cursor.enter()
+    let word = cursor.text()
+    settle(slot) { output, _ in
+      if word == "FULL" {
+        output.error(
+          "TRYAGAIN Nearside: too many prefixes and tags wait to be swept out of Redis; no sidecar seems to tail, "
+            + "see NEARSIDE STATUS")
+      } else {
+        output.status("OK")
+      }
+    }
+  }
+}
