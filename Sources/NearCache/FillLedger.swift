@@ -131,7 +131,6 @@ public struct FillLedger {
       }
       switch misses.oldest(of: key, after: e.back(rule.window), weakness) {
       case .oldest(.some(let lease)): return .fill(lease)
-      case .oldest(nil) where weakness.contains(.forgetsBypassed): break
       case .oldest(nil): return .refuse(.bypassed)
       case .none: break
       }

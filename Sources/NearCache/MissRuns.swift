@@ -107,7 +107,8 @@ struct MissRuns {
     }
     var index = chain.oldest
     while index >= 0 {
-      if runs[Int(index)].latest > start { return .oldest(runs[Int(index)].lease) }
+      let counts = runs[Int(index)].lease != nil || !weakness.contains(.forgetsBypassed)
+      if runs[Int(index)].latest > start, counts { return .oldest(runs[Int(index)].lease) }
       index = runs[Int(index)].next
     }
     return .none

@@ -39,6 +39,8 @@ struct Swarm {
   var lateVisible: Int
   /// Of 100 turns of an event loop or steps of an application, those that are held up.
   var lags: Int
+  /// By how much a message may be late although nothing is wrong.
+  var jitter: UInt64
   /// Of 100 steps of an application, those that take up to a window and a bit.
   var slowSteps: Int
   /// How long a slot of Redis's SCAN gives at a time.
@@ -61,6 +63,7 @@ struct Swarm {
     asynchronous = random.one(of: [0, 0, 30, 100])
     lateVisible = random.one(of: [0, 2, 20, 60])
     lags = random.one(of: [0, 1, 5])
+    jitter = random.one(of: [0, 5, 60]) * 1_000_000
     slowSteps = random.one(of: [0, 3, 25])
     purgeCount = 1 + random.below(4)
     splitReads = random.once(in: 2)
@@ -87,6 +90,8 @@ struct Swarm {
     [.redefine, .redefineSilently, .truncate],
     [.slowNetwork, .cutRedis, .cutPostgres],
     [.promote, .pause, .slowNetwork],
+    [.slowNetwork, .cutStream, .pause],
+    [.hiddenWrite, .cutStream, .cutPostgres],
   ]
 
   private static func kinds(_ random: inout SplitMix) -> [Fault] {

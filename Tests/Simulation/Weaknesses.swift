@@ -45,7 +45,6 @@ struct Rule: Sendable {
     ("noWatch", "transactions from before the slot are watched (NOWATCH)", .noWatch),
     ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
     ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
-    ("forgetsRegression", "that Redis went back outlives the session that saw it", .forgetsRegression),
     (
       "lateEvidence", "a reply is judged by what was known when it was asked for (LATEEVIDENCE)",
       .lateEvidence
@@ -81,11 +80,10 @@ struct Rule: Sendable {
   ]
 
   private static let scripts: [(String, String, ScriptWeakness, Weakness)] = [
-    ("noToken", "a tailer's writes name its token (NOTOK)", .noToken, []),
+    ("noCompare", "a tailer's writes are compare-and-set (NOCAS, NOTOK)", [.noToken, .noCount], []),
     ("noCount", "a tailer's writes name the number of writes before them (NOCAS)", .noCount, []),
     ("noFences", "applying raises fences", .noFences, []),
     ("noJournal", "applying enters the keys into the journal", .noJournal, []),
-    ("anyTimeline", "an older timeline is refused, a later one begins a generation", .anyTimeline, []),
     ("floorAtV", "leases from below a generation's W are void (FLOORV)", .floorAtV, []),
     ("noFloor", "fills ask for the floor", .noFloor, []),
     ("carryCleared", "a generation begins without c (CARRY)", .carryCleared, []),
