@@ -80,16 +80,17 @@ extension Fault {
   ]
 
   static let slot: [Fault] = [
-    Fault(name: "the slot is dropped", target: .slot, lasts: 0...500, doubts: true) { scene, _ in
+    Fault(name: "the slot is dropped", target: .postgres, lasts: 0...500, doubts: true) { scene, _ in
       try scene.cluster.seizeSlot("pg_drop_replication_slot('\(scene.cluster.slot)')")
       return {}
     },
-    Fault(name: "the slot is advanced", target: .slot, lasts: 0...500, doubts: true) { scene, _ in
+    Fault(name: "the slot is advanced", target: .postgres, lasts: 0...500, doubts: true) { scene, _ in
       try scene.cluster.seizeSlot(
         "pg_replication_slot_advance('\(scene.cluster.slot)', pg_current_wal_lsn())")
       return {}
     },
-    Fault(name: "somebody else consumes the slot", target: .slot, lasts: 0...500, doubts: true) { scene, _ in
+    Fault(name: "somebody else consumes the slot", target: .postgres, lasts: 0...500, doubts: true) {
+      scene, _ in
       let cluster = scene.cluster
       try cluster.seizeSlot(
         """
@@ -98,7 +99,8 @@ extension Fault {
         """)
       return {}
     },
-    Fault(name: "the publication is dropped", target: .slot, lasts: 300...2000, doubts: true) { scene, _ in
+    Fault(name: "the publication is dropped", target: .postgres, lasts: 300...2000, doubts: true) {
+      scene, _ in
       let cluster = scene.cluster
       try cluster.sql("DROP PUBLICATION \(cluster.publication)")
       return { try cluster.setUp() }
