@@ -32,6 +32,16 @@ struct Rule: Sendable {
   var says: String
   var without: Weaknesses
 
+  /// Fewer than one seed in a thousand notices its absence; the suites of the modules and the models of the protocol
+  /// look after these.
+  var isRare: Bool {
+    [
+      "lateEvidence", "pipelinedSamples", "oneBeat", "noRegressionCheck", "endlessPatience", "lateSets",
+      "noPredecessor", "forgetsUnrecorded", "noCompare", "noCount", "purgeNotCounted", "anyGeneration",
+      "followsAnything",
+    ].contains(name)
+  }
+
   static let all: [Rule] =
     product.map { Rule(name: $0.0, says: $0.1, without: Weaknesses(product: $0.2)) }
     + scripts.map { Rule(name: $0.0, says: $0.1, without: Weaknesses(product: $0.3, scripts: $0.2)) }
