@@ -13,7 +13,7 @@ struct ModelRedisTests {
     var outcomes: [String: Int] = [:]
     for call in 0..<10_000 {
       let (what, twin, real) = try comparison.step()
-      let outcome = twin.prefix { $0 != " " && $0 != "]" }
+      let outcome = twin.prefix { $0 != " " && $0 != "]" && $0 != "\n" }
       outcomes["\(what.prefix { $0 != " " }) \(outcome)", default: 0] += 1
       guard twin == real else {
         let (ours, theirs) = (twin.split(separator: "\n"), real.split(separator: "\n"))
@@ -23,7 +23,7 @@ struct ModelRedisTests {
       }
     }
     for outcome in Self.mustHappen {
-      #expect(outcomes[outcome, default: 0] >= 20, "\(outcome) of \(outcomes.sorted { $0.key < $1.key })")
+      #expect(outcomes[outcome, default: 0] >= 3, "\(outcome) of \(outcomes.sorted { $0.key < $1.key })")
     }
   }
 
