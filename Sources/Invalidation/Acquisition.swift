@@ -74,7 +74,8 @@ public enum Acquisition: Hashable, Sendable {
       return .resume(state)
     case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
     case .needsGeneration(let old):
-      return .begin(old: old, reason: "PostgreSQL's timeline or the mapping has changed")
+      return .begin(
+        old: old, reason: "PostgreSQL's timeline, the mapping or the definition of a table has changed")
     case .otherSystem(let system):
       return .refuse(
         "The state in Redis belongs to another PostgreSQL system (\(system)). Give this database a namespace "

@@ -63,21 +63,24 @@ extension StateScripts {
   /// Makes the sender the writer of an existing state.
   ///
   /// - KEYS: 1 M.
-  /// - ARGV: 1 token, 2 PostgreSQL's system id, 3 its timeline (eight digits), 4 hash of the mapping.
+  /// - ARGV: 1 token, 2 PostgreSQL's system id, 3 its timeline (eight digits), 4 hash of the mapping, 5 fingerprint
+  ///   of the definitions of tables and publication.
   /// - Replies: [`OK`, g, W, V, n, h, jl, wt, c or empty]; [`NOSTATE`]; [`SYSID`, the state's system id];
   ///   [`OLDTL`, the state's timeline], the sender being on an older one; [`NEEDGEN`, g, tl, cfg], the
-  ///   sender now being the writer, but of another timeline or mapping. Of SYSID and OLDTL nothing is
+  ///   sender now being the writer, but of another timeline, mapping or definitions. Of SYSID and OLDTL nothing is
   ///   written.
   public static let takeover =
     "#!lua flags=allow-oom\n" + soundFunction + """
-      local m=redis.pcall('HMGET',KEYS[1],'g','W','V','n','h','jl','sys','tl','cfg','wt','c','pd')
+      local m=redis.pcall('HMGET',KEYS[1],'g','W','V','n','h','jl','sys','tl','cfg','wt','c','pd','fp')
       if m.err or not sound(m[12]) then return {'NOSTATE'} end
       for i=1,10 do if not m[i] then return {'NOSTATE'} end end
       if m[7]~=ARGV[2] then return {'SYSID',m[7]} end
       if m[8]>ARGV[3] then return {'OLDTL',m[8]} end
       redis.call('HSET',KEYS[1],'tok',ARGV[1])
       redis.call('HINCRBY',KEYS[1],'ep',1)
-      if m[8]~=ARGV[3] or m[9]~=ARGV[4] then return {'NEEDGEN',m[1],m[8],m[9]} end
+      if m[8]~=ARGV[3] or m[9]~=ARGV[4] or (m[13] or '')~=(ARGV[5] or '') then
+        return {'NEEDGEN',m[1],m[8],m[9]}
+      end
       return {'OK',m[1],m[2],m[3],m[4],m[5],m[6],m[10],m[11] or ''}
       """
 
@@ -87,7 +90,7 @@ extension StateScripts {
   ///
   /// - KEYS: 1 M, 2 the old journal (any name of a journal if there is no state).
   /// - ARGV: 1 token, 2 g as expected (empty: no state), 3 the new g, 4 system id, 5 timeline, 6 hash of the
-  ///   mapping, 7 W, 8 V, 9 wt (`1` or `0`), 10 channel.
+  ///   mapping, 7 W, 8 V, 9 wt (`1` or `0`), 10 channel, 11 fingerprint of the definitions.
   /// - Replies: [`OK`]; [`RACE`, g or empty], the state is not the expected one; [`FENCED`, g], the sender
   ///   is not the writer; [`OLDTL`, the state's timeline]. A hash that `takeover` calls NOSTATE counts as no
   ///   state here too.
@@ -108,7 +111,7 @@ extension StateScripts {
       local z='0000000000000000'
       redis.call('HSET',M,'g',ARGV[3],'tok',ARGV[1],'ep',(tonumber(m[12] or '0') or 0)+1,'n',0,'h',0,
         'W',ARGV[7],'V',ARGV[8],'wt',ARGV[9],'F',ARGV[7]..z,'d',z,'dc',0,'jl','0-0','s',0,
-        'sys',ARGV[4],'tl',ARGV[5],'cfg',ARGV[6])
+        'sys',ARGV[4],'tl',ARGV[5],'cfg',ARGV[6],'fp',ARGV[11] or '')
       redis.call('PUBLISH',ARGV[10],'{"version":1,"generation":"'..ARGV[3]..
         '","sequence":0,"lsn":"'..position(ARGV[7])..'","all":true}')
       return {'OK'}

@@ -14,6 +14,8 @@ extension TailSession {
   static let nudgePatience: UInt64 = 20_000_000
   static let nudgePeriod: UInt64 = 50_000_000
   static let fingerprintPeriod: UInt64 = 1_000_000_000
+  /// How many times as long as it took it rests at least.
+  static let fingerprintRest: UInt64 = 20
 
   /// One beat on its way: sampled, waited for, stored.
   struct Beat {
@@ -82,7 +84,10 @@ extension TailSession {
   /// The question to ask now; nil: none. `drained`: the stream of the log has nothing more at this moment.
   public mutating func ask(now: Instant, drained: Bool) -> Question? {
     guard question == nil else { return nil }
-    if let generation, usesCanary, !isMarked, due == nil || isEnding {
+    if wantsFingerprint {
+      nextFingerprint = Instant(nanoseconds: now.nanoseconds + Self.fingerprintPeriod)
+      question = .fingerprint
+    } else if let generation, needsMark {
       question = .mark(generation)
     } else if maySample, now >= beat.next || beat.isStoring {
       beat.ask(watch.transactions, now: now)
@@ -118,10 +123,15 @@ extension TailSession {
       beat.heard(sample, now: now)
     case (.mark(let generation), .marked): isMarked = generation == self.generation
     case (.fingerprint, .fingerprint(let found)):
+      let asked = nextFingerprint.back(Self.fingerprintPeriod)
+      // Where there are very many tables it takes its time, which looks and samples have to wait for.
+      nextFingerprint = max(
+        nextFingerprint, Instant(nanoseconds: now.nanoseconds + Self.fingerprintRest * now.since(asked)))
       if found != fingerprint, !weakness.contains(.ignoresFingerprint) {
         fingerprint = found
-        redefined()
+        if !wantsFingerprint { redefined() }
       }
+      wantsFingerprint = false
     case (.nudge, .nudged): break
     default: preconditionFailure("an answer to another question")
     }
@@ -144,6 +154,11 @@ extension TailSession {
     pendingCommits.judge(
       weakness.contains(.ignoresRunning) ? Snapshot(next: snapshot.next, running: []) : snapshot)
     fruitlessLooks = pendingCommits.count < before ? 0 : fruitlessLooks + 1
+  }
+
+  /// Not while another generation is being stored, which the canary would then deny.
+  private var needsMark: Bool {
+    generation != nil && usesCanary && !isMarked && !isBeginning && (due == nil || isEnding)
   }
 
   private var maySample: Bool {
@@ -172,6 +187,7 @@ extension TailSession {
   func whenToAsk(_ now: Instant) -> Instant {
     let latest = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)
     guard question == nil else { return latest }
+    if wantsFingerprint || needsMark { return now }
     var until = min(latest, nextFingerprint)
     if maySample { until = min(until, beat.next) }
     if let instant = nudgeDue { until = min(until, instant) }

@@ -81,6 +81,8 @@ public struct TailSession: ~Copyable {
   var lastNudge: Instant
   var fingerprint: String
   var nextFingerprint: Instant
+  /// The log has told of other definitions than the fingerprint is of.
+  var wantsFingerprint = false
   /// Whether the canary holds the present generation.
   var isMarked: Bool
   var watch: Watch
@@ -90,7 +92,8 @@ public struct TailSession: ~Copyable {
   private enum UnderWay: Equatable {
     case nothing
     case apply(last: Bool, beat: Bool, stopsWatching: Bool)
-    case generation(Generation, applied: LSN, visible: LSN, watching: Bool, reason: String)
+    case generation(
+      Generation, applied: LSN, visible: LSN, watching: Bool, ends: Bool, reason: String)
     case purge
     case purged
     case sweep
@@ -244,7 +247,10 @@ public struct TailSession: ~Copyable {
     // a session that ends with it would never get past it.
     guard generation == nil || commit.end > applied else { return }
     beginGeneration(because: doubt.description)
-    if doubt == .schemaChanged { ending = .redefined }
+    if doubt == .schemaChanged {
+      ending = .redefined
+      wantsFingerprint = true
+    }
   }
 
   /// The server says that everything up to `end` has been sent. Between transactions that moves the position:
@@ -277,6 +283,8 @@ public struct TailSession: ~Copyable {
     judgeSample()
     if let due {
       guard now >= nextGeneration else { return .wait(until: nextGeneration) }
+      // A generation remembers under which definitions it began, so they are asked for anew.
+      guard !wantsFingerprint else { return .wait(until: whenToAsk(now)) }
       // What arises from here on lies beyond the position, and needs another one.
       self.due = nil
       return begin(random(), because: due)
@@ -317,11 +325,17 @@ public struct TailSession: ~Copyable {
     let watching = !watch.isEmpty && !weakness.contains(.noWatch)
     beat.forget()
     isMarked = false
-    underWay = .generation(new, applied: start, visible: visible, watching: watching, reason: reason)
+    underWay = .generation(
+      new, applied: start, visible: visible, watching: watching, ends: ending != nil, reason: reason)
     return .send(
       .newGeneration(
         token: token, old: old, new: new, server: server, mapping: mapping, applied: start,
-        visible: visible, watching: watching))
+        visible: visible, watching: watching, fingerprint: fingerprint))
+  }
+
+  /// Whether a new generation is being stored.
+  var isBeginning: Bool {
+    if case .generation = underWay { true } else { false }
   }
 
   /// V as it could be stored now.
@@ -401,7 +415,7 @@ public struct TailSession: ~Copyable {
       // A pass removes what waited when it began, and what comes later waits for the next one.
       if cursor == nil, !waiting.isEmpty { beginSweep(of: waiting, now: now) }
       return .goOn
-    case (.generation(let new, let start, let seen, let watching, let reason), .began):
+    case (.generation(let new, let start, let seen, let watching, let ends, let reason), .began):
       generation = new
       old = new
       count = 0
@@ -416,7 +430,9 @@ public struct TailSession: ~Copyable {
       nextPurge = now
       nextGeneration = Instant(nanoseconds: now.nanoseconds + Self.generationPause)
       beat.next = now
-      isEnding = ending != nil
+      // Whatever was marked meanwhile was the old one. What was redefined meanwhile needs another generation.
+      isMarked = false
+      isEnding = ends
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)), (.sweep, .purgeStep(let next, _)):
       if !weakness.contains(.purgeNotCounted) { count += 1 }

@@ -89,13 +89,13 @@ public struct ServerIdentity: Hashable, Sendable {
 
 public enum StateRequest: Hashable, Sendable {
   /// Become the writer of the state.
-  case takeover(token: String, server: ServerIdentity, mapping: String)
+  case takeover(token: String, server: ServerIdentity, mapping: String, fingerprint: String = "")
   /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `applied`, of
   /// which everything up to `visible` can be read by everybody. `watching`: some transactions from before the slot
-  /// may not be visible yet.
+  /// may not be visible yet. `fingerprint`: of the definitions of tables and publication that it begins with.
   case newGeneration(
     token: String, old: Generation?, new: Generation, server: ServerIdentity, mapping: String, applied: LSN,
-    visible: LSN, watching: Bool)
+    visible: LSN, watching: Bool, fingerprint: String = "")
   /// One step of clearing the namespace of values of older generations; `cursor` is SCAN's.
   case purge(check: WriteCheck, cursor: String)
   /// The step that returned cursor 0 has been answered: values found in Redis count from now on.

@@ -47,20 +47,35 @@ public struct SlotStatus: Hashable, Sendable {
     }
   }
 
-  /// Ends the walsender that holds a slot, if it is one of this session's own role and its client has not
-  /// answered for 5 s. A client that works answers every second, also while it is sent a large transaction. True:
-  /// it was told to end.
+  /// The walsender that holds a slot, if it is one of this session's own role and its client has answered once; nil
+  /// also where the role may not see that (it needs pg_read_all_stats or to be a superuser).
+  ///
+  /// Source: PostgreSQL documentation, 28.2.4 "pg_stat_replication".
+  public static func holder(
+    of name: String, _ session: borrowing SQLSession
+  ) throws(PostgresError) -> Standstill.Holder? {
+    let rows = try session.query(
+      """
+      SELECT r.pid, r.reply_time FROM pg_catalog.pg_replication_slots s
+      JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
+      WHERE s.slot_name = $1 AND r.usename = current_user AND r.reply_time IS NOT NULL
+      """, [name])
+    guard let row = rows.first, let answered = row["reply_time"],
+      let walsender = row.integer("pid").flatMap({ Int32(exactly: $0) })
+    else { return nil }
+    return Standstill.Holder(walsender: walsender, answered: answered)
+  }
+
+  /// Ends a walsender, if it still holds the slot. True: it was told to end.
   ///
   /// Source: PostgreSQL documentation, 9.27.2 "Server Signaling Functions": a role may end its own sessions.
-  public static func endSilentHolder(
+  public static func endHolder(
     of name: String, walsender: Int32, _ session: borrowing SQLSession
   ) throws(PostgresError) -> Bool {
     let rows = try session.query(
       """
-      SELECT pg_terminate_backend(s.active_pid) AS ended FROM pg_catalog.pg_replication_slots s
-      JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
-      WHERE s.slot_name = $1 AND s.active_pid = $2::int4 AND r.usename = current_user
-        AND coalesce(r.reply_time, r.backend_start) < clock_timestamp() - interval '5 s'
+      SELECT pg_terminate_backend(active_pid) AS ended FROM pg_catalog.pg_replication_slots
+      WHERE slot_name = $1 AND active_pid = $2::int4
       """, [name, String(walsender)])
     return rows.first?.isTrue("ended") ?? false
   }

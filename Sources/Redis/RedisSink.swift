@@ -84,15 +84,17 @@ public struct RedisSink: ~Copyable, TailSink {
 
   public mutating func send(_ request: StateRequest) throws(SinkError) {
     switch request {
-    case .takeover(let token, let server, let mapping):
+    case .takeover(let token, let server, let mapping, let fingerprint):
       begin(.takeover, keys: 1)
       arguments.append(keys.meta)
       arguments.append(token)
       arguments.append(server.systemID)
       arguments.append(hexadecimal8(server.timeline))
       arguments.append(mapping)
+      arguments.append(fingerprint)
     case .newGeneration(
-      let token, let old, let new, let server, let mapping, let applied, let visible, let watching):
+      let token, let old, let new, let server, let mapping, let applied, let visible, let watching,
+      let fingerprint):
       begin(.newGeneration, keys: 2)
       arguments.append(keys.meta)
       arguments.append(keys.journal(old ?? new))
@@ -106,6 +108,7 @@ public struct RedisSink: ~Copyable, TailSink {
       arguments.append(visible.hex)
       arguments.append(watching ? "1" : "0")
       arguments.append(keys.channel)
+      arguments.append(fingerprint)
     case .purge(let check, let cursor):
       begin(.purge, keys: 1)
       arguments.append(keys.meta)

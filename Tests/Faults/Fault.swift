@@ -3,8 +3,9 @@ import TestSupport
 
 /// Something that goes wrong: how it is done, and how it is undone.
 struct Fault: Sendable {
-  /// What it harms; two faults at a time harm different things.
-  enum Target: Sendable { case host, link, redis, postgres, slot }
+  /// What it harms; two faults at a time harm different things. Slot and publication are PostgreSQL's: who touches
+  /// them needs a server that answers.
+  enum Target: Sendable { case host, link, redis, postgres }
 
   /// How a fault is undone; called once.
   typealias Undo = () throws -> Void

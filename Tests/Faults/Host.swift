@@ -126,13 +126,22 @@ extension Cluster {
   func warm(
     _ id: Int, _ value: String = "before", file: StaticString = #fileID, line: UInt = #line
   ) throws {
-    try hosts[0].store(key(id), value, file: file, line: line)
-    for host in hosts {
-      try eventually("key \(id) is near on host \(host.number)", file: file, line: line) {
-        try host.read(key(id))
-      } until: {
-        $0.value == .bulk(value) && $0.isNear
+    do {
+      try hosts[0].store(key(id), value, file: file, line: line)
+      for host in hosts {
+        try eventually("key \(id) is near on host \(host.number)", file: file, line: line) {
+          try host.read(key(id))
+        } until: {
+          $0.value == .bulk(value) && $0.isNear
+        }
       }
+    } catch {
+      let now = bootMoment()
+      let inRedis = (try? redis.cli("GET", key(id))) ?? "no answer"
+      let state = (try? redis.cli("HMGET", stateKey, "g", "c", "W", "V", "h", "wt")) ?? "no answer"
+      throw HarnessError(
+        "\(error)\nin Redis: \(inRedis); state: \(state.replacing("\n", with: " ")) at \(now / 1_000_000)\n\(report)"
+      )
     }
   }
 }

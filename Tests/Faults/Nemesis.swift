@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 
 /// Breaks things at random moments while a workload runs, and has the history of it judged.
@@ -33,6 +34,8 @@ struct Nemesis {
   private var random: Random
   private let began = bootMoment()
   private var journal: [String] = []
+  /// Whether each step is printed as it happens (`NEARSIDE_FAULT_TELL=1`), for a run that does not come to its end.
+  private let isTold = getenv("NEARSIDE_FAULT_TELL") != nil
   private var violations: [Violation] = []
   private var count = 0
 
@@ -44,7 +47,12 @@ struct Nemesis {
 
   private mutating func tell(_ text: String) {
     let now = bootMoment()
-    journal.append("  \(now / 1_000_000) ms (+\((now - began) / 1_000_000)): \(text)")
+    let line = "  \(now / 1_000_000) ms (+\((now - began) / 1_000_000)): \(text)"
+    journal.append(line)
+    if isTold {
+      print(line)
+      fflush(nil)
+    }
   }
 
   /// Runs the workload for `time`, with one or two faults after another.
@@ -77,17 +85,24 @@ struct Nemesis {
       if !others.isEmpty { chosen.append(random.pick(others)) }
     }
     var undo: [(String, Fault.Undo)] = []
-    for fault in chosen {
-      tell(fault.name)
-      if fault.doubts { scene.workload.doubt() }
-      undo.append((fault.name, try fault.inject(scene, &random)))
-      count += 1
-      sleep(random.time(fault.lasts))
+    var failure: (any Error)?
+    do {
+      for fault in chosen {
+        tell(fault.name)
+        if fault.doubts { scene.workload.doubt() }
+        undo.append((fault.name, try fault.inject(scene, &random)))
+        count += 1
+        sleep(random.time(fault.lasts))
+      }
+    } catch {
+      failure = error
     }
+    // Whatever has failed: nothing stays as it is.
     for (name, undo) in undo.shuffled(using: &random) {
-      try undo()
+      do { try undo() } catch { failure = failure ?? error }
       tell("undone: \(name)")
     }
+    if let failure { throw failure }
   }
 
   /// Waits until every host follows again; false, and a violation, if one does not.

@@ -207,10 +207,12 @@ func check(_ generation: UInt64, _ count: UInt64) -> WriteCheck {
 }
 
 func newGeneration(
-  _ new: UInt64, for old: UInt64?, at applied: UInt64, visible: UInt64? = nil, watching: Bool = false
+  _ new: UInt64, for old: UInt64?, at applied: UInt64, visible: UInt64? = nil, watching: Bool = false,
+  fingerprint: String = ""
 ) -> TailSession.Action {
   .send(
     .newGeneration(
       token: "me", old: old.map { Generation($0) }, new: Generation(new), server: thisServer, mapping: "map",
-      applied: LSN(applied), visible: LSN(visible ?? applied), watching: watching))
+      applied: LSN(applied), visible: LSN(visible ?? applied), watching: watching,
+      fingerprint: fingerprint))
 }

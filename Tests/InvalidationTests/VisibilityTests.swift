@@ -211,6 +211,24 @@ struct TailQuestionTests {
     #expect(tail.session.ask(now: tail.now, drained: true) == .sample(watched: []))
   }
 
+  @Test("while another generation is being stored the canary is left alone, and is written afterwards")
+  func markOnce() {
+    var tail = Tail(.begin(old: nil, reason: ""))
+    tail.answers = false
+    _ = tail.next()
+    _ = tail.reply(.began)
+    tail.truncation(200)
+    tail.pass(milliseconds: 1000)
+    _ = tail.next()
+    #expect(tail.session.isBeginning == true)
+    tail.answers = true
+    tail.converse()
+    tail.answers = false
+    #expect(!tail.questions.contains(.mark(Generation(101))))
+    _ = tail.reply(.began)
+    #expect(tail.session.ask(now: tail.now, drained: true) == .mark(Generation(102)))
+  }
+
   @Test("an empty canary, or another one, begins a new generation", arguments: [nil, Generation(9)])
   func canary(found: Generation?) {
     var tail = Tail()
@@ -303,12 +321,16 @@ struct TailQuestionTests {
         tail.begin()
         tail.session.heard(.doubt(.schemaChanged))
         tail.commit(200)
+        tail.fingerprint = "other"
       } else {
         tail.fingerprint = "other"
         tail.session.heardKeepalive(LSN(200))
         tail.pass(milliseconds: 1000)
       }
-      #expect(tail.next() == newGeneration(101, for: 1, at: 200))
+      // It remembers the definitions that are so now.
+      #expect(
+        tail.next()
+          == newGeneration(101, for: 1, at: 200, fingerprint: "other"))
       _ = tail.reply(.began)
       // That one is for the next session.
       tail.truncation(300)
@@ -321,20 +343,38 @@ struct TailQuestionTests {
 @Suite("A walsender that nobody reads from")
 struct StandstillTests {
   private func at(_ seconds: UInt64) -> Instant { Instant(nanoseconds: seconds * 1_000_000_000) }
+  private func holder(_ walsender: Int32, _ answered: String) -> Standstill.Holder {
+    Standstill.Holder(walsender: walsender, answered: answered)
+  }
 
-  @Test("five seconds without a beat of the same generation under the same walsender")
+  @Test("five seconds without a beat, under the same walsender, without an answer of its client")
   func patience() {
     var standstill = Standstill()
     let state = (generation: Generation(1), beats: UInt64(5))
-    #expect(standstill.heard(walsender: 7, state: state, now: at(10)) == false)
-    #expect(standstill.heard(walsender: 7, state: state, now: at(14)) == false)
-    #expect(standstill.heard(walsender: 7, state: state, now: at(15)) == true)
-    #expect(standstill.heard(walsender: 7, state: (Generation(1), 6), now: at(16)) == false)
-    #expect(standstill.heard(walsender: 8, state: (Generation(1), 6), now: at(22)) == false)
-    #expect(standstill.heard(walsender: 8, state: (Generation(2), 6), now: at(28)) == false)
-    #expect(standstill.heard(walsender: 8, state: nil, now: at(34)) == false)
-    #expect(standstill.heard(walsender: 8, state: nil, now: at(39)) == true)
+    #expect(standstill.heard(holder(7, "a"), state: state, now: at(10)) == false)
+    #expect(standstill.heard(holder(7, "a"), state: state, now: at(14)) == false)
+    #expect(standstill.heard(holder(7, "a"), state: state, now: at(15)) == true)
+    // Its client answers, a beat comes, another walsender, another generation, no state at all.
+    #expect(standstill.heard(holder(8, "a"), state: state, now: at(16)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: state, now: at(27)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: (Generation(1), 6), now: at(33)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: (Generation(2), 6), now: at(39)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: nil, now: at(45)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: nil, now: at(50)) == true)
     standstill.forget()
-    #expect(standstill.heard(walsender: 8, state: nil, now: at(45)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: nil, now: at(56)) == false)
+  }
+
+  @Test("patience doubles each time, until a beat is seen")
+  func doubles() {
+    var standstill = Standstill()
+    let state = (generation: Generation(1), beats: UInt64(5))
+    _ = standstill.heard(holder(7, "a"), state: state, now: at(0))
+    #expect(standstill.heard(holder(7, "a"), state: state, now: at(5)) == true)
+    _ = standstill.heard(holder(8, "b"), state: state, now: at(6))
+    #expect(standstill.heard(holder(8, "b"), state: state, now: at(15)) == false)
+    #expect(standstill.heard(holder(8, "b"), state: state, now: at(16)) == true)
+    _ = standstill.heard(holder(9, "c"), state: (Generation(1), 6), now: at(17))
+    #expect(standstill.heard(holder(9, "c"), state: (Generation(1), 6), now: at(22)) == true)
   }
 }

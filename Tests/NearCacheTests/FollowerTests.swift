@@ -389,7 +389,9 @@ struct FollowerTests {
     owner.poll(state(1, h: 12, W: 200, jl: 7), asked: 200)
     #expect(owner.poll(older, asked: 300) == .dropAll)
     #expect(owner.follower.standing == .poisoned && owner.follower.state == nil)
-    #expect(owner.follower.certificate == nil && owner.follower.certificate(state(h: 50), owner.follower.basis) == nil)
+    #expect(
+      owner.follower.certificate == nil
+        && owner.follower.certificate(state(h: 50), owner.follower.basis) == nil)
     #expect(!owner.follower.accepts(state(1, h: 50, W: 500, jl: 50)))
     // Not even a state that looks right again.
     #expect(owner.poll(state(1, h: 50, W: 500, jl: 50), asked: 400) == .none)

@@ -128,11 +128,17 @@ extension Host {
     var state: FleetState?
     var fence: Stamp?
     var value: String?
+    // A proxy may keep a connection over a change of server, but not in the middle of a pipeline: that is assumed.
+    var incarnations: [Int] = []
     let readState = {
+      incarnations.append(redis.incarnation)
       state = redis.state
       fence = redis.data.hash?.fences[key.bucket]
     }
-    let readValue = { value = redis.get(key.name) }
+    let readValue = {
+      incarnations.append(redis.incarnation)
+      value = redis.get(key.name)
+    }
     link.send(valueFirst ? readValue : readState)
     if world.swarm.splitReads, world.random.once(in: 3) { link.dawdle() }
     world.perhapsFailOver()
@@ -143,6 +149,7 @@ extension Host {
       link.answer { [self] in
         turn { [self] in
           guard settle(number, link) else { return }
+          guard incarnations[0] == incarnations[1] || valueFirst else { return client(.error) }
           let answer = { [self] in
             finish(key, version, state, value, life, asked: asked, basis, client)
           }

@@ -68,7 +68,9 @@ extension ModelRedis {
     return reply
   }
 
-  mutating func takeover(token: String, system: String, timeline: UInt32, mapping: String) -> TailerReply {
+  mutating func takeover(
+    token: String, system: String, timeline: UInt32, mapping: String, fingerprint: String = ""
+  ) -> TailerReply {
     guard case .present(var m) = meta, let g = m.g, let w = m.W, let v = m.V, let n = m.n, let h = m.h,
       let jl = m.jl, let sys = m.sys, let tl = m.tl, let cfg = m.cfg, let wt = m.wt
     else { return .noState }
@@ -77,7 +79,9 @@ extension ModelRedis {
     m.tok = token
     m.ep = (m.ep ?? 0) + 1
     meta = .present(m)
-    if tl != timeline && !weakness.contains(.anyTimeline) || cfg != mapping {
+    if tl != timeline && !weakness.contains(.anyTimeline) || cfg != mapping
+      || m.fp ?? "" != fingerprint
+    {
       return .needsGeneration(g, timeline: tl, mapping: cfg)
     }
     return .takenOver(g: g, W: w, V: v, n: n, h: h, jl: jl, wt: wt, c: m.c)
@@ -93,6 +97,7 @@ extension ModelRedis {
     var W: LSN
     var V: LSN
     var wt: Bool
+    var fingerprint = ""
   }
 
   /// `journal`: the generation whose journal is named in KEYS.
@@ -136,6 +141,7 @@ extension ModelRedis {
     m.sys = order.system
     m.tl = order.timeline
     m.cfg = order.mapping
+    m.fp = order.fingerprint
     if weakness.contains(.carryCleared) { m.c = order.new }
     meta = .present(m)
     return .began

@@ -33,6 +33,7 @@ struct ModelRedis {
     var sys: String?
     var tl: UInt32?
     var cfg: String?
+    var fp: String?
     var req = false
     var s: UInt64?
     /// b<bucket>

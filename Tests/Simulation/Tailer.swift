@@ -105,7 +105,8 @@ final class Tailer {
       guard let walsender = slot?.walsender else { return connectStream(link) }
       if world.redis.isUp {
         let state = world.redis.data.state.map { (generation: $0.generation, beats: $0.beats) }
-        if standstill.heard(walsender: walsender.pid, state: state, now: host.clock) {
+        let holder = Standstill.Holder(walsender: walsender.pid, answered: "\(walsender.heard)")
+        if standstill.heard(holder, state: state, now: host.clock) {
           call(link) { postgres in
             if postgres.slot?.walsender === walsender { walsender.end() }
           } _: {
@@ -207,21 +208,16 @@ final class Tailer {
     sink = link
     token = Generation(world.random.next()).hex
     let (token, server) = (token, identity)
+    let fingerprint = world.weakness.product.contains(.ignoresFingerprint) ? "" : String(held.definitions)
     write(link) {
       $0.takeover(
-        token: token, system: server.systemID, timeline: server.timeline, mapping: Host.mapping)
+        token: token, system: server.systemID, timeline: server.timeline, mapping: Host.mapping,
+        fingerprint: fingerprint)
     } _: { [self] reply in
       guard let reply = reply.stateReply else { return trouble("Redis answered an error") }
-      var acquisition = Acquisition.decide(
+      let acquisition = Acquisition.decide(
         reply, slotCreated: created, confirmed: held.confirmed, written: held.written,
         canary: .holds(held.canary), regressed: regressed, weakness: world.weakness.product)
-      // Definitions that changed while nobody tailed: whoever takes over has to know which ones the generation
-      // was begun under.
-      if case .resume(let state) = acquisition, !world.weakness.product.contains(.ignoresFingerprint),
-        world.definitions[state.generation] != held.definitions
-      {
-        acquisition = .begin(old: state.generation, reason: "definitions have changed")
-      }
       definitions = held.definitions
       world.note("\(host.number): holds the slot at \(held.confirmed): \(acquisition)")
       switch acquisition {
@@ -353,13 +349,14 @@ final class Tailer {
     case .takeover: preconditionFailure("a session has taken over")
     case .sweep, .swept: preconditionFailure("nothing is pending: the simulated mapping has no groups")
     case .newGeneration(
-      let token, let old, let new, let server, let mapping, let applied, let visible, let wt):
+      let token, let old, let new, let server, let mapping, let applied, let visible, let wt,
+      let fingerprint):
       beginning = visible
-      world.definitions[new] = definitions
       let order = ModelRedis.NewGeneration(
         token: token, old: old, new: new, system: server.systemID, timeline: server.timeline,
         mapping: mapping,
-        W: applied, V: visible, wt: wt)
+        W: applied, V: visible, wt: wt,
+        fingerprint: world.weakness.product.contains(.ignoresFingerprint) ? "" : fingerprint)
       write(sink) {
         $0.newGeneration(order, journal: old ?? new)
       } _: { [self] in

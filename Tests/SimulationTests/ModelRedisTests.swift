@@ -23,7 +23,7 @@ struct ModelRedisTests {
       }
     }
     for outcome in Self.mustHappen {
-      #expect(outcomes[outcome, default: 0] >= 3, "\(outcome) of \(outcomes.sorted { $0.key < $1.key })")
+      #expect(outcomes[outcome, default: 0] >= 5, "\(outcome) of \(outcomes.sorted { $0.key < $1.key })")
     }
   }
 

@@ -96,6 +96,7 @@ extension ModelRedis {
       fields["sys"] = m.sys
       fields["tl"] = m.tl.map { Comparison.hex($0) }
       fields["cfg"] = m.cfg
+      fields["fp"] = m.fp
       fields["req"] = m.req ? "1" : nil
       fields["s"] = m.s.map { String($0) }
       for (bucket, fence) in m.fences { fields["b\(bucket)"] = fence.hex }

@@ -63,7 +63,8 @@ final class Root: Sendable {
     guard chmod(path, 0o755) == 0 else { throw HarnessError("chmod \(path): \(reason())") }
 
     // The janitor reads from a socket whose other end only this process has: the end of the input is the end of
-    // this process. Clusters that were killed leave System V segments behind, named in their postmaster.pid.
+    // this process. A server's processes that were stopped (SIGSTOP) do not notice that; those that work in the
+    // root are killed. Clusters that were killed leave System V segments behind, named in their postmaster.pid.
     var ends: [Int32] = [-1, -1]
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
     guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw HarnessError("socketpair: \(reason())") }
@@ -72,6 +73,9 @@ final class Root: Sendable {
       cd /
       cat >/dev/null
       sleep 0.3
+      for process in /proc/[0-9]*; do
+        case $(readlink "$process/cwd") in "$1"/*) kill -9 "${process#/proc/}" ;; esac
+      done
       for pid in "$1"/*/data/postmaster.pid; do
         id=$(sed -n 7p "$pid" 2>/dev/null | awk '{print $2}')
         [ -n "$id" ] && ipcrm -m "$id"

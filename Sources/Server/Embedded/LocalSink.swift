@@ -73,7 +73,7 @@ extension EventLoop {
   mutating func applyLocally(_ write: LocalWrite) {
     guard embedded != nil else { return }
     switch write {
-    case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching)):
+    case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching, _)):
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       chronicle.began(new, at: now)
       near.removeAll()

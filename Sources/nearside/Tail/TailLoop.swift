@@ -80,7 +80,6 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     while !stop.isSet {
       try readLog()
       if let unlearnt {
-        self.unlearnt = nil
         try learn(unlearnt)
         continue
       }
@@ -119,6 +118,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
 
   /// Ends the stream in good order: what has been applied is confirmed, and the slot is free at once.
   consuming func end() {
+    // What a reply has told in the last moment. If it is lost, it is sent again.
+    try? stream.confirm(session.confirmable)
     stream.stop()
   }
 
@@ -157,11 +158,13 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private mutating func learn(_ unlearnt: Unlearnt) throws(TailTrouble) {
     while asked != nil {
       try converse()
+      try confirm()
       guard asked != nil else { break }
       var waiting = pollfd(
         fd: sql.descriptor, events: Int16(POLLIN) | (sqlWantsToWrite ? Int16(POLLOUT) : 0), revents: 0)
       _ = poll(&waiting, 1, 100)
     }
+    self.unlearnt = nil
     let table: CatalogueTable?
     do throws(PostgresError) {
       table = try Catalogue.read(relation: unlearnt.id, publication: publication, sql)
@@ -250,7 +253,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: session.isFull ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
-      pollfd(fd: sql.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: asked == nil ? -1 : sql.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
     if stream.wantsToWrite { descriptors[2].events |= Int16(POLLOUT) }

@@ -20,6 +20,7 @@ struct TailRunner: ~Copyable {
   private var lastTrouble = ""
   /// The last session ended only to read the definitions again.
   private var redefined = false
+  private var lastRedefinition = Instant(nanoseconds: 0)
   /// The stream ended because its publication was missing. A slot reads publications as they were when the log was
   /// written, so it fails for good at that place, also when there is a publication again.
   private var slotIsUseless = false
@@ -45,6 +46,10 @@ struct TailRunner: ~Copyable {
       }
       if redefined {
         redefined = false
+        // A migration of many steps makes one generation a second, not one for each step.
+        let since = bootClock().since(lastRedefinition)
+        lastRedefinition = bootClock()
+        if since < 1_000_000_000 { stop.wait(1_000_000_000 - since) }
         continue
       }
       // A session that held for a while was sound; one that ends at once is tried less and less often.
@@ -101,9 +106,7 @@ struct TailRunner: ~Copyable {
       do throws(DrainError<Never>) { _ = try stream.drain(limit: 1) { _ in true } } catch {
         if case .connection(let error) = error { throw TailTrouble(error) }
       }
-      throw TailTrouble(
-        sentence: "Replication slot \(slot) is not held by this sidecar's connection. Connect to PostgreSQL "
-          + "directly, without a pooler or balancer between.")
+      throw Self.notHeld(slot)
     }
     // Only while the slot is held, so that whoever is not in it will be sent.
     let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
@@ -116,6 +119,12 @@ struct TailRunner: ~Copyable {
         fingerprint: fingerprint, catalogue: catalogue, role: .tailer))
   }
 
+  private static func notHeld(_ slot: String) -> TailTrouble {
+    TailTrouble(
+      sentence: "Replication slot \(slot) is not held by this sidecar's connection. Connect to PostgreSQL "
+        + "directly, without a pooler or balancer between.")
+  }
+
   /// Waits until nobody holds the slot. False: the process stops.
   private mutating func standBy(_ slot: String, _ sql: borrowing SQLSession) throws(TailTrouble) -> Bool {
     var standstill = Standstill()
@@ -126,9 +135,12 @@ struct TailRunner: ~Copyable {
       mailbox.report(TailReport(role: .follower, confirmed: status.confirmedFlush ?? .zero))
       if lastTrouble != "" { log.notice("following: another sidecar holds replication slot \(slot)") }
       lastTrouble = ""
-      if let walsender = status.activePID, standsStill(&standstill, &reader, walsender) {
+      // Whoever holds it reads from it, so it is of use.
+      slotIsUseless = false
+      let holder = try trouble { () throws(PostgresError) in try SlotStatus.holder(of: slot, sql) }
+      if standsStill(&standstill, &reader, holder), let walsender = holder?.walsender {
         let ended = try trouble { () throws(PostgresError) in
-          try SlotStatus.endSilentHolder(of: slot, walsender: walsender, sql)
+          try SlotStatus.endHolder(of: slot, walsender: walsender, sql)
         }
         if ended {
           log.warning("ended walsender \(walsender), which held replication slot \(slot) in silence")
@@ -140,17 +152,20 @@ struct TailRunner: ~Copyable {
   }
 
   private func standsStill(
-    _ standstill: inout Standstill, _ reader: inout BeatReader?, _ walsender: Int32
+    _ standstill: inout Standstill, _ reader: inout BeatReader?, _ holder: Standstill.Holder?
   ) -> Bool {
-    guard let redis = settings.redis else { return false }
+    guard let redis = settings.redis, let holder else {
+      standstill.forget()
+      return false
+    }
     do throws(RedisError) {
       if reader == nil {
         reader = try BeatReader(redis, keys: StateKeys(namespace: settings.namespace ?? ""))
       }
       guard let state = try reader?.read() else {
-        return standstill.heard(walsender: walsender, state: nil, now: bootClock())
+        return standstill.heard(holder, state: nil, now: bootClock())
       }
-      return standstill.heard(walsender: walsender, state: state, now: bootClock())
+      return standstill.heard(holder, state: state, now: bootClock())
     } catch {
       reader = nil
       standstill.forget()
@@ -205,6 +220,8 @@ struct TailRunner: ~Copyable {
     try trouble { () throws(PostgresError) in
       try stream.start(slot: slot, publication: settings.postgres.publication)
     }
+    let held = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
+    guard held?.activePID == stream.backendPID else { throw Self.notHeld(slot) }
     let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     try tail(
       stream, LocalSink(mailbox: mailbox), sql: sql, questions,
@@ -250,7 +267,7 @@ struct TailRunner: ~Copyable {
     _ questions: TailSQL, _ hold: Hold
   ) throws(TailTrouble) {
     let token = Generation.random().hex
-    let reply = try takeOver(&sink, token: token, server: hold.server)
+    let reply = try takeOver(&sink, token: token, hold)
     let acquisition = Acquisition.decide(
       reply, slotCreated: hold.created, confirmed: hold.confirmed, written: hold.sample.written,
       canary: questions.usesCanary ? .holds(hold.sample.canary) : .unused, regressed: regressed)
@@ -284,10 +301,12 @@ struct TailRunner: ~Copyable {
   }
 
   private func takeOver<Sink: TailSink & ~Copyable>(
-    _ sink: inout Sink, token: String, server: ServerIdentity
+    _ sink: inout Sink, token: String, _ hold: Hold
   ) throws(TailTrouble) -> StateReply {
     do throws(SinkError) {
-      try sink.send(.takeover(token: token, server: server, mapping: settings.mappingHash))
+      try sink.send(
+        .takeover(
+          token: token, server: hold.server, mapping: settings.mappingHash, fingerprint: hold.fingerprint))
       // Shorter than wal_sender_timeout: until the takeover is done nobody reads from the walsender.
       let deadline = bootClock().nanoseconds + 4_000_000_000
       while bootClock().nanoseconds < deadline, !stop.isSet {
