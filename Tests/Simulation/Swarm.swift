@@ -75,6 +75,28 @@ struct Swarm {
     for fault in Self.kinds(&random) {
       faults[fault.rawValue] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
     }
+    if random.once(in: 16) { sharpen(&random) }
+  }
+
+  /// A run in which many things that depend on each other come close together, and hits as late as they may: what
+  /// a beat proves is then put to the test.
+  private mutating func sharpen(_ random: inout SplitMix) {
+    hosts = 2
+    flows = 2
+    keys = 3
+    bound = 500_000_000
+    thinkTime = 10_000_000
+    nearTTL = nil
+    commitPeriod = random.one(of: [40, 100]) * 1_000_000
+    asynchronous = 100
+    jitter = 100_000_000
+    lags = 0
+    slowSteps = 0
+    faults = Array(repeating: nil, count: Fault.allCases.count)
+    let theme: [Fault] = random.one(of: [
+      [.cutStream], [.cutStream, .cutPostgres], [.cutPostgres], [.failover, .pause, .slowNetwork],
+    ])
+    for fault in theme { faults[fault.rawValue] = random.one(of: [250, 700]) * 1_000_000 }
   }
 
   /// What is dangerous together, since what the one takes away the other needs.

@@ -37,8 +37,9 @@ struct Rule: Sendable {
   var isRare: Bool {
     [
       "lateEvidence", "pipelinedSamples", "oneBeat", "noRegressionCheck", "endlessPatience", "lateSets",
+      "untrustedCounts", "ownWritesNotCounted",
       "noPredecessor", "forgetsUnrecorded", "noCompare", "noCount", "purgeNotCounted", "anyGeneration",
-      "followsAnything",
+      "followsAnything", "setsDatedWhenRead", "missesKeepTheirDate",
     ].contains(name)
   }
 
