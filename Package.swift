@@ -68,7 +68,8 @@ let package = Package(
       swiftSettings: settings),
     // The pure modules against simulated servers, hosts and clocks; `Tests/run` says how to run it. Not a product.
     .executableTarget(
-      name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"], path: "Tests/Simulation",
+      name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"],
+      path: "Tests/Simulation",
       exclude: ["seeds"], swiftSettings: settings),
     suite("SimulationTests", ["Invalidation", "TestSupport", "simulate"]),
     suite("ConfigurationTests", ["Configuration"]),
