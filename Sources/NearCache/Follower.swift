@@ -113,7 +113,9 @@ public struct Follower {
   /// read before it (in the same pipeline) and `basis` was taken when that was sent. nil: of none. Only for a reply
   /// that `follows` is true of.
   public func certificate(_ reply: FleetState, _ basis: Basis) -> Instant? {
-    guard phase == .following, reply.generation == basis.generation else { return nil }
+    guard phase == .following,
+      reply.generation == basis.generation || weakness.contains(.followsAnything)
+    else { return nil }
     return (weakness.contains(.lateEvidence) ? evidence : basis.evidence)
       .certificate(beats: reply.beats, weakness)
   }

@@ -59,7 +59,8 @@ final class Host {
     }
     self.near = near
     follower = Follower(mapping: Self.mapping)
-    ledger = FillLedger(capacity: 64, seed: 9, started: Instant(nanoseconds: 0), keep: world.swarm.window)
+    ledger = FillLedger(
+      capacity: world.swarm.ledger, seed: 9, started: Instant(nanoseconds: 0), keep: world.swarm.window)
     writes = [UInt32](repeating: 0, count: world.swarm.keys)
     start()
   }
@@ -141,7 +142,7 @@ final class Host {
     now = clock
     pollBegan = now
     turnEnded = now
-    ledger = FillLedger(capacity: 64, seed: 9, started: now, keep: world.swarm.window)
+    ledger = FillLedger(capacity: world.swarm.ledger, seed: 9, started: now, keep: world.swarm.window)
     ledger.adopt(ledgerFile, boot: "boot")
     ledger.weakness = world.weakness.product
     upstream = nil

@@ -1,5 +1,5 @@
-/// A connection from a host to a server. Each direction keeps its order. When it is cut, what is under way to
-/// the host is lost, and what is under way to the server may still arrive.
+/// A connection from a host to a server. Each direction keeps its order. When it is cut, what is under way may
+/// still arrive or not.
 final class Link {
   private unowned let world: World
   private let host: Host
@@ -8,6 +8,8 @@ final class Link {
   private var toServer: UInt64 = 0
   private var toHost: UInt64 = 0
   private var lateRequests = false
+  /// What the server had sent may still arrive until the host notices.
+  private var lateReplies = false
   /// The server's incarnation that it leads to.
   private let incarnation: () -> Int
   private var bornIn: Int
@@ -48,7 +50,7 @@ final class Link {
     guard !isCut else { return }
     toHost = max(toHost, world.now + world.latency(host))
     world.at(toHost) { [self] in
-      guard !isCut else { return }
+      guard !isCut || lateReplies else { return }
       host.awake(process, body)
     }
   }
@@ -59,6 +61,10 @@ final class Link {
     isCut = true
     lateRequests = world.random.once(in: 2)
     guard let noticed else { return }
-    world.at(world.now + noticed) { [self] in host.awake(process, broken) }
+    lateReplies = world.random.once(in: 2)
+    world.at(world.now + noticed) { [self] in
+      lateReplies = false
+      host.awake(process, broken)
+    }
   }
 }

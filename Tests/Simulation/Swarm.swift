@@ -43,6 +43,8 @@ struct Swarm {
   var jitter: UInt64
   /// Of 100 steps of an application, those that take up to a window and a bit.
   var slowSteps: Int
+  /// How many runs of misses a host's ledger holds.
+  var ledger: Int
   /// How long a slot of Redis's SCAN gives at a time.
   var purgeCount: Int
   /// Whether the three requests of a read can be answered by two servers.
@@ -64,6 +66,7 @@ struct Swarm {
     lateVisible = random.one(of: [0, 2, 20, 60])
     lags = random.one(of: [0, 1, 5])
     jitter = random.one(of: [0, 5, 60]) * 1_000_000
+    ledger = random.one(of: [2 * keys, 64])
     slowSteps = random.one(of: [0, 3, 25])
     purgeCount = 1 + random.below(4)
     splitReads = random.once(in: 2)
@@ -114,6 +117,7 @@ struct Swarm {
     [.promote, .pause, .slowNetwork],
     [.slowNetwork, .cutStream, .pause],
     [.hiddenWrite, .cutStream, .cutPostgres],
+    [.failover, .slowNetwork, .cutRedis],
   ]
 
   private static func kinds(_ random: inout SplitMix) -> [Fault] {
