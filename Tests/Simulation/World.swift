@@ -120,7 +120,7 @@ final class World {
 
   func latency(_ host: Host) -> UInt64 {
     if slow == 0 {
-      let late = swarm.jitter > 0 && random.once(in: 16) ? random.below(swarm.jitter) : 0
+      let late = swarm.jitter > 0 && !isQuiet && random.once(in: 16) ? random.below(swarm.jitter) : 0
       return 20_000 + random.below(150_000 as UInt64) + late
     }
     return random.once(in: 8) ? random.below(400_000_000 as UInt64) : random.below(8_000_000 as UInt64)
