@@ -87,7 +87,7 @@ struct PublishedMessageTests {
     try world.psql("DELETE FROM order_items WHERE order_id = 7")
     let last = world.key("order:7:item:1")
     let messages = try ear.all { $0.keys?.contains(last) == true }
-    #expect(messages.map(\.sequence) == Array(1...messages.count))
+    #expect(messages.map(\.sequence) == Array(1...messages.count), "\(sidecar.log)")
     #expect(messages.allSatisfy { $0.version == 1 && $0.generation == (try? sidecar.status()["generation"]) })
     for table in ["users", "products", "order_items"] {
       let own = messages.filter { $0.table == "public.\(table)" }.flatMap { $0.keys ?? [] }

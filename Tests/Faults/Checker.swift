@@ -105,7 +105,9 @@ struct Checker {
           add(
             .bound, "\(tell(read)), but version \(read.version + 1) had been acknowledged \(late) ms before")
         }
-        if let waited = read.waitedFor.flatMap({ chain.firstIndex(of: $0) }), read.version < waited {
+        if let waited = read.waitedFor.flatMap({ chain.firstIndex(of: $0) }), read.version < waited,
+          !followsLoss(byOperation[chain[waited]], read)
+        {
           add(.ownWrite, "\(tell(read)) to somebody who had waited for version \(waited)")
         }
         if let write = byOperation[read.operation], write.began > read.ended {
@@ -124,6 +126,15 @@ struct Checker {
       } else {
         add(.phantom, "\(tell(read)), which nobody wrote")
       }
+    }
+  }
+
+  /// Whether the write came after a loss that the host could not know of yet: its position, one of the new
+  /// timeline, may lie below what the host had applied of the abandoned one. The bound holds all the same.
+  private func followsLoss(_ write: History.Write?, _ read: History.Read) -> Bool {
+    guard let told = write?.acknowledged else { return false }
+    return history.losses.contains {
+      $0.newTimeline && $0.at <= told && read.began <= $0.at + history.bound + Self.slack
     }
   }
 

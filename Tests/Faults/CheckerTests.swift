@@ -71,6 +71,19 @@ struct CheckerTests {
     }
     #expect(waiting(2, 12) == [])
     #expect(waiting(1, 11) == [.ownWrite])
+    // Positions of a new timeline mean nothing to a host that still follows the abandoned one, within the bound.
+    func promoted(_ loss: Double, began: Double, newTimeline: Bool = true) -> [Rule] {
+      rules {
+        var read = Self.read(1, 11, began: began)
+        read.waitedFor = 12
+        $0.reads = [read]
+        $0.losses = [.init(at: Self.at(loss), what: "", newTimeline: newTimeline)]
+      }
+    }
+    #expect(promoted(19, began: 20.1) == [])
+    #expect(promoted(19, began: 20.1, newTimeline: false) == [.ownWrite])
+    #expect(promoted(17, began: 20.1) == [.ownWrite])
+    #expect(promoted(20.05, began: 20.1) == [.ownWrite])
   }
 
   @Test("A value that nobody wrote, or that comes before its write, is seen")

@@ -39,7 +39,7 @@ extension Fault {
         sleep(random.time(50...800))
       }
       cluster.postgres.kill()
-      scene.workload.lose("promotion")
+      scene.workload.lose("promotion", newTimeline: true)
       try cluster.promoteStandby()
       cluster.hosts.forEach(cluster.repoint)
       return { try cluster.makeStandby() }

@@ -47,6 +47,8 @@ struct History {
     /// When the server that knew them was gone.
     var at: Moment
     var what: String
+    /// Another server took its place, whose positions go their own way from the last common one on.
+    var newTimeline = false
   }
 
   /// A time in which nothing is harmed and everything has recovered.

@@ -84,8 +84,8 @@ final class Workload: Sendable {
   /// The fleet has recovered.
   func trust() { monitor.withLock { $0.trust() } }
 
-  func lose(_ what: String) {
-    let loss = History.Loss(at: bootMoment(), what: what)
+  func lose(_ what: String, newTimeline: Bool = false) {
+    let loss = History.Loss(at: bootMoment(), what: what, newTimeline: newTimeline)
     results.withLock { $0.losses.append(loss) }
   }
 
