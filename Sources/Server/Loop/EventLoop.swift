@@ -218,6 +218,7 @@ public struct EventLoop: ~Copyable {
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
+      case .sql(let outcome): sqlFinished(outcome)
       case .stop: isStopping = true
       }
     }

@@ -16,6 +16,8 @@ public final class LoopMailbox: Sendable {
     case tail(TailReport)
     /// The tail on this host has begun a generation.
     case began(Generation, reason: String)
+    /// A job of the SQL runner has ended.
+    case sql(SQLOutcome)
     case stop
   }
 
@@ -45,6 +47,9 @@ public final class LoopMailbox: Sendable {
   public func began(_ generation: Generation, reason: String) {
     post(.began(generation, reason: reason))
   }
+
+  /// A job that the loop submitted has ended; called from the runner's thread, once a job.
+  public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }
