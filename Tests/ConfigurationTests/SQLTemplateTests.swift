@@ -60,4 +60,23 @@ struct SQLTemplateTests {
     #expect(error?.message == message)
     if column > 0 { #expect(error?.place.column == column) }
   }
+
+  @Test("what was read once is read the same again, whatever it is")
+  func again() throws {
+    let alphabet = [
+      "'", "\"", "$", "$$", "x", "E", ":", "::", ":a", ":b", " ", "-", "--", "\n", "/*", "*/", "\\", ";", "1",
+    ]
+    var random = SeededGenerator(state: 7)
+    var good = 0
+    for _ in 0..<20_000 {
+      let text = (0..<Int.random(in: 1...9, using: &random)).map { _ in
+        alphabet.randomElement(using: &random) ?? ""
+      }.joined()
+      guard let first = try? parse(text) else { continue }
+      let second = try parse(first.rendered { ":" + first.names[$0] })
+      #expect(second.parts == first.parts && second.names == first.names, "\(text)")
+      good += 1
+    }
+    #expect(good > 1_000)
+  }
 }
