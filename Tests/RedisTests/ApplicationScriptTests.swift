@@ -151,7 +151,8 @@ struct ApplicationScriptTests {
     let keys = ["shop:user:1", "shop:user:2", "shop:user:3", "shop:lock:1", "shop:user:4"]
     func arguments(_ g: String) -> [String] {
       [
-        g, bucket(keys[0]), stamp(0x200), "5000", "a", g, bucket(keys[1]), stamp(0x1ff), "", "b", g2.hex, bucket(keys[2]),
+        g, bucket(keys[0]), stamp(0x200), "5000", "a", g, bucket(keys[1]), stamp(0x1ff), "", "b", g2.hex,
+        bucket(keys[2]),
         stamp(0x200), "", "c", "", "", "", "", "d", g, bucket(keys[4]), stamp(0xff), "", "e",
       ]
     }

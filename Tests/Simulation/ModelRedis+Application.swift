@@ -102,7 +102,9 @@ extension ModelRedis {
 
   /// `limit(key, most)`.
   private mutating func limit(_ key: String, _ most: Int?) {
-    guard let most, let value = value(key), value.expires.map({ $0 > clock + UInt64(most) }) ?? true else { return }
+    guard let most, let value = value(key), value.expires.map({ $0 > clock + UInt64(most) }) ?? true else {
+      return
+    }
     live(key, most)
   }
 
