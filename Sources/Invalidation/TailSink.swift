@@ -19,8 +19,22 @@ public protocol TailSink: ~Copyable {
 
 /// The connection is of no further use; the sentence says why.
 public struct SinkError: Error, Sendable, CustomStringConvertible {
+  public enum Cause: Hashable, Sendable {
+    /// The connection was closed: another one may be had at once.
+    case closed
+    /// No answer came in time.
+    case silent
+    /// The answer was an error, or none that can be understood.
+    case refused
+  }
+
   public var description: String
-  public init(_ description: String) { self.description = description }
+  public var cause: Cause
+
+  public init(_ description: String, cause: Cause = .closed) {
+    self.description = description
+    self.cause = cause
+  }
 }
 
 /// What every write of a tailer is compared with.

@@ -5,12 +5,16 @@ import Invalidation
 /// The tailer's way to the fleet's state in Redis: one request at a time, each a script, on a connection that
 /// never blocks.
 ///
-/// It begins with a blocking conversation (connect, log in, load the scripts), before the tailer has a
-/// stream to keep alive; a sink whose connection breaks is replaced, not repaired.
+/// It begins with a blocking conversation (connect, log in, load the scripts, read the state), before the tailer
+/// takes the slot, so that nobody takes it who does not reach Redis; a sink whose connection breaks is replaced, not
+/// repaired.
 public struct RedisSink: ~Copyable, TailSink {
   /// How many keys SCAN looks at in one purge step: 1.9 ms of Redis at 1000, so applies in between wait well
   /// under a millisecond.
   static let purgeCount = 200
+  /// How long an answer may be awaited, whatever `redis.timeout` allows: who holds the slot without reaching Redis
+  /// keeps every other sidecar from doing better.
+  static let patience: UInt64 = 1_500_000_000
 
   private var connection: RedisConnection
   private let keys: StateKeys
@@ -64,6 +68,8 @@ public struct RedisSink: ~Copyable, TailSink {
       }
       digests[request] = digest
     }
+    // An answer of any kind will do: what is there is judged once the slot is held, by `takeover`.
+    _ = try connection.command(["HMGET", keys.meta, "g", "h"])
     connection.becomeNonBlocking()
     self.connection = connection
     self.digests = digests
@@ -73,7 +79,7 @@ public struct RedisSink: ~Copyable, TailSink {
     self.groups = groups
     self.purgePatterns = purgePatterns
     self.purgeMatch = purgeMatch
-    timeout = settings.timeout
+    timeout = min(settings.timeout, Self.patience)
     journalCheck = JournalCheck(limit: journal.size)
   }
 
@@ -229,7 +235,7 @@ public struct RedisSink: ~Copyable, TailSink {
       try connection.append(arguments)
       sent = bootInstant()
       unsent = try !connection.write()
-    } catch { throw SinkError(error.description) }
+    } catch { throw SinkError(error) }
   }
 
   // MARK: Replies
@@ -269,7 +275,7 @@ public struct RedisSink: ~Copyable, TailSink {
         throw RedisError(unexpected: "\"\(request.rawValue)\"", place: connection.place)
       }
       return parsed
-    } catch { throw SinkError(error.description) }
+    } catch { throw SinkError(error) }
   }
 
   private func parse(_ reply: RedisReply, of request: Request) -> StateReply? {
@@ -314,6 +320,18 @@ public struct RedisSink: ~Copyable, TailSink {
   private func pending(_ elements: [RedisReply], _ index: Int) -> PendingGroups? {
     guard index < elements.count, case .bulk(let bytes) = elements[index] else { return nil }
     return PendingGroups(bytes: bytes)
+  }
+}
+
+extension SinkError {
+  init(_ error: RedisError) {
+    let cause: Cause =
+      switch error.kind {
+      case .unreachable, .closed: .closed
+      case .timedOut: .silent
+      case .refused, .denied, .answered, .malformed: .refused
+      }
+    self.init(error.description, cause: cause)
   }
 }
 

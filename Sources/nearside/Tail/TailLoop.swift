@@ -108,7 +108,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
         case .end(let ending): return .ended(ending)
         }
       } catch {
-        throw TailTrouble(sentence: error.description)
+        throw TailTrouble(error)
       }
       try confirm()
       if drained || session.isFull { wait(until: until) }

@@ -38,10 +38,12 @@ struct TailRunner: ~Copyable {
     var pause: UInt64 = 250_000_000
     while !stop.isSet {
       let began = bootClock()
+      var othersFirst = false
       do throws(TailTrouble) {
         if settings.redis != nil { try tailForFleet() } else { try tailForSelf() }
       } catch {
         if error.isMissingPublication { slotIsUseless = true }
+        othersFirst = error.othersFirst
         report(error)
       }
       if redefined {
@@ -54,9 +56,12 @@ struct TailRunner: ~Copyable {
       }
       // A session that held for a while was sound; one that ends at once is tried less and less often.
       pause = bootClock().since(began) > 5_000_000_000 ? 250_000_000 : min(pause * 2, 5_000_000_000)
-      stop.wait(UInt64.random(in: pause / 2...pause))
+      stop.wait(UInt64.random(in: pause / 2...pause) + (othersFirst ? 2 * Self.standbyPeriod.upperBound : 0))
     }
   }
+
+  /// How often a sidecar that stands by looks whether the slot is free, in nanoseconds.
+  private static let standbyPeriod: ClosedRange<UInt64> = 500_000_000...1_000_000_000
 
   private mutating func report(_ trouble: TailTrouble) {
     mailbox.report(TailReport(role: .waiting, trouble: trouble.sentence))
@@ -70,7 +75,9 @@ struct TailRunner: ~Copyable {
     let sql = try trouble { () throws(PostgresError) in try SQLSession(settings.postgres) }
     let slot = settings.postgres.slot.name
     var created = false
-    guard try standBy(slot, sql) else { return }
+    guard try standBy(slot, sql), let redis = settings.redis else { return }
+    // First of all: the slot is for someone who can also write what it says.
+    let sink = try redisSink(redis)
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
@@ -110,8 +117,6 @@ struct TailRunner: ~Copyable {
     }
     // Only while the slot is held, so that whoever is not in it will be sent.
     let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
-    guard let redis = settings.redis else { return }
-    let sink = try redisSink(redis)
     try tail(
       stream, sink, sql: sql, questions,
       Hold(
@@ -146,7 +151,7 @@ struct TailRunner: ~Copyable {
           log.warning("ended walsender \(walsender), which held replication slot \(slot) in silence")
         }
       }
-      stop.wait(UInt64.random(in: 500_000_000...1_000_000_000))
+      stop.wait(UInt64.random(in: Self.standbyPeriod))
     }
     return false
   }
@@ -316,7 +321,7 @@ struct TailRunner: ~Copyable {
         _ = poll(&waiting, 1, 100)
       }
     } catch {
-      throw TailTrouble(sentence: error.description)
+      throw TailTrouble(error)
     }
     throw TailTrouble(sentence: "The fleet's state did not answer a takeover within 4 s.")
   }
@@ -326,12 +331,20 @@ struct TailRunner: ~Copyable {
 struct TailTrouble: Error {
   var sentence: String
   var isMissingPublication = false
+  /// This sidecar held the slot and could not use it: others may try before it does so again.
+  var othersFirst = false
 
   init(sentence: String) { self.sentence = sentence }
 
   init(_ error: PostgresError) {
     sentence = error.description
     isMissingPublication = error.kind == .publicationMissing
+  }
+
+  init(_ error: SinkError) {
+    sentence = error.description
+    // A connection that was closed is likely to be had again; if it is not, the slot is not taken.
+    othersFirst = error.cause != .closed
   }
 }
 
