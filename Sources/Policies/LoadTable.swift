@@ -44,6 +44,7 @@ public struct LoadTable<Value, Failure> {
   public struct Start {
     public var load: UInt64
     public var key: [UInt8]
+    public var lease: Lease?
   }
 
   public struct Release {
@@ -185,7 +186,7 @@ public struct LoadTable<Value, Failure> {
       running += 1
       load.phase = .running(began: serial)
       loads[id] = load
-      return Start(load: id, key: load.key)
+      return Start(load: id, key: load.key, lease: load.lease)
     }
     return nil
   }
@@ -244,5 +245,3 @@ public struct LoadTable<Value, Failure> {
     ids[load.key] = nil
   }
 }
-
-extension LoadTable: Sendable where Value: Sendable, Failure: Sendable {}
