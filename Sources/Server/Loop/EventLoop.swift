@@ -19,6 +19,8 @@ public struct EventLoop: ~Copyable {
   let governance: Governance
   let commands = CommandTable()
   let mailbox: LoopMailbox
+  /// Who runs SQL; nil: no cache loads or writes any.
+  let sql: (any SQLRunner)?
   let log: Logger
   let version: String
 
@@ -88,7 +90,8 @@ public struct EventLoop: ~Copyable {
   static let idleBuffer = 64 * 1024
 
   public init(
-    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String
+    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
+    log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -96,6 +99,7 @@ public struct EventLoop: ~Copyable {
     near = cache
     self.settings = settings
     self.mailbox = mailbox
+    self.sql = sql
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
