@@ -43,7 +43,12 @@ let package = Package(
     room("Policies", ["Invalidation"]),
 
     // Layer 2: one outside system each; they never import each other.
-    room("Postgres", ["CLibPQ", "Configuration", "Invalidation"]),
+    room(
+      "Postgres",
+      [
+        "CLibPQ", "Configuration", "Invalidation",
+        .product(name: "DequeModule", package: "swift-collections"),
+      ]),
     room("Redis", ["CHiredis", "Configuration", "Invalidation"]),
     room(
       "Server",

@@ -8,7 +8,7 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard loading.runner != nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    guard sql != nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
     var bytes = IOBuffer(size: request.length + 16)
     request.append(to: &bytes)
     return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
@@ -148,7 +148,7 @@ extension EventLoop {
   /// Goes on with the reads whose keys are decided, gives up those that have waited for too long, and begins the
   /// loads that this poll has brought.
   mutating func tickLoads() {
-    guard loading.runner != nil else { return }
+    guard sql != nil else { return }
     if now.since(loading.checkedAt) >= 50_000_000, !loading.waits.isEmpty {
       loading.checkedAt = now
       for (id, var wait) in loading.waits {
@@ -188,7 +188,7 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0, let runner = loading.runner else { return }
+    guard loading.table.queued > 0, let sql else { return }
     while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
       guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }),
         let values = rule.values(of: start.key)
@@ -198,7 +198,7 @@ extension EventLoop {
         load: start.load, key: start.key, rule: rule,
         needed: max(appliedPosition, start.lease?.stamp.visible ?? .zero),
         deadline: now.after(nanoseconds: rule.patience))
-      runner.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
+      sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
     }
   }
 
@@ -208,7 +208,7 @@ extension EventLoop {
     {
       // The replica is behind what this host has told of: it is asked again.
       let id = loading.newJob(.load(job))
-      loading.runner?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
+      sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
       return
     }
     let result: LoadTable<LoadedValue, LoadFailure>.Outcome

@@ -8,7 +8,7 @@ extension EventLoop {
   mutating func loadsEmbedded(_ request: Request, _ name: String, keys indices: Range<Int>, _ slot: Int)
     -> Bool
   {
-    guard loading.runner != nil else { return false }
+    guard sql != nil else { return false }
     var keys: [GovernedKey] = []
     for index in indices {
       // Keys that cannot be held are errors of the usual way.

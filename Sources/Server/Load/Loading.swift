@@ -26,10 +26,8 @@ struct Loading {
   var jobs: [UInt64: SQLTask] = [:]
   var lastJob: UInt64 = 0
   var checkedAt = Instant(nanoseconds: 0)
-  let runner: (any SQLRunner)?
 
-  init(runner: (any SQLRunner)?, connections: Int) {
-    self.runner = runner
+  init(connections: Int) {
     // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
     table = LoadTable(mostRunning: max(1, connections) * 2)
   }

@@ -20,6 +20,8 @@ public struct EventLoop: ~Copyable {
   let governance: Governance
   let commands = CommandTable()
   let mailbox: LoopMailbox
+  /// Who runs SQL; nil: no cache loads or writes any.
+  let sql: (any SQLRunner)?
   let log: Logger
   let version: String
 
@@ -90,10 +92,10 @@ public struct EventLoop: ~Copyable {
   /// Buffers that are empty shrink to this after a burst.
   static let idleBuffer = 64 * 1024
 
-  /// - Parameter sql: runs the statements of `SQLPlan(settings)`; nil if there are none.
+  /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
-    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String,
-    sql: (any SQLRunner)? = nil
+    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
+    log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -101,6 +103,7 @@ public struct EventLoop: ~Copyable {
     near = cache
     self.settings = settings
     self.mailbox = mailbox
+    self.sql = sql
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
@@ -116,7 +119,7 @@ public struct EventLoop: ~Copyable {
       capacity: 262_144, seed: UInt64.random(in: .min ... .max), started: now,
       keep: windows.max() ?? settings.plainSet.window)
     ledgerStore = LedgerStore(socketPath: settings.listen.path)
-    loading = Loading(runner: sql, connections: settings.postgres.loader.connections)
+    loading = Loading(connections: settings.postgres.loader.connections)
     embedded = settings.redis == nil ? LocalState() : nil
     listenerRestsUntil =
       settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)

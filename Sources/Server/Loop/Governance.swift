@@ -43,14 +43,14 @@ struct Governance: Sendable {
     mapped = KeyMatcher(templates: settings.governed, prefix: settings.keyPrefix)
     groups = KeyGroups(settings)
     special = KeyMatcher(templates: settings.caches.map(\.template), prefix: settings.keyPrefix)
-    let plan = SQLPlan(settings)
+    let statements = SQLStatements(settings)
     specialRules = settings.caches.enumerated().map { index, cache in
       Rule(
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
         ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
         staleness: cache.staleness ?? settings.staleness,
         mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1),
-        load: LoadRule(cache, statement: plan.loads[index], prefix: settings.keyPrefix))
+        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix))
     }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,

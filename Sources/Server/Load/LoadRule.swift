@@ -1,47 +1,6 @@
 import Configuration
 import Invalidation
 
-/// The statements of a configuration, in the order in which the event loop names them to its runner.
-public struct SQLPlan: Sendable {
-  public private(set) var statements: [SQLStatement] = []
-  /// What each rule of `Settings.caches` loads with, and writes with: a place in `statements`.
-  private(set) var loads: [Int?] = []
-  private(set) var writes: [Int?] = []
-
-  public init(_ settings: Settings) {
-    for cache in settings.caches {
-      loads.append(nil)
-      writes.append(nil)
-      if let load = cache.load {
-        loads[loads.count - 1] = statements.count
-        statements.append(
-          SQLStatement(
-            sql: load.sql.text, parameterCount: load.sql.names.count,
-            mode: .load(as: SQLStatement.Shape(load.shape)), timeout: load.timeout))
-      }
-      if let sql = cache.write.sql {
-        writes[writes.count - 1] = statements.count
-        statements.append(
-          SQLStatement(
-            sql: sql.text, parameterCount: sql.names.count, mode: .write,
-            timeout: settings.postgres.loader.timeout))
-      }
-    }
-  }
-}
-
-extension SQLStatement.Shape {
-  init(_ shape: LoadSettings.Shape) {
-    self =
-      switch shape {
-      case .string: .string
-      case .hash: .hash
-      case .list: .list
-      case .set: .set
-      }
-  }
-}
-
 /// How the keys of one template are loaded.
 final class LoadRule: Sendable {
   let statement: Int
