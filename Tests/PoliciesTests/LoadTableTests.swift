@@ -1,6 +1,7 @@
 import Invalidation
-import Policies
 import Testing
+
+@testable import Policies
 
 @Suite("The table of loads")
 struct LoadTableTests {
@@ -37,8 +38,22 @@ struct LoadTableTests {
     }
   }
 
+  func next(_ table: inout Table, isThere: Bool = true) -> Table.Start? {
+    table.next(isThere: { _ in isThere })
+  }
+
   func begin(_ table: inout Table) throws -> UInt64 {
-    try #require(table.next(isThere: { _ in true })).load
+    let start = next(&table)
+    return try #require(start).load
+  }
+
+  func end(_ table: inout Table, _ load: UInt64, _ outcome: Table.Outcome) throws -> Table.Ended {
+    let ended = table.finished(load, outcome)
+    return try #require(ended)
+  }
+
+  func filled(_ table: inout Table, _ load: UInt64, stored: Bool) -> [String] {
+    told(table.filled(load, stored: stored))
   }
 
   @Test("A thousand who miss one key cause one load, and all get its value at once")
@@ -46,11 +61,11 @@ struct LoadTableTests {
     var table = Table(mostRunning: 8)
     for waiter in 1...1000 { #expect(join(&table, UInt64(waiter)) == "waits") }
     let load = try begin(&table)
-    #expect(table.next(isThere: { _ in true }) == nil)
-    let ended = try #require(table.finished(load, .value("v")))
+    #expect(next(&table) == nil)
+    let ended = try end(&table, load, .value("v"))
     #expect(told(ended.releases) == (1...1000).map { "\($0) v" })
     #expect(ended.lease == Self.lease(1))
-    #expect(told(table.filled(load, stored: true)) == [])
+    #expect(filled(&table, load, stored: true) == [])
     #expect(table.count == 0)
   }
 
@@ -60,8 +75,8 @@ struct LoadTableTests {
     _ = join(&table, 1)
     let load = try begin(&table)
     #expect(join(&table, 2) == "waits")
-    #expect(told(try #require(table.finished(load, .value("v"))).releases) == ["1 v"])
-    #expect(told(table.filled(load, stored: true)) == ["2 v"])
+    #expect(told(try end(&table, load, .value("v")).releases) == ["1 v"])
+    #expect(filled(&table, load, stored: true) == ["2 v"])
   }
 
   @Test("Who asked after the load had begun never gets a value that was refused")
@@ -71,7 +86,7 @@ struct LoadTableTests {
     let load = try begin(&table)
     #expect(join(&table, 2) == "waits")
     _ = table.finished(load, .value("old"))
-    #expect(told(table.filled(load, stored: false)) == ["2 again"])
+    #expect(filled(&table, load, stored: false) == ["2 again"])
   }
 
   @Test("Who asked while the fill was on its way may have come after it, and asks again")
@@ -81,7 +96,7 @@ struct LoadTableTests {
     let load = try begin(&table)
     _ = table.finished(load, .value("v"))
     #expect(join(&table, 2) == "waits")
-    #expect(told(table.filled(load, stored: true)) == ["2 again"])
+    #expect(filled(&table, load, stored: true) == ["2 again"])
   }
 
   @Test("Who asked before the load began may miss at any time during it, and gets the value")
@@ -91,9 +106,9 @@ struct LoadTableTests {
     _ = join(&table, 1)
     let load = try begin(&table)
     #expect(join(&table, 2, arrival: arrival) == "waits")
-    #expect(told(try #require(table.finished(load, .value("v"))).releases) == ["1 v", "2 v"])
+    #expect(told(try end(&table, load, .value("v")).releases) == ["1 v", "2 v"])
     #expect(join(&table, 3, arrival: arrival) == "3 v")
-    #expect(told(table.filled(load, stored: false)) == [])
+    #expect(filled(&table, load, stored: false) == [])
   }
 
   @Test("A refused fill is followed by a load with a new lease, for which all who asked again were early")
@@ -104,10 +119,10 @@ struct LoadTableTests {
     let arrival = table.serial
     _ = join(&table, 2, arrival: arrival)
     _ = table.finished(first, .value("old"))
-    #expect(told(table.filled(first, stored: false)) == ["2 again"])
+    #expect(filled(&table, first, stored: false) == ["2 again"])
     _ = join(&table, 2, lease: Self.lease(9), arrival: arrival)
     let second = try begin(&table)
-    let ended = try #require(table.finished(second, .value("new")))
+    let ended = try end(&table, second, .value("new"))
     #expect(told(ended.releases) == ["2 new"])
     #expect(ended.lease == Self.lease(9))
   }
@@ -117,8 +132,8 @@ struct LoadTableTests {
     var table = Table(mostRunning: 8)
     _ = join(&table, 1, takes: false)
     let load = try begin(&table)
-    #expect(told(try #require(table.finished(load, .value("v"))).releases) == [])
-    #expect(told(table.filled(load, stored: true)) == ["1 again"])
+    #expect(told(try end(&table, load, .value("v")).releases) == [])
+    #expect(filled(&table, load, stored: true) == ["1 again"])
   }
 
   @Test("No row: the early are told at once, the late once nothing has changed")
@@ -127,9 +142,9 @@ struct LoadTableTests {
     _ = join(&table, 1, takes: false)
     let load = try begin(&table)
     _ = join(&table, 2)
-    let ended = try #require(table.finished(load, .absent))
+    let ended = try end(&table, load, .absent)
     #expect(told(ended.releases) == ["1 absent 1"])
-    #expect(told(table.filled(load, stored: true)) == ["2 absent 1"])
+    #expect(filled(&table, load, stored: true) == ["2 absent 1"])
   }
 
   @Test("No row, and a change meanwhile: the late ask again")
@@ -139,7 +154,7 @@ struct LoadTableTests {
     let load = try begin(&table)
     _ = join(&table, 2)
     _ = table.finished(load, .absent)
-    #expect(told(table.filled(load, stored: false)) == ["2 again"])
+    #expect(filled(&table, load, stored: false) == ["2 again"])
   }
 
   @Test("An error is everybody's, and nothing is stored")
@@ -148,7 +163,7 @@ struct LoadTableTests {
     _ = join(&table, 1)
     let load = try begin(&table)
     _ = join(&table, 2)
-    let ended = try #require(table.finished(load, .failed("42P01")))
+    let ended = try end(&table, load, .failed("42P01"))
     #expect(told(ended.releases) == ["1 failed 42P01", "2 failed 42P01"])
     #expect(ended.lease == nil)
     #expect(table.count == 0)
@@ -160,7 +175,7 @@ struct LoadTableTests {
     _ = join(&table, 1, lease: nil)
     let load = try begin(&table)
     _ = join(&table, 2)
-    let ended = try #require(table.finished(load, .value("v")))
+    let ended = try end(&table, load, .value("v"))
     #expect(told(ended.releases) == ["1 v", "2 again"])
     #expect(ended.lease == nil)
   }
@@ -174,7 +189,7 @@ struct LoadTableTests {
     _ = join(&table, 4, lease: nil)
     let load = try begin(&table)
     _ = join(&table, 5, lease: Self.lease(8))
-    #expect(try #require(table.finished(load, .value("v"))).lease == Self.lease(7))
+    #expect(try end(&table, load, .value("v")).lease == Self.lease(7))
   }
 
   @Test("A new generation: what is being loaded is shown to the early and not stored")
@@ -184,7 +199,7 @@ struct LoadTableTests {
     let load = try begin(&table)
     _ = join(&table, 2)
     table.leasesEnded()
-    let ended = try #require(table.finished(load, .value("v")))
+    let ended = try end(&table, load, .value("v"))
     #expect(told(ended.releases) == ["1 v", "2 again"])
     #expect(ended.lease == nil)
   }
@@ -193,10 +208,11 @@ struct LoadTableTests {
   func clientsGone() throws {
     var table = Table(mostRunning: 8)
     _ = join(&table, 1)
-    #expect(table.refresh(Array("user:2".utf8), lease: Self.lease(1)))
-    let start = try #require(table.next(isThere: { _ in false }))
+    let isNew = table.refresh(Array("user:2".utf8), lease: Self.lease(1))
+    #expect(isNew)
+    let start = try #require(next(&table, isThere: false))
     #expect(start.key == Array("user:2".utf8))
-    #expect(table.next(isThere: { _ in false }) == nil)
+    #expect(next(&table, isThere: false) == nil)
     #expect(table.count == 1)
     #expect(!table.isLoading(key))
   }
@@ -209,9 +225,9 @@ struct LoadTableTests {
     }
     let first = try begin(&table)
     _ = try begin(&table)
-    #expect(table.next(isThere: { _ in true }) == nil)
+    #expect(next(&table) == nil)
     _ = table.finished(first, .value("v"))
-    #expect(try #require(table.next(isThere: { _ in true })).key == Array("user:2".utf8))
+    #expect(try #require(next(&table)).key == Array("user:2".utf8))
   }
 
   @Test("Only so many may wait to be loaded")

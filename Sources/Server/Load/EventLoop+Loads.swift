@@ -101,6 +101,8 @@ extension EventLoop {
         read.decided[key.bytes] = .absent(lease)
         continue
       }
+      // Another's load has ended while Redis was asked.
+      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key) { continue }
       counters.loadWaits += 1
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
@@ -116,6 +118,10 @@ extension EventLoop {
     } else {
       loading.waits[id] = wait
     }
+  }
+
+  private mutating func isNear(_ key: GovernedKey) -> Bool {
+    key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
   }
 
   private static func apply(
