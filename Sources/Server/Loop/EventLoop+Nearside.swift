@@ -123,6 +123,8 @@ extension EventLoop {
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",
       "removals:\(counters.removals)",
+      "announcements:\(counters.announcements)",
+      "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",
       "connections:\(counters.connections)",
       "commands:\(counters.commands)",

@@ -55,6 +55,9 @@ public struct EventLoop: ~Copyable {
   /// Reads whose answers are held back, and what was last asked on their behalf.
   var holds = Holds()
 
+  /// What applications announced and Redis has not been told of.
+  var errands = Errands()
+
   var batch = Batch()
   var stateRequest: [UInt8] = []
   var now: Instant
@@ -218,6 +221,7 @@ public struct EventLoop: ~Copyable {
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
+      case .announced(let message): hear(announcement: message)
       case .stop: isStopping = true
       }
     }
@@ -277,6 +281,8 @@ struct Counters {
   var fillsRefused = 0
   var removals = 0
   var drops = 0
+  var announcements = 0
+  var announcementsMalformed = 0
   var commands = 0
   var protocolErrors = 0
 }

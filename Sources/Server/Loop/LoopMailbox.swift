@@ -16,6 +16,8 @@ public final class LoopMailbox: Sendable {
     case tail(TailReport)
     /// The tail on this host has begun a generation.
     case began(Generation, reason: String)
+    /// What an application published on a channel of `subscribe`.
+    case announced([UInt8])
     case stop
   }
 
@@ -45,6 +47,9 @@ public final class LoopMailbox: Sendable {
   public func began(_ generation: Generation, reason: String) {
     post(.began(generation, reason: reason))
   }
+
+  /// An application published this on a channel of `subscribe`; called from the thread that listens.
+  public func announce(_ message: [UInt8]) { post(.announced(message)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }
