@@ -14,8 +14,10 @@ extension World {
       if isQuiet { return }
       let others = hosts.filter { !$0.tailer.holdsSlot }
       let host = random.one(of: others.isEmpty ? hosts : others)
+      var time = now
       for fault in swarm.storm {
-        at(now + random.below(swarm.stormSpread)) { [self] in
+        time += random.below(swarm.stormSpread)
+        at(time) { [self] in
           if isQuiet { return }
           note("storm: \(fault)")
           count("storm: \(fault)")
@@ -48,13 +50,13 @@ extension World {
   private func perform(_ fault: Swarm.Fault, _ host: Host) {
     let duration: UInt64 = random.below(random.one(of: [20, 300, 1500, 7000]) * 1_000_000) + 1
     let short: UInt64 = random.below(random.one(of: [20, 200, 1000]) * 1_000_000) + 1
-    let stall: UInt64 = (100 + random.below(random.one(of: [200, 800]))) * 1_000_000
+    let stall = random.within(swarm.stalls)
     switch fault {
     case .pause: host.pause(for: duration)
-    case .pauseTailer: hosts.first { $0.tailer.holdsSlot }?.pause(for: duration)
+    case .pauseTailer: hosts.first { $0.tailer.holdsSlot }?.pause(for: stall)
     case .stallReplies: host.upstreams[random.below(2)]?.link.stallReplies(for: stall)
     case .stallFeed: host.feed.link?.stallReplies(for: stall)
-    case .stallSink: for host in hosts { host.tailer.stallSink(for: stall / 4) }
+    case .stallSink: for host in hosts { host.tailer.stallSink(for: stall / 6) }
     case .stallStream: for host in hosts { host.tailer.stallStream(for: stall) }
     case .killHost: host.stop(cleanly: false, for: short)
     case .stopHost: host.stop(cleanly: true, for: short)

@@ -20,6 +20,7 @@ final class Flow {
     world.at(world.now + world.around(world.swarm.thinkTime)) { [self] in
       if world.isQuiet { return }
       let key = chooseKey()
+      if world.swarm.isCalm { return leased(key) }
       if world.random.below(100) < world.swarm.deletes { return changeAndDelete(key) }
       switch world.random.below(100) {
       case 0..<55: plain(key)

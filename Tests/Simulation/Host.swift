@@ -113,7 +113,7 @@ final class Host {
     }
     let polled = clock
     if world.lags() {
-      busyUntil = world.now + world.random.below(world.random.one(of: [200_000, 20_000_000, 1_500_000_000]))
+      busyUntil = world.now + world.random.below(world.random.one(of: world.swarm.lagTimes))
       let process = process
       world.at(busyUntil) { [self] in awake(process) { [self] in work(polled, body) } }
     } else {

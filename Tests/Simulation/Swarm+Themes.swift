@@ -20,18 +20,22 @@ extension Swarm {
     ledger = 64
     splitReads = false
     faults = Array(repeating: nil, count: Fault.allCases.count)
-    switch random.below(9) {
-    case 0: lateMessages(&random)
-    case 1: slowLog(&random)
-    case 2: slowReplies()
-    case 3: backInTime(&random)
-    case 4: clearing(&random)
-    case 5: longClearing(&random)
-    case 6: ownRemovals(&random)
-    case 7: standstills(&random)
-    default: lateAnswers(&random)
-    }
+    let (name, change) = random.one(of: Self.dangers)
+    theme = name
+    change(&self, &random)
   }
+
+  static let dangers: [(String, @Sendable (inout Swarm, inout SplitMix) -> Void)] = [
+    ("lateMessages", { $0.lateMessages(&$1) }),
+    ("slowLog", { $0.slowLog(&$1) }),
+    ("slowReplies", { $0.slowReplies(&$1) }),
+    ("backInTime", { $0.backInTime(&$1) }),
+    ("clearing", { $0.clearing(&$1) }),
+    ("longClearing", { $0.longClearing(&$1) }),
+    ("ownRemovals", { $0.ownRemovals(&$1) }),
+    ("standstills", { $0.standstills(&$1) }),
+    ("lateAnswers", { $0.lateAnswers(&$1) }),
+  ]
 
   private mutating func often(_ all: [Fault], _ random: inout SplitMix, _ periods: [UInt64]) {
     for fault in all { faults[fault.rawValue] = random.one(of: periods) * 1_000_000 }
@@ -54,16 +58,21 @@ extension Swarm {
     often(theme, &random, [250, 700])
   }
 
-  /// The log stands still just when a beat is slow to be stored.
+  /// A beat is slow to be stored, and then the log stands still.
   private mutating func slowLog(_ random: inout SplitMix) {
-    asynchronous = 100
-    thinkTime = 4_000_000
-    gather([.stallSink, .stallStream], every: 1000, within: random.one(of: [40, 120]))
+    keys = 3 + random.below(3)
+    isCalm = true
+    commitPeriod = random.one(of: [60, 150, 300]) * 1_000_000
+    stalls = 550_000_000...900_000_000
+    gather([.stallSink, .stallStream], every: 1200, within: random.one(of: [40, 120]))
   }
 
   /// A reply outlives its server, and so does the silence of the feed.
-  private mutating func slowReplies() {
-    gather([.stallFeed, .stallReplies, .failoverBehindProxy], every: 1500, within: 400)
+  private mutating func slowReplies(_ random: inout SplitMix) {
+    isCalm = true
+    commitPeriod = random.one(of: [40, 150]) * 1_000_000
+    stalls = 650_000_000...950_000_000
+    gather([.stallFeed, .stallReplies, .pauseTailer, .failoverBehindProxy], every: 1500, within: 300)
   }
 
   /// Redis goes back to before a change, and for a while nobody who writes notices.
@@ -73,6 +82,7 @@ extension Swarm {
     deletes = 10
     thinkTime = 4_000_000
     let loss: Fault = random.one(of: [.failover, .failoverBehindProxy])
+    stalls = 300_000_000...2_000_000_000
     gather([.pauseTailer, loss], every: 2500, within: 100)
   }
 
@@ -111,12 +121,15 @@ extension Swarm {
 
   /// Answers go out long after they were made up, with everything as fresh as it need be.
   private mutating func lateAnswers(_ random: inout SplitMix) {
-    flows = 2 + random.below(4)
-    keys = 3 + random.below(6)
-    bound = 2_000_000_000
+    hosts = 1
+    flows = 3
+    keys = 4 + random.below(3)
+    bound = 700_000_000
     window = 400_000_000
     plainSet = .window
-    lags = 12
+    commitPeriod = random.one(of: [60, 150, 300]) * 1_000_000
+    lags = 8
+    lagTimes = [350_000_000]
     slowSteps = 25
   }
 }

@@ -20,6 +20,8 @@ struct Swarm {
     case ask
   }
 
+  /// The danger that the run is about; empty: none in particular.
+  var theme = ""
   var hosts: Int
   var keys: Int
   var flows: Int
@@ -41,6 +43,8 @@ struct Swarm {
   var lateVisible: Int
   /// Of 100 turns of an event loop or steps of an application, those that are held up.
   var lags: Int
+  /// How long at most a turn is held up.
+  var lagTimes: [UInt64] = [200_000, 20_000_000, 1_500_000_000]
   /// By how much a message may be late although nothing is wrong.
   var jitter: UInt64
   /// Of 100 steps of an application, those that take up to a window and a bit.
@@ -53,10 +57,15 @@ struct Swarm {
   var foreign = 0
   /// Of so many steps that clear Redis, one is taken back by a failover; 0: none.
   var strikes = 0
-  /// What comes together, all within `stormSpread`, and as far as it concerns one host it is the same.
+  /// What comes together, one after the other, each within `stormSpread` of the one before. As far as it concerns one
+  /// host that is the same, and not the one that tails.
   var storm: [Fault] = []
   var stormPeriod: UInt64 = 0
   var stormSpread: UInt64 = 0
+  /// How long a stall is.
+  var stalls: ClosedRange<UInt64> = 50_000_000...600_000_000
+  /// Applications do nothing but read and fill under leases: most reads are near hits.
+  var isCalm = false
   /// Of 100 flows, those that change something and delete a key, on top of the others.
   var deletes = 0
   /// Whether the three requests of a read can be answered by two servers.
