@@ -153,6 +153,7 @@ final class Host {
     turnEnded = now
     ledger = FillLedger(capacity: world.swarm.ledger, seed: 9, started: now, keep: world.swarm.window)
     ledger.adopt(ledgerFile, boot: "boot")
+    touch()
     ledger.weakness = world.weakness.product
     upstreams = [nil, nil]
     isConnecting = [false, false]
@@ -174,10 +175,7 @@ final class Host {
           connectUpstream(via)
           giveUpSilentUpstream(via)
         }
-        if now.since(lastTouch) >= 1_000_000_000 {
-          lastTouch = now
-          ledgerFile = LedgerFile(boot: "boot", touched: now)
-        }
+        if now.since(lastTouch) >= 1_000_000_000 { touch() }
         if case .poisoned = follower.standing, now.since(lastAsk) >= 1_000_000_000 {
           lastAsk = now
           ask()
@@ -186,6 +184,11 @@ final class Host {
       tick()
     }
     for via in 0..<2 { connectUpstream(via) }
+  }
+
+  private func touch() {
+    lastTouch = now
+    ledgerFile = LedgerFile(boot: "boot", touched: now)
   }
 
   /// `cleanly`: the loop answers what it owes and leaves its table to its successor.
