@@ -1,11 +1,12 @@
 /// The tailer from the moment it writes the fleet's state until it loses the slot, the connection or the
 /// state: what to send next, and when PostgreSQL may forget.
 ///
-/// How it works: 1. the log's events fill `pending`; 2. when nothing is under way, `next` takes what is complete
-/// and sends it in steps of at most 1000 keys and 100 groups, of which only the last moves W; 3. the reply to it moves
-/// `confirmable`, and nothing else does; 4. in between go beats, a new generation when there is a reason for
-/// one, and the steps that clear what older generations left and the keys of groups; 5. beside all that, `ask` says what to ask
-/// PostgreSQL by SQL, and the answers move V, prove beats and give reasons for new generations.
+/// How it works: 1. the log's events fill `pending`; 2. when nothing is under way, `next` takes what is
+/// complete and sends it in steps of at most 1000 keys and 100 groups, of which only the last moves W; 3. the
+/// reply to it moves `confirmable`, and nothing else does; 4. in between go beats, a new generation when
+/// there is a reason for one, and the steps that clear what older generations left and the keys of groups; 5.
+/// beside all that, `ask` says what to ask PostgreSQL by SQL, and the answers move V, prove beats and give
+/// reasons for new generations.
 ///
 /// One request and one question are under way at a time. While a request is, the log goes on filling
 /// `pending`: the slower the state answers, the larger the batches become.
@@ -45,8 +46,8 @@ public struct TailSession: ~Copyable {
   private var nextGeneration: Instant
   /// Ends the session once a new generation stands: what it knows of the tables no longer holds.
   private(set) var ending: Ending?
-  /// That generation stands: only the canary is still to be written. What else gives doubt meanwhile is delivered
-  /// again to the next session.
+  /// That generation stands: only the canary is still to be written. What else gives doubt meanwhile is
+  /// delivered again to the next session.
   private(set) var isEnding = false
   /// What the next new generation replaces: the present one, or what was found when there is none yet.
   private var old: Generation?
@@ -73,7 +74,8 @@ public struct TailSession: ~Copyable {
   /// The beat's round in which the question was asked.
   var questionRound = 0
   var pendingCommits = PendingCommits()
-  /// The end of the last transaction that concerned a key, or where the generation began: fences lie up to here.
+  /// The end of the last transaction that concerned a key, or where the generation began: fences lie up to
+  /// here.
   private var lastFence: LSN
   var lastLook: Instant
   var fruitlessLooks = 0
@@ -243,8 +245,8 @@ public struct TailSession: ~Copyable {
     openHasKeys = false
     guard let doubt = openDoubt else { return }
     openDoubt = nil
-    // W passes a doubtful commit only with a new generation. One that is delivered again has had its own; otherwise
-    // a session that ends with it would never get past it.
+    // W passes a doubtful commit only with a new generation. One that is delivered again has had its own;
+    // otherwise a session that ends with it would never get past it.
     guard generation == nil || commit.end > applied else { return }
     beginGeneration(because: doubt.description)
     if doubt == .schemaChanged {
@@ -313,8 +315,8 @@ public struct TailSession: ~Copyable {
     return .wait(until: until)
   }
 
-  /// A new generation knows everything up to the position: the keys of what has ended are in it. Leases are given
-  /// from V and refused below the position, so that nobody fills before everything up to it is visible.
+  /// A new generation knows everything up to the position: the keys of what has ended are in it. Leases are
+  /// given from V and refused below the position, so that nobody fills before everything up to it is visible.
   private mutating func begin(_ new: Generation, because reason: String) -> Action {
     sending.removeAll()
     unsent = 0

@@ -5,15 +5,15 @@ import Invalidation
 /// The tailer's way to the fleet's state in Redis: one request at a time, each a script, on a connection that
 /// never blocks.
 ///
-/// It begins with a blocking conversation (connect, log in, load the scripts, read the state), before the tailer
-/// takes the slot, so that nobody takes it who does not reach Redis; a sink whose connection breaks is replaced, not
-/// repaired.
+/// It begins with a blocking conversation (connect, log in, load the scripts, read the state), before the
+/// tailer takes the slot, so that nobody takes it who does not reach Redis; a sink whose connection breaks is
+/// replaced, not repaired.
 public struct RedisSink: ~Copyable, TailSink {
   /// How many keys SCAN looks at in one purge step: 1.9 ms of Redis at 1000, so applies in between wait well
   /// under a millisecond.
   static let purgeCount = 200
-  /// How long an answer may be awaited, whatever `redis.timeout` allows: who holds the slot without reaching Redis
-  /// keeps every other sidecar from doing better.
+  /// How long an answer may be awaited, whatever `redis.timeout` allows: who holds the slot without reaching
+  /// Redis keeps every other sidecar from doing better.
   static let patience: UInt64 = 1_500_000_000
 
   private var connection: RedisConnection

@@ -21,8 +21,8 @@ struct TailRunner: ~Copyable {
   /// The last session ended only to read the definitions again.
   private var redefined = false
   private var lastRedefinition = Instant(nanoseconds: 0)
-  /// The stream ended because its publication was missing. A slot reads publications as they were when the log was
-  /// written, so it fails for good at that place, also when there is a publication again.
+  /// The stream ended because its publication was missing. A slot reads publications as they were when the
+  /// log was written, so it fails for good at that place, also when there is a publication again.
   private var slotIsUseless = false
 
   init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
@@ -81,14 +81,15 @@ struct TailRunner: ~Copyable {
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
-    if let status, status.isLost || slotIsUseless {
+    let isMadeAnew = status == nil || status?.isLost == true || slotIsUseless
+    // Not before there is a publication: a slot must be the younger one.
+    if isMadeAnew { _ = try readCatalogue(sql) }
+    if let status, isMadeAnew {
       let why = status.isLost ? "has lost log that it needed" : "was read without its publication"
       log.warning("replication slot \(slot) \(why); it is made anew")
-      // Not before there is a publication: a slot must be the younger one.
-      _ = try readCatalogue(sql)
       try trouble { () throws(PostgresError) in try stream.dropSlot(slot) }
     }
-    if status == nil || status?.isLost == true || slotIsUseless {
+    if isMadeAnew {
       reportSlotWait()
       _ = try trouble { () throws(PostgresError) in try stream.createSlot(slot, temporary: false) }
       created = true
@@ -252,7 +253,8 @@ struct TailRunner: ~Copyable {
     let tables = try trouble { () throws(PostgresError) in
       try Catalogue.read(publication: settings.postgres.publication, sql)
     }
-    // A rule that is only broken costs a new generation with each change; one that hears nothing must not serve.
+    // A rule that is only broken costs a new generation with each change; one that hears nothing must not
+    // serve.
     for problem in tables.flatMap({ plan.problems(with: $0) }) where problem.isSilent {
       throw TailTrouble(sentence: problem.message)
     }
