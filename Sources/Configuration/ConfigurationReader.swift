@@ -61,17 +61,21 @@ extension OptionLoader {
     let journal = section("journal", in: top)
     let log = section("log", in: top)
     let staleness = staleness(top)
-    let caches = caches(top, tables: tables, near: near, staleness: staleness, plainSet: plainSet)
+    let postgres = postgres(top, namespace: namespace, hasRedis: redis.isUsed)
+    let caches = caches(
+      top, tables: tables,
+      CacheDefaults(
+        near: near, staleness: staleness, plainSet: plainSet, loadTimeout: postgres.loader.timeout,
+        hasRedis: redis.isUsed))
     return Settings(
-      namespace: namespace, postgres: postgres(top, namespace: namespace, hasRedis: redis.isUsed),
-      redis: redis.settings, listen: listen(top), near: near,
+      namespace: namespace, postgres: postgres, redis: redis.settings, listen: listen(top), near: near,
       staleness: staleness,
       plainSet: plainSet, leaseWait: duration("leaseWait", in: top),
       journal: JournalSettings(
         keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
       log: LogSettings(
         level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
-      tables: tables, caches: caches,
+      tables: tables, caches: caches, subscribe: subscribe(top, hasRedis: redis.isUsed),
       mappingHash: MappingHash.of(namespace: namespace, tables: tables, caches: caches))
   }
 
@@ -90,6 +94,28 @@ extension OptionLoader {
         "the namespace cannot be \"nearside\", under which Nearside keeps its own state in Redis")
     }
     return text.text
+  }
+
+  /// The channels that applications publish on; Nearside's own are not among them.
+  private mutating func subscribe(_ top: Section, hasRedis: Bool) -> [String] {
+    let steps = [PathStep.key("subscribe")]
+    if let node = top["subscribe"]?.node, !hasRedis {
+      error(
+        node.place, .badValue, steps,
+        "channels are Redis's, and there is no Redis here; add \"redis\" or leave this out")
+    }
+    return list("subscribe", in: top) { loader, node, steps in
+      guard let channel = loader.nonEmpty(node, option: "subscribe" + Self.element, steps: steps) else {
+        return nil
+      }
+      if channel.text.hasPrefix("nearside:") {
+        loader.error(
+          channel.place, .badValue, steps,
+          "\(channel.shown) is one of Nearside's own names; applications publish on a channel of their own, "
+            + "for example \"cache-invalidation\"")
+      }
+      return channel.text
+    } ?? []
   }
 
   private mutating func listen(_ top: Section) -> ListenSettings {

@@ -2,22 +2,47 @@
 extension OptionLoader {
   mutating func postgres(_ top: Section, namespace: String?, hasRedis: Bool) -> PostgresSettings {
     let section = section("postgres", in: top)
-    let url = secret("postgres", in: top)
-    if let url {
-      if let message = Self.flaw(ofPostgresURL: url.text.text) {
-        error(url.text.place, .badValue, url.steps, message)
-      }
-    } else if let message = Self.flaw(ofPostgresURL: expansion.environment["DATABASE_URL"] ?? "") {
+    let given = postgresURL("postgres", in: top)
+    let variable = expansion.environment["DATABASE_URL"] ?? ""
+    if given == nil, let message = Self.flaw(ofPostgresURL: variable) {
       if top["postgres"] == nil || section.map({ $0["url"] == nil }) == true {
         error(nil, .badValue, [.key("postgres")], "environment variable DATABASE_URL: " + message)
       }
     }
+    let url = Secret(given ?? variable)
+    let password = password("postgres.password", in: section)
     let name = namespace.map { "nearside_" + $0 } ?? "nearside"
     return PostgresSettings(
-      url: Secret(url?.text.text ?? expansion.environment["DATABASE_URL"] ?? ""),
-      password: password("postgres.password", in: section),
+      url: url, password: password,
       publication: self.name("postgres.publication", in: section)?.text ?? name,
-      slot: slot(section, defaultName: name, hasRedis: hasRedis))
+      slot: slot(section, defaultName: name, hasRedis: hasRedis),
+      loader: loader(section, url: url, password: password))
+  }
+
+  /// The connections of `load` and `write`; at the primary with its password unless they have their own url.
+  private mutating func loader(_ postgres: Section?, url: Secret, password: Secret?) -> LoaderSettings {
+    let section = section("postgres.loader", in: postgres)
+    let own = postgres.flatMap { postgresURL("postgres.loader", in: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    let ownPassword = self.password("postgres.loader.password", in: section)
+    let isReplica = flag("postgres.loader.replica", in: section)
+    if isReplica, own == nil, let section, let replica = section["replica"] {
+      error(
+        replica.node.place, .badValue, section.steps + [.key("replica")],
+        "\"replica\" is about the loader's own url, and it has none here; add the standby's \"url\"")
+    }
+    return LoaderSettings(
+      url: own.map(Secret.init) ?? url, password: ownPassword ?? (own == nil ? password : nil),
+      connections: count("postgres.loader.connections", in: section),
+      timeout: duration("postgres.loader.timeout", in: section), isReplica: isReplica)
+  }
+
+  /// A libpq connection string, given in the short form or under `url`; what is wrong with it is reported.
+  private mutating func postgresURL(_ path: String, in parent: Section) -> String? {
+    guard let url = secret(path, in: parent) else { return nil }
+    if let message = Self.flaw(ofPostgresURL: url.text.text) {
+      error(url.text.place, .badValue, url.steps, message)
+    }
+    return url.text.text
   }
 
   private mutating func slot(_ postgres: Section?, defaultName: String, hasRedis: Bool) -> SlotSettings {
@@ -94,17 +119,14 @@ extension OptionLoader {
   }
 
   /// The url of a connection, given in the short form or under `url`.
-  private mutating func secret(_ name: String, in top: Section) -> (text: PlacedText, steps: [PathStep])? {
-    guard let member = top[name] else { return nil }
-    if member.node.string != nil {
-      let steps = [PathStep.key(name)]
-      return text(member.node, option: name, steps: steps).map { ($0, steps) }
-    }
-    guard let members = member.node.members, let url = members.first(where: { $0.key == "url" }) else {
-      return nil
-    }
-    let steps = [PathStep.key(name), .key("url")]
-    return text(url.node, option: name + ".url", steps: steps).map { ($0, steps) }
+  private mutating func secret(
+    _ path: String, in parent: Section
+  ) -> (text: PlacedText, steps: [PathStep])? {
+    guard let (node, steps) = find(path, in: parent) else { return nil }
+    if node.string != nil { return text(node, option: path, steps: steps).map { ($0, steps) } }
+    guard let url = node.members?.first(where: { $0.key == "url" }) else { return nil }
+    let below = steps + [.key("url")]
+    return text(url.node, option: path + ".url", steps: below).map { ($0, below) }
   }
 
   /// What is wrong with a libpq connection string, as far as that can be told without libpq. Says nothing of

@@ -1,4 +1,4 @@
-// Tables and caches: which keys a change clears, and what is special about some of them.
+// Tables: which keys a change clears.
 extension OptionLoader {
   mutating func tables(_ top: Section) -> [TableRule] {
     let steps = [PathStep.key("tables")]
@@ -118,7 +118,7 @@ extension OptionLoader {
     return found
   }
 
-  private mutating func template(_ text: PlacedText, _ steps: [PathStep]) -> KeyTemplate? {
+  mutating func template(_ text: PlacedText, _ steps: [PathStep]) -> KeyTemplate? {
     do {
       let template = try KeyTemplate.parse(text)
       if template.isClosed { return template }
@@ -134,7 +134,7 @@ extension OptionLoader {
   }
 
   /// A list that is not empty, each element read by `read`; nil if the option is absent.
-  private mutating func list<T: Hashable>(
+  mutating func list<T: Hashable>(
     _ path: String, in section: Section?, _ read: (inout OptionLoader, JSONNode, [PathStep]) -> T?
   ) -> [T]? {
     guard let (node, steps) = find(path, in: section) else { return nil }
@@ -156,82 +156,5 @@ extension OptionLoader {
       }
     }
     return found
-  }
-
-  // MARK: Caches
-
-  mutating func caches(
-    _ top: Section, tables: [TableRule], near: NearSettings, staleness: StalenessSettings,
-    plainSet: PlainSetSettings
-  ) -> [CacheRule] {
-    let steps = [PathStep.key("caches")]
-    guard let node = top["caches"]?.node else { return [] }
-    guard let members = node.members else {
-      wrongType(node, steps, expected: "an object such as {\"user:{id}\": {\"near\": false}}")
-      return []
-    }
-    let mapped = tables.flatMap(\.keys)
-    var rules: [CacheRule] = []
-    for member in members {
-      let steps = steps + [.key(member.key)]
-      let section = open(member.node, option: "caches.*", steps: steps)
-      let cacheNear = cacheNear(section, global: near)
-      let ruleStaleness = cacheStaleness(section, global: staleness)
-      let rulePlainSet = PlainSetSettings(
-        mode: choice("caches.*.plainSet", in: section) ?? plainSet.mode,
-        window: durationIfAny("caches.*.plainSetWindow", in: section) ?? plainSet.window)
-      guard let text = expanded(PlacedText(keyOf: member), steps), let template = template(text, steps)
-      else { continue }
-      if let first = rules.first(where: { $0.template.shape == template.shape }) {
-        if !members.contains(where: { $0.key == member.key && $0.keyPlace != member.keyPlace }) {
-          let place = first.template.place
-          error(
-            template.place, .givenTwice, steps,
-            "this template covers the same keys as the one at \(place.line):\(place.column)")
-        }
-        continue
-      }
-      let tags = cacheTags(section, of: template, tables)
-      if tags.isEmpty, !mapped.isEmpty, !mapped.contains(where: { Self.mayMeet($0, template) }) {
-        warn(
-          template.place, .noEffect, steps,
-          "no table has a template for these keys, so they are not cached and this rule has no effect")
-      }
-      rules.append(
-        CacheRule(
-          template: template, near: cacheNear, plainSet: rulePlainSet, staleness: ruleStaleness, tags: tags))
-    }
-    warnOfUnusedTags(tables, rules)
-    return rules
-  }
-
-  private mutating func cacheStaleness(
-    _ cache: Section?, global: StalenessSettings
-  ) -> StalenessSettings? {
-    guard let section = section("caches.*.staleness", in: cache) else { return nil }
-    return StalenessSettings(
-      bound: durationIfAny("caches.*.staleness.bound", in: section) ?? global.bound,
-      beyond: choice("caches.*.staleness.beyond", in: section) ?? global.beyond)
-  }
-
-  private mutating func cacheNear(_ cache: Section?, global: NearSettings) -> CacheRule.NearRule? {
-    guard let (node, steps) = find("caches.*.near", in: cache) else {
-      return CacheRule.NearRule(ttl: global.ttl)
-    }
-    if node.bool == false { return nil }
-    let section = open(node, option: "caches.*.near", steps: steps)
-    return CacheRule.NearRule(ttl: durationIfAny("caches.*.near.ttl", in: section) ?? global.ttl)
-  }
-
-  /// Whether a plain key of one template is covered by the other.
-  static func mayMeet(_ a: KeyTemplate, _ b: KeyTemplate) -> Bool {
-    covers(a, sampleOf: b) || covers(b, sampleOf: a)
-  }
-
-  private static func covers(_ template: KeyTemplate, sampleOf other: KeyTemplate) -> Bool {
-    let sample = other.parts.map { if case .literal(let text) = $0 { text } else { "0" } }.joined()
-    return Array(sample.utf8).withUnsafeBytes {
-      KeyMatcher(templates: [template], prefix: "").match($0) != nil
-    }
   }
 }

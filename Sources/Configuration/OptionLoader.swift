@@ -91,11 +91,14 @@ struct OptionLoader {
   static let element = ".[]"
 
   /// What may stand at a path of the table, as "must be …" goes on.
-  private static func expectation(_ path: String) -> String {
+  static func expectation(_ path: String) -> String {
     if path.hasSuffix(Self.element) { return "text in double quotes" }
     return switch ConfigurationOption.at(path)?.kind {
     case .sectionOr(.templates): "a key template, a list of them, or an object"
     case .sectionOr: "text in double quotes or an object"
+    case .flag: "true or false"
+    case .factor: "false, true or a number above zero"
+    case .count(let range): "a whole number from \(range.lowerBound) to \(range.upperBound)"
     case .sectionOrFalse: "false or an object such as {\"ttl\": \"5s\"}"
     case .templates: "a key template in double quotes or a list of them"
     case .texts, .choices: "a list"
@@ -202,6 +205,59 @@ struct OptionLoader {
       ?? Self.defaultValue(path, Units.size)
   }
 
+  mutating func durationOrFalse(_ path: String, in section: Section?) -> UInt64? {
+    guard let (node, steps) = find(path, in: section), node.bool != false else { return nil }
+    if node.bool == true {
+      error(
+        node.place, .wrongType, steps,
+        "true does not say how long; write a duration such as \"2s\", or false")
+      return nil
+    }
+    return durationIfAny(path, in: section)
+  }
+
+  /// A part of one; the table's default if the option is absent or wrong.
+  mutating func percent(_ path: String, in section: Section?) -> Double {
+    let fallback = Self.defaultValue(path, Units.percent)
+    guard let (node, steps) = find(path, in: section) else { return fallback }
+    if let number = node.number {
+      error(
+        node.place, .wrongType, steps,
+        Units.percent(number + "%") == nil
+          ? "\(number) is not a share; write it like \"10%\"" : "\(number) has no unit; write \"\(number)%\"")
+      return fallback
+    }
+    guard let text = text(node, option: path, steps: steps) else { return fallback }
+    if let value = Units.percent(text.text) { return value }
+    error(
+      text.place, .badValue, steps,
+      "\(text.shown) is not a share from \"0%\" to \"100%\"; write it like \"10%\"")
+    return fallback
+  }
+
+  /// A whole number within its option's range; the table's default if the option is absent or wrong.
+  mutating func count(_ path: String, in section: Section?) -> Int {
+    let fallback = Self.defaultValue(path, Int.init)
+    guard let (node, steps) = find(path, in: section),
+      case .count(let range) = ConfigurationOption.at(path)?.kind
+    else { return fallback }
+    guard let number = node.number else {
+      wrongType(node, steps, expected: Self.expectation(path))
+      return fallback
+    }
+    if let value = Int(number), range.contains(value) { return value }
+    error(node.place, .badValue, steps, "\(number) is not \(Self.expectation(path))")
+    return fallback
+  }
+
+  mutating func flag(_ path: String, in section: Section?) -> Bool {
+    let fallback = Self.defaultValue(path, Bool.init)
+    guard let (node, steps) = find(path, in: section) else { return fallback }
+    if let value = node.bool { return value }
+    wrongType(node, steps, expected: Self.expectation(path))
+    return fallback
+  }
+
   mutating func fileMode(_ path: String, in section: Section?) -> UInt16 {
     let fallback = Self.defaultValue(path, Units.fileMode)
     guard let (node, steps) = find(path, in: section) else { return fallback }
@@ -262,7 +318,7 @@ struct OptionLoader {
     return (member.node, section.steps + [.key(option.name)])
   }
 
-  private static func defaultValue<T>(_ path: String, _ read: (String) -> T?) -> T {
+  static func defaultValue<T>(_ path: String, _ read: (String) -> T?) -> T {
     guard let value = ConfigurationOption.at(path)?.defaultValue.flatMap(read) else {
       preconditionFailure("the table of options gives no default for \(path)")
     }

@@ -13,6 +13,15 @@ public struct ConfigurationOption: Sendable {
     case size
     /// In the file `"0660"`.
     case fileMode
+    /// In the file `"10%"`, in `Settings` a part of one.
+    case percent
+    /// A whole number.
+    case count(ClosedRange<Int>)
+    case flag
+    /// `false`, `true` or a number above zero.
+    case factor
+    /// This, or `false`.
+    case orFalse(Kind)
     case choice([String])
     /// A list of some of these words.
     case choices([String])
@@ -54,150 +63,156 @@ public struct ConfigurationOption: Sendable {
 
 extension ConfigurationOption {
   /// Every key there is, each section before what it holds.
-  public static let all: [ConfigurationOption] = [
-    .init("$schema", .text, "Where an editor finds the JSON Schema of this file. Nearside does not read it."),
-    .init(
-      "namespace", .name(longest: 40),
-      "Put before every key with a colon, and part of the names of slot and publication. Bounds what a purge "
-        + "may touch. Required with Redis; not \"nearside\"."),
+  public static let all: [ConfigurationOption] =
+    [
+      .init(
+        "$schema", .text, "Where an editor finds the JSON Schema of this file. Nearside does not read it."),
+      .init(
+        "namespace", .name(longest: 40),
+        "Put before every key with a colon, and part of the names of slot and publication. Bounds what a purge "
+          + "may touch. Required with Redis; not \"nearside\"."),
 
-    .init(
-      "postgres", .sectionOr(.secret),
-      "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else "
-        + "libpq's own PG* variables."),
-    .init(
-      "postgres.url", .secret,
-      "A libpq connection string or URL. Default: the environment variable DATABASE_URL, else libpq's own "
-        + "PG* variables."),
-    .init("postgres.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
-    .init(
-      "postgres.publication", .name(longest: 63),
-      "The publication to follow. Default: nearside_<namespace>, without a namespace nearside."),
-    .init("postgres.slot", .section, "The replication slot."),
-    .init(
-      "postgres.slot.name", .name(longest: 63),
-      "The slot's name; a temporary slot has at most 54 letters here, and eight random digits are appended. "
-        + "Default: nearside_<namespace>, without a namespace nearside."),
-    .init(
-      "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
-      "durable: one slot for all sidecars of the namespace, the only mode with Redis and the default there. "
-        + "temporary: one for each sidecar, gone with its connection, the only mode without Redis."),
+      .init(
+        "postgres", .sectionOr(.secret),
+        "The PostgreSQL primary; a text is its url. Default: the environment variable DATABASE_URL, else "
+          + "libpq's own PG* variables."),
+      .init(
+        "postgres.url", .secret,
+        "A libpq connection string or URL. Default: the environment variable DATABASE_URL, else libpq's own "
+          + "PG* variables."),
+      .init(
+        "postgres.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
+      .init(
+        "postgres.publication", .name(longest: 63),
+        "The publication to follow. Default: nearside_<namespace>, without a namespace nearside."),
+      .init("postgres.slot", .section, "The replication slot."),
+      .init(
+        "postgres.slot.name", .name(longest: 63),
+        "The slot's name; a temporary slot has at most 54 letters here, and eight random digits are appended. "
+          + "Default: nearside_<namespace>, without a namespace nearside."),
+      .init(
+        "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
+        "durable: one slot for all sidecars of the namespace, the only mode with Redis and the default there. "
+          + "temporary: one for each sidecar, gone with its connection, the only mode without Redis."),
 
-    .init(
-      "redis", .sectionOr(.secret),
-      "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, "
-        + "else no Redis, and values live in this host's near cache only."),
-    .init(
-      "redis.url", .secret,
-      "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
-        + "environment variable REDIS_URL."),
-    .init("redis.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
-    .init(
-      "redis.timeout", .duration, default: "5s",
-      "How long one command may take before the connection is given up."),
+      .init(
+        "postgres.loader", .sectionOr(.secret),
+        "The connections on which statements of load and write run; a text is its url."),
+      .init(
+        "postgres.loader.url", .secret,
+        "A libpq connection string or URL, with a role that may read what load names and write what write "
+          + "names. Default: postgres.url."),
+      .init(
+        "postgres.loader.password", .secret,
+        "The password, if the loader's url does not hold it. It wins over the url's. Default: postgres.password, "
+          + "if the loader has no url."),
+      .init(
+        "postgres.loader.connections", .count(1...64), default: "4",
+        "How many connections each sidecar opens at most."),
+      .init(
+        "postgres.loader.timeout", .duration, default: "2s",
+        "How long a statement may take. A cache's load may say otherwise."),
+      .init(
+        "postgres.loader.replica", .flag, default: "false",
+        "true: the loader's url is a standby. What a load returns is then only kept if the standby has replayed "
+          + "far enough, and write goes to postgres.url."),
 
-    .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
-    .init(
-      "listen.socket", .text,
-      "Path of the socket, at most 107 bytes. Default: redis.sock in $RUNTIME_DIRECTORY, else "
-        + "/run/nearside/redis.sock."),
-    .init("listen.mode", .fileMode, default: "0660", "File mode of the socket, in octal digits."),
-    .init("listen.group", .text, "Group that owns the socket. Default: the process's own."),
+      .init(
+        "redis", .sectionOr(.secret),
+        "The Redis behind the near caches; a text is its url. Default: the environment variable REDIS_URL, "
+          + "else no Redis, and values live in this host's near cache only."),
+      .init(
+        "redis.url", .secret,
+        "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
+          + "environment variable REDIS_URL."),
+      .init("redis.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
+      .init(
+        "redis.timeout", .duration, default: "5s",
+        "How long one command may take before the connection is given up."),
 
-    .init("near", .section, "The near cache in this host's memory."),
-    .init("near.size", .size, default: "256MiB", "The most memory it takes."),
-    .init("near.maxEntry", .size, default: "512KiB", "A reply larger than this is not kept near."),
-    .init(
-      "near.ttl", .duration,
-      "How long an entry is kept near at most. Default: as long as Redis keeps it."),
+      .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
+      .init(
+        "listen.socket", .text,
+        "Path of the socket, at most 107 bytes. Default: redis.sock in $RUNTIME_DIRECTORY, else "
+          + "/run/nearside/redis.sock."),
+      .init("listen.mode", .fileMode, default: "0660", "File mode of the socket, in octal digits."),
+      .init("listen.group", .text, "Group that owns the socket. Default: the process's own."),
 
-    .init("staleness", .section, "How old the evidence behind a near answer may be."),
-    .init(
-      "staleness.bound", .duration, default: "2s",
-      "Beyond this age of the evidence a read is answered as \"beyond\" says."),
-    .init(
-      "staleness.beyond", .choice(words(StalenessSettings.Beyond.self)), default: "bypass",
-      "bypass: a miss without the right to fill. serve: the stale value, counted. fail: an error."),
+      .init("near", .section, "The near cache in this host's memory."),
+      .init("near.size", .size, default: "256MiB", "The most memory it takes."),
+      .init("near.maxEntry", .size, default: "512KiB", "A reply larger than this is not kept near."),
+      .init(
+        "near.ttl", .duration,
+        "How long an entry is kept near at most. Default: as long as Redis keeps it."),
 
-    .init(
-      "plainSet", .choice(words(PlainSetSettings.Mode.self)), default: "window",
-      "What a SET without a token is worth. window: it fills the oldest miss of its key within the window. "
-        + "aged: it fills a miss that lies a whole window back, for values that are written through. off: it "
-        + "is answered and not stored."),
-    .init(
-      "plainSetWindow", .duration, default: "10s", "The longest time between a read and the SET of its value."
-    ),
+      .init("staleness", .section, "How old the evidence behind a near answer may be."),
+      .init(
+        "staleness.bound", .duration, default: "2s",
+        "Beyond this age of the evidence a read is answered as \"beyond\" says."),
+      .init(
+        "staleness.beyond", .choice(words(StalenessSettings.Beyond.self)), default: "bypass",
+        "bypass: a miss without the right to fill. serve: the stale value, counted. fail: an error."),
 
-    .init(
-      "leaseWait", .duration, default: "20ms",
-      "How long a miss waits at most for its row's last change to become visible, so that the value may be "
-        + "stored at once."),
+      .init(
+        "plainSet", .choice(words(PlainSetSettings.Mode.self)), default: "window",
+        "What a SET without a token is worth. window: it fills the oldest miss of its key within the window. "
+          + "aged: it fills a miss that lies a whole window back, for values that are written through. off: it "
+          + "is answered and not stored."),
+      .init(
+        "plainSetWindow", .duration, default: "10s",
+        "The longest time between a read and the SET of its value."
+      ),
 
-    .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
-    .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
-    .init("journal.size", .size, default: "16MiB", "How large it may grow."),
+      .init(
+        "leaseWait", .duration, default: "20ms",
+        "How long a miss waits at most for its row's last change to become visible, so that the value may be "
+          + "stored at once."),
 
-    .init("log", .section, "The log."),
-    .init(
-      "log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
-    .init(
-      "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
-      "auto is text on a terminal and JSON otherwise."),
+      .init("journal", .section, "The Redis stream that tells sidecars which keys are gone."),
+      .init("journal.keep", .duration, default: "60s", "How long its entries are kept."),
+      .init("journal.size", .size, default: "16MiB", "How large it may grow."),
 
-    .init(
-      "tables", .map,
-      "Which keys a change of a table's row clears, by the table's name (with its schema, if that is not "
-        + "public). A key is cached only if a template here covers it or its cache has tags."),
-    .init(
-      "tables.*", .sectionOr(.templates),
-      "A template such as \"user:{id}\", a list of templates, or an object."),
-    .init(
-      "tables.*.keys", .templates,
-      "The templates of the keys that a change clears; a final * clears every key that begins so."),
-    .init(
-      "tables.*.tags", .templates,
-      "The tags that a change hits: every key whose cache has one of them is cleared."),
-    .init(
-      "tables.*.columns", .texts,
-      "An UPDATE that changes none of these columns is ignored. Default: every UPDATE counts."),
-    .init(
-      "tables.*.on", .choices(words(RowOperation.self)),
-      "Which operations count. Default: all of them."),
+      .init(
+        "subscribe", .texts,
+        "Redis channels on which applications publish what they changed: a key, a JSON list of keys, or an object "
+          + "with keys, prefixes and tags."),
 
-    .init("caches", .map, "What is special about the keys of a template, by the template."),
-    .init("caches.*", .section, "The rules for the keys of this template."),
-    .init("caches.*.near", .sectionOrFalse, "false: these keys are never kept near."),
-    .init(
-      "caches.*.near.ttl", .duration,
-      "How long these keys are kept near at most. Default: near.ttl."),
-    .init(
-      "caches.*.staleness", .section,
-      "How old the evidence behind an answer about these keys may be. Default: the global staleness."),
-    .init(
-      "caches.*.staleness.bound", .duration, "The bound for these keys. Default: staleness.bound."),
-    .init(
-      "caches.*.staleness.beyond", .choice(words(StalenessSettings.Beyond.self)),
-      "What these keys are answered beyond it. Default: staleness.beyond."),
-    .init(
-      "caches.*.plainSet", .choice(words(PlainSetSettings.Mode.self)),
-      "plainSet for these keys. Default: the global one."),
-    .init(
-      "caches.*.plainSetWindow", .duration, "plainSetWindow for these keys. Default: the global one."),
-    .init(
-      "caches.*.tags", .templates,
-      "The tags that each of these keys belongs to. Their columns must stand in the keys' template."),
-  ]
+      .init("log", .section, "The log."),
+      .init(
+        "log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
+      .init(
+        "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
+        "auto is text on a terminal and JSON otherwise."),
+
+      .init(
+        "tables", .map,
+        "Which keys a change of a table's row clears, by the table's name (with its schema, if that is not "
+          + "public). A key is cached only if a template here covers it or its cache has tags."),
+      .init(
+        "tables.*", .sectionOr(.templates),
+        "A template such as \"user:{id}\", a list of templates, or an object."),
+      .init(
+        "tables.*.keys", .templates,
+        "The templates of the keys that a change clears; a final * clears every key that begins so."),
+      .init(
+        "tables.*.tags", .templates,
+        "The tags that a change hits: every key whose cache has one of them is cleared."),
+      .init(
+        "tables.*.columns", .texts,
+        "An UPDATE that changes none of these columns is ignored. Default: every UPDATE counts."),
+      .init(
+        "tables.*.on", .choices(words(RowOperation.self)),
+        "Which operations count. Default: all of them."),
+    ] + caches
 
   /// Keys that the design names and this version does not have, by their section.
   static let notYet: [String: [String]] = [
     "": [
-      "admin", "clients", "commands", "loader", "publish", "subscribe", "threads",
+      "admin", "clients", "commands", "publish", "threads",
     ],
-    "postgres": ["loader"],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
     "tables.*": ["lookup", "when"],
-    "caches.*": ["jitter", "load", "negative", "stampede", "ttl", "write"],
   ]
 
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })
@@ -222,7 +237,7 @@ extension ConfigurationOption {
     return path
   }
 
-  private static func words<T: CaseIterable & RawRepresentable<String>>(_ type: T.Type) -> [String] {
+  static func words<T: CaseIterable & RawRepresentable<String>>(_ type: T.Type) -> [String] {
     type.allCases.map(\.rawValue)
   }
 }

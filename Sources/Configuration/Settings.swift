@@ -19,6 +19,8 @@ public struct Settings: Sendable {
   /// In the order of the file.
   public var tables: [TableRule]
   public var caches: [CacheRule]
+  /// The Redis channels on which applications say what they changed.
+  public var subscribe: [String]
   /// Sixteen lower-case hexadecimal digits over everything that decides which keys a change clears: the
   /// namespace, the tables' rules, the tags of caches and the number of fence buckets. Sidecars that differ here never trust
   /// each other's state.
@@ -28,7 +30,7 @@ public struct Settings: Sendable {
     namespace: String?, postgres: PostgresSettings, redis: RedisSettings?, listen: ListenSettings,
     near: NearSettings, staleness: StalenessSettings, plainSet: PlainSetSettings,
     leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings, tables: [TableRule],
-    caches: [CacheRule], mappingHash: String
+    caches: [CacheRule], subscribe: [String] = [], mappingHash: String
   ) {
     self.namespace = namespace
     self.postgres = postgres
@@ -42,6 +44,7 @@ public struct Settings: Sendable {
     self.log = log
     self.tables = tables
     self.caches = caches
+    self.subscribe = subscribe
     self.mappingHash = mappingHash
   }
 
@@ -70,12 +73,17 @@ public struct PostgresSettings: Sendable {
   public var password: Secret?
   public var publication: String
   public var slot: SlotSettings
+  public var loader: LoaderSettings
 
-  public init(url: Secret, password: Secret?, publication: String, slot: SlotSettings) {
+  /// Without a `loader` there is one at the same server, with the defaults.
+  public init(
+    url: Secret, password: Secret?, publication: String, slot: SlotSettings, loader: LoaderSettings? = nil
+  ) {
     self.url = url
     self.password = password
     self.publication = publication
     self.slot = slot
+    self.loader = loader ?? LoaderSettings(url: url, password: password)
   }
 }
 
@@ -247,35 +255,6 @@ public struct TableRule: Sendable {
   }
 
   public var qualifiedName: String { schema + "." + name }
-}
-
-/// What is special about the keys of one template.
-public struct CacheRule: Sendable {
-  public var template: KeyTemplate
-  /// nil: these keys are never kept near.
-  public var near: NearRule?
-  public var plainSet: PlainSetSettings
-  /// nil: the global one.
-  public var staleness: StalenessSettings?
-  /// The tags that each entry belongs to. Their columns stand in `template` too, so they follow from the key.
-  public var tags: [KeyTemplate]
-
-  public struct NearRule: Sendable, Hashable {
-    /// In nanoseconds; nil: as long as Redis keeps it.
-    public var ttl: UInt64?
-    public init(ttl: UInt64?) { self.ttl = ttl }
-  }
-
-  public init(
-    template: KeyTemplate, near: NearRule?, plainSet: PlainSetSettings, staleness: StalenessSettings? = nil,
-    tags: [KeyTemplate] = []
-  ) {
-    self.template = template
-    self.near = near
-    self.plainSet = plainSet
-    self.staleness = staleness
-    self.tags = tags
-  }
 }
 
 /// A place in the configuration file; line and column count from 1, the column in characters.

@@ -35,6 +35,15 @@ enum Units {
     return bytes.reduce(0) { $0 << 3 | UInt16($1 - 0x30) }
   }
 
+  /// `"10%"` or `"2.5%"` as a part of one, at most 1.
+  static func percent(_ text: String) -> Double? {
+    let bytes = Array(text.utf8)
+    var at = 0
+    guard let number = Decimal(bytes, &at), Array(bytes[at...]) == [UInt8(ascii: "%")] else { return nil }
+    let part = number.value / 100
+    return part <= 1 ? part : nil
+  }
+
   private static let durationUnits: [String: UInt64] = [
     "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
@@ -79,6 +88,8 @@ enum Units {
         at += 1
       }
     }
+
+    var value: Double { Double(whole) + Double(fraction) / Double(scale) }
 
     func times(_ unit: UInt64) -> UInt64? {
       let (product, overflow) = whole.multipliedReportingOverflow(by: unit)

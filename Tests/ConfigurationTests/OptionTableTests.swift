@@ -26,8 +26,8 @@ struct OptionTableTests {
     #expect(settings.namespace == "shop")
     #expect(settings.redis?.endpoint == .tcp(host: "cache.shop.internal", port: 6379))
     #expect(settings.postgres.password == nil)
-    #expect(settings.tables.count == 5)
-    #expect(settings.caches.count == 5)
+    #expect(settings.tables.count == 6)
+    #expect(settings.caches.count == 10)
     var used: Set<String> = []
     func walk(_ node: JSONNode, _ keys: [String]) {
       if let path = ConfigurationOption.path(of: keys) { used.insert(path) }
@@ -50,6 +50,10 @@ struct OptionTableTests {
       case .size: #expect(Units.size(value) != nil, "\(option.path)")
       case .fileMode: #expect(Units.fileMode(value) != nil, "\(option.path)")
       case .choice(let words): #expect(words.contains(value), "\(option.path)")
+      case .percent: #expect(Units.percent(value) != nil, "\(option.path)")
+      case .count(let range): #expect(Int(value).map(range.contains) == true, "\(option.path)")
+      case .flag: #expect(Bool(value) != nil, "\(option.path)")
+      case .factor, .orFalse: #expect(value == "false", "\(option.path)")
       default: Issue.record("\(option.path) has a default that nothing reads")
       }
     }
@@ -65,7 +69,7 @@ struct OptionTableTests {
     for option in ConfigurationOption.all {
       let node = try #require(property(option.path, of: schema), "\(option.path) is not in the schema")
       #expect(node["description"]?.string == option.summary, "\(option.path)")
-      #expect(node["default"]?.string == option.defaultValue, "\(option.path)")
+      #expect(node["default"].map(text) == option.defaultValue, "\(option.path)")
       #expect(accepts(node, option.kind), "\(option.path) is of another kind in the schema")
     }
   }
@@ -89,6 +93,11 @@ struct OptionTableTests {
     }
     walk(try schema(), "")
     #expect(try schema()["required"]?.elements?.map(\.string) == ["tables"])
+  }
+
+  /// A text, number or boolean as the table writes it.
+  private func text(_ node: JSONNode) -> String {
+    node.string ?? node.number ?? node.bool.map(String.init) ?? node.kind
   }
 
   private func property(_ path: String, of schema: JSONNode) -> JSONNode? {
@@ -115,6 +124,16 @@ struct OptionTableTests {
     case .duration: refers("duration")
     case .size: refers("size")
     case .fileMode: refers("fileMode")
+    case .percent: refers("percent")
+    case .count(let range):
+      node["type"]?.string == "integer" && node["minimum"]?.number == String(range.lowerBound)
+        && node["maximum"]?.number == String(range.upperBound)
+    case .flag: node["type"]?.string == "boolean"
+    case .factor:
+      node["anyOf"]?.elements?.first?["type"]?.string == "boolean"
+        && node["anyOf"]?.elements?.last?["exclusiveMinimum"]?.number == "0"
+    case .orFalse(let other):
+      choices.count == 2 && choices[0]["const"]?.bool == false && accepts(choices[1], other)
     case .templates: refers("templates")
     case .choice(let expected): words(node) == expected
     case .choices(let expected): node["minItems"]?.number == "1" && words(node["items"]) == expected

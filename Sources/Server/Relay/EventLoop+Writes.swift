@@ -19,8 +19,7 @@ extension EventLoop {
     }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
-      let expires = options.milliseconds.map { now.after(milliseconds: $0) }
-      near = ([UInt8](value), expires)
+      near = ([UInt8](value), options.milliseconds.map { now.after(milliseconds: $0) })
     }
     fill(
       key, name, lease: lease, mode: "replace", answer: .command(refused: refused), near: near, slot,
@@ -96,7 +95,7 @@ extension EventLoop {
     let token = clients[slot].token
     let meta = self.keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 4)
+      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 5)
       upstream.output.bulk(meta)
       for index in sent { upstream.output.bulk(request[index]) }
       for index in sent {
@@ -104,8 +103,9 @@ extension EventLoop {
           upstream.output.bulk(lease.generation.hex)
           upstream.output.bulk(keys[index]?.buckets ?? "")
           upstream.output.bulk(lease.stamp.hex)
+          upstream.appendLimit(keys[index]?.rule.lifetime())
         } else {
-          for _ in 0..<3 { upstream.output.argument("") }
+          for _ in 0..<4 { upstream.output.argument("") }
         }
         upstream.output.bulk(request[index + 1])
       }
@@ -169,12 +169,13 @@ extension EventLoop {
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in
-      upstream.begin(.expire, keys: 2, arguments: 5 + request.count)
+      upstream.begin(.expire, keys: 2, arguments: 6 + request.count)
       upstream.output.bulk(state.meta)
       upstream.output.bulk(request[1])
       upstream.appendJournal(state, journal)
       upstream.output.bulk(String(KeyHash.bucket(request[1])))
       key.tags.withUnsafeBytes { upstream.output.bulk($0) }
+      upstream.appendLimit(key.rule.lifetime())
       for index in 0..<request.count { upstream.output.bulk(request[index]) }
       upstream.await(.task(UpstreamTask(client: token, work: work)))
     }
@@ -198,12 +199,18 @@ extension EventLoop {
     noteWrite(key)
     var key = key
     key.version = writeVersion(key.hash)
+    let limit = key.rule.lifetime()
+    var near = near
+    if let limit {
+      let end = now.after(nanoseconds: limit)
+      if let given = near { near = (given.value, given.expires.map { min($0, end) } ?? end) }
+    }
     let work = GovernedFill(
       key: key, command: name, lease: lease, answer: answer, shape: shape, near: near)
     let token = clients[slot].token
     let meta = keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fill, keys: 2, arguments: 5 + argumentCount)
+      upstream.begin(.fill, keys: 2, arguments: 6 + argumentCount)
       upstream.output.bulk(meta)
       key.bytes.withUnsafeBytes { upstream.output.bulk($0) }
       upstream.output.argument(mode)
@@ -211,6 +218,7 @@ extension EventLoop {
       upstream.output.bulk(key.buckets)
       upstream.output.bulk(lease.stamp.hex)
       key.tags.withUnsafeBytes { upstream.output.bulk($0) }
+      upstream.appendLimit(limit)
       command(&upstream.output)
       upstream.await(.task(UpstreamTask(client: token, work: .fill(work))))
     }
@@ -280,6 +288,11 @@ extension IOBuffer {
 }
 
 extension Upstream {
+  /// The argument by which a script learns how long a key may live at most; `lifetime`: nanoseconds.
+  mutating func appendLimit(_ lifetime: UInt64?) {
+    if let lifetime { output.bulk(String(max(1, lifetime / 1_000_000))) } else { output.argument("") }
+  }
+
   /// The three arguments by which a script finds journal and channel.
   mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
     output.bulk(keys.journalPrefix)
