@@ -129,6 +129,8 @@ extension EventLoop {
       "load_waits:\(counters.loadWaits)",
       "absent_hits:\(counters.absentHits)",
       "removals:\(counters.removals)",
+      "announcements:\(counters.announcements)",
+      "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",
       "connections:\(counters.connections)",
       "commands:\(counters.commands)",

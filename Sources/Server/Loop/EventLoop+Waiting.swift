@@ -24,6 +24,7 @@ extension EventLoop {
     releaseWaiters()
     tickHolds()
     tickLoads()
+    runErrands()
     askForGeneration()
   }
 

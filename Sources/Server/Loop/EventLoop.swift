@@ -60,6 +60,9 @@ public struct EventLoop: ~Copyable {
   /// What is being loaded from the database, and who waits for it.
   var loading: Loading
 
+  /// What applications announced and Redis has not been told of.
+  var errands = Errands()
+
   var batch = Batch()
   var stateRequest: [UInt8] = []
   var now: Instant
@@ -229,6 +232,7 @@ public struct EventLoop: ~Copyable {
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
+      case .announced(let message): hear(announcement: message)
       case .stop: isStopping = true
       }
     }
@@ -293,6 +297,8 @@ struct Counters {
   var absentHits = 0
   var removals = 0
   var drops = 0
+  var announcements = 0
+  var announcementsMalformed = 0
   var commands = 0
   var protocolErrors = 0
 }

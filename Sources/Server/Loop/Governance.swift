@@ -24,7 +24,8 @@ struct Governance: Sendable {
     /// For how long a value that is stored now may live; nil: for as long as its command says.
     func lifetime() -> UInt64? {
       guard let ttl, jitter > 0 else { return ttl }
-      return UInt64(Double(ttl) * (1 - Double.random(in: 0...jitter)))
+      // A value that is stored lives for the shortest time that Redis knows, at least.
+      return max(1_000_000, UInt64(Double(ttl) * (1 - Double.random(in: 0...jitter))))
     }
   }
 

@@ -116,79 +116,6 @@ extension EventLoop {
     }
   }
 
-  // MARK: Removals
-
-  /// DEL, UNLINK, GETDEL: the fence goes up with the removal, so that no fill of before survives it.
-  mutating func executeRemove(_ request: Request, _ name: String, _ slot: Int) {
-    remove(request, keys: 1..<request.count, word: name.uppercased(), answerCount: nil, slot)
-  }
-
-  /// Removes the keys at `indices`; those that no mapping covers are removed with them.
-  mutating func remove(
-    _ request: Request, keys indices: Range<Int>, word: String, answerCount: Int?, _ slot: Int
-  ) {
-    var governed: [GovernedKey] = []
-    var fences: [(bucket: String, tags: [UInt8])] = []
-    for index in indices {
-      if let key = governedKey(request[index]) {
-        noteWrite(key)
-        governed.append(key)
-        fences.append((String(KeyHash.bucket(request[index])), key.tags))
-      } else {
-        fences.append(("", []))
-      }
-    }
-    guard !governed.isEmpty || answerCount != nil else { return relay(request, slot) }
-    counters.removals += governed.count
-    let message = message(governed)
-    let work = UpstreamTask.Work.remove(GovernedRemoval(keys: governed, answerCount: answerCount))
-    let token = clients[slot].token
-    let (state, journal) = (self.keys, settings.journal)
-    withUpstream(slot) { upstream in
-      upstream.begin(.remove, keys: indices.count + 1, arguments: 5 + 2 * indices.count)
-      upstream.output.bulk(state.meta)
-      for index in indices { upstream.output.bulk(request[index]) }
-      upstream.appendJournal(state, journal)
-      upstream.output.bulk(message)
-      upstream.output.bulk(word)
-      for (bucket, tags) in fences {
-        upstream.output.bulk(bucket)
-        tags.withUnsafeBytes { upstream.output.bulk($0) }
-      }
-      upstream.await(.task(UpstreamTask(client: token, work: work)))
-    }
-  }
-
-  /// EXPIRE, PERSIST, GETEX and kin: near copies leave everywhere; if the key is gone afterwards, the fence
-  /// goes up as for a removal.
-  mutating func executeExpiry(_ request: Request, _ name: String, _ slot: Int) {
-    guard let key = governedKey(request[1]) else { return relay(request, slot) }
-    noteWrite(key)
-    let absent: AbsentReply = name == "getex" ? .null : .zero
-    let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key]), absent: absent)
-    let token = clients[slot].token
-    let (state, journal) = (keys, settings.journal)
-    withUpstream(slot) { upstream in
-      upstream.begin(.expire, keys: 2, arguments: 6 + request.count)
-      upstream.output.bulk(state.meta)
-      upstream.output.bulk(request[1])
-      upstream.appendJournal(state, journal)
-      upstream.output.bulk(String(KeyHash.bucket(request[1])))
-      key.tags.withUnsafeBytes { upstream.output.bulk($0) }
-      upstream.appendLimit(key.rule.lifetime())
-      for index in 0..<request.count { upstream.output.bulk(request[index]) }
-      upstream.await(.task(UpstreamTask(client: token, work: work)))
-    }
-  }
-
-  /// What applications with caches of their own are told of a removal; nothing without a governed key.
-  private func message(_ keys: [GovernedKey]) -> String {
-    guard !keys.isEmpty else { return "" }
-    var message = PublishedMessage(table: nil)
-    for key in keys { key.bytes.withUnsafeBytes { message.append($0) } }
-    return String(decoding: message.rest(), as: UTF8.self)
-  }
-
   // MARK: Fills
 
   private mutating func fill(
@@ -284,20 +211,6 @@ extension IOBuffer {
     case .tryAgain:
       error(EventLoop.tryAgain)
     }
-  }
-}
-
-extension Upstream {
-  /// The argument by which a script learns how long a key may live at most; `lifetime`: nanoseconds.
-  mutating func appendLimit(_ lifetime: UInt64?) {
-    if let lifetime { output.bulk(String(max(1, lifetime / 1_000_000))) } else { output.argument("") }
-  }
-
-  /// The three arguments by which a script finds journal and channel.
-  mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
-    output.bulk(keys.journalPrefix)
-    output.bulk(keys.channel)
-    output.bulk(String(journal.keep / 1_000_000))
   }
 }
 
