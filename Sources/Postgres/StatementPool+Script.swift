@@ -96,10 +96,11 @@ extension StatementPool {
       return run.command
     }
 
-    /// A line break ends a comment at the end of the statement. The name of the row is one that no column has: a
-    /// column by that name would be taken for it.
+    /// A line break ends a comment at the end of the statement. With its star the row cannot be mistaken for a
+    /// column of the same name.
     private static func wrapped(_ sql: String) -> String {
-      "SELECT pg_catalog.row_to_json(\"nearside row\")::pg_catalog.text AS row FROM (\(sql)\n) \"nearside row\""
+      "SELECT pg_catalog.row_to_json(\"nearside row\".*)::pg_catalog.text AS row "
+        + "FROM (\(sql)\n) \"nearside row\""
     }
 
     mutating func answered(_ answer: PostgresConnection.Answer) -> Next {

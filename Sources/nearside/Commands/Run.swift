@@ -87,9 +87,7 @@ struct Run: ParsableCommand {
   private func startLoader(_ settings: Settings, _ mailbox: LoopMailbox) throws -> LoaderThread? {
     let statements = SQLStatements(settings).all
     guard !statements.isEmpty else { return nil }
-    let loader = LoaderThread(settings.postgres, statements: statements, log: Logger(label: "loader")) {
-      mailbox.finished($0)
-    }
+    let loader = LoaderThread(settings.postgres, statements: statements) { mailbox.finished($0) }
     guard let loader else { throw Self.noThread() }
     return loader
   }

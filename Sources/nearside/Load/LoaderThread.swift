@@ -43,7 +43,7 @@ final class LoaderThread: SQLRunner {
   /// Nil if the system has no descriptor or no thread to give.
   /// - Parameter finished: hears each outcome, on the loader's thread.
   init?(
-    _ settings: PostgresSettings, statements: [SQLStatement], log: Logger,
+    _ settings: PostgresSettings, statements: [SQLStatement], log: Logger = Logger(label: "loader"),
     finished: @escaping @Sendable (SQLOutcome) -> Void
   ) {
     guard let bell = Bell() else { return nil }
