@@ -1,13 +1,23 @@
 /// The scripts behind what applications ask of governed keys. They know no token: any sidecar may send them,
 /// and none of them is counted in n.
 extension StateScripts {
+  /// `limit(key, most)`: the key lives no longer than so many milliseconds; empty: as long as it does.
+  private static let limitFunction = """
+    local function limit(key,most)
+      if most=='' then return end
+      local left=redis.call('PTTL',key)
+      if left==-1 or left>tonumber(most) then redis.call('PEXPIRE',key,most) end
+    end
+
+    """
+
   /// A write of a governed key under a lease: the client's own command, if nothing that the lease did not
   /// know of has happened to the key's bucket.
   ///
   /// - KEYS: 1 M, 2 the key.
   /// - ARGV: 1 mode, 2 g of the lease, 3 the buckets of the key and of its groups with commas between, 4 stamp
-  ///   of the lease (thirty-two digits), 5 the key's tags packed, then the client's command with all its
-  ///   arguments. Mode `replace` is for commands that leave nothing of what was there: an untrusted value is
+  ///   of the lease (thirty-two digits), 5 the key's tags packed, 6 how long the key may live at most, in
+  ///   milliseconds (empty: as the command says), then the client's command with all its arguments. Mode `replace` is for commands that leave nothing of what was there: an untrusted value is
   ///   removed before them, so NX finds nothing, GET answers nil and KEEPTTL keeps nothing. Mode `merge` is for
   ///   all others: they are refused while c differs from g or a group of `pd` covers the key.
   /// - Replies: [`OK`, the command's own reply, g, h, W, jl], the reply being an error as it stands if Redis
@@ -18,7 +28,7 @@ extension StateScripts {
   /// SET gets Redis's own OOM error while an HDEL still works. An integer beyond 2^53 in the reply is
   /// rounded, since Lua has no others.
   public static let fill =
-    coveredFunction + """
+    coveredFunction + limitFunction + """
       local fields={'g','F','c','h','W','jl','pd'}
       for b in string.gmatch(ARGV[3],'%d+') do fields[#fields+1]='b'..b end
       local m=redis.pcall('HMGET',KEYS[1],unpack(fields))
@@ -29,7 +39,7 @@ extension StateScripts {
       for i=8,#fields do
         if m[i] and m[i]>ARGV[4] then return answer('FENCE',false) end
       end
-      if #ARGV>\(mostArguments + 5) then
+      if #ARGV>\(mostArguments + 6) then
         return answer('OK',{err='ERR a command on a key that nearside looks after may have at most \
       \(mostArguments) arguments; split it'})
       end
@@ -37,14 +47,17 @@ extension StateScripts {
         if ARGV[1]~='replace' then return answer('UNTRUSTED',false) end
         redis.call('UNLINK',KEYS[2])
       end
-      return answer('OK',redis.pcall(unpack(ARGV,6)))
+      local reply=redis.pcall(unpack(ARGV,7))
+      limit(KEYS[2],ARGV[6])
+      return answer('OK',reply)
       """
 
   /// MSET: each key under its own lease, all in one step.
   ///
   /// - KEYS: 1 M, 2… the keys.
-  /// - ARGV: for each key four: g of its lease (empty: the key is not governed, and is simply set), buckets
-  ///   of the key and its groups with commas between, stamp, value.
+  /// - ARGV: for each key five: g of its lease (empty: the key is not governed, and is simply set), buckets
+  ///   of the key and its groups with commas between, stamp, how long it lives in milliseconds (empty: for
+  ///   ever), value.
   /// - Replies: [`OK`, number of keys refused, g, h, W, jl (nil without state), then `1` or `0` for each
   ///   key]; or the error with which Redis refused the first SET, nothing having been set.
   public static let fillMany = """
@@ -53,7 +66,7 @@ extension StateScripts {
     local r={'OK',0,m[1],m[3],m[4],m[5]}
     local refused=0
     for i=2,#KEYS do
-      local a=4*(i-2)
+      local a=5*(i-2)
       local g,stamp=ARGV[a+1],ARGV[a+3]
       local open=g==''
       if not open and m[1]==g and stamp>=m[2] then
@@ -64,7 +77,9 @@ extension StateScripts {
         end
       end
       if open then
-        local set=redis.pcall('SET',KEYS[i],ARGV[a+4])
+        local set
+        if ARGV[a+4]=='' then set=redis.pcall('SET',KEYS[i],ARGV[a+5])
+        else set=redis.pcall('SET',KEYS[i],ARGV[a+5],'PX',ARGV[a+4]) end
         if set.err then return set end
         r[5+i]=1
       else
@@ -144,19 +159,21 @@ extension StateScripts {
   ///
   /// - KEYS: 1 M, 2 the key.
   /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel (told only if the key went), 3 how long journal entries
-  ///   are kept, in milliseconds, 4 bucket, 5 the key's tags packed, then the client's command with all its
-  ///   arguments.
+  ///   are kept, in milliseconds, 4 bucket, 5 the key's tags packed, 6 how long the key may live at most, in
+  ///   milliseconds (empty: as the command says), then the client's command with all its arguments.
   /// - Replies: [`OK`, the command's own reply, g, jl]; [`UNTRUSTED`, nil, g, jl] without having done
   ///   anything while c differs from g or a group of `pd` covers the key, with two nils if there is no state.
   public static let expire =
-    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction + """
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction
+    + limitFunction + """
       local M,key=KEYS[1],KEYS[2]
       local m=redis.pcall('HMGET',M,'g','V','W','jl','c','pd')
       if m.err or not (m[1] and m[2] and m[3] and m[4]) then return {'UNTRUSTED',false,false,false} end
       local g,jl=m[1],m[4]
       if m[5]~=g or covered(m[6],key,ARGV[5]) then return {'UNTRUSTED',false,g,jl} end
       local before=redis.call('EXISTS',key)
-      local reply=redis.pcall(unpack(ARGV,6))
+      local reply=redis.pcall(unpack(ARGV,7))
+      limit(key,ARGV[6])
       if before==0 or type(reply)=='table' and reply.err then return {'OK',reply,g,jl} end
       local gone=redis.call('EXISTS',key)==0
       if gone then fence(M,m[2],{ARGV[4]}) end

@@ -133,7 +133,7 @@ public struct RedisFeed {
   }
 
   /// Sleeps, in steps short enough for a stop.
-  private static func rest(_ nanoseconds: UInt64, until stop: @Sendable () -> Bool) {
+  static func rest(_ nanoseconds: UInt64, until stop: @Sendable () -> Bool) {
     let end = bootInstant().nanoseconds + nanoseconds
     while !stop() {
       let now = bootInstant().nanoseconds

@@ -26,8 +26,8 @@ struct OptionTableTests {
     #expect(settings.namespace == "shop")
     #expect(settings.redis?.endpoint == .tcp(host: "cache.shop.internal", port: 6379))
     #expect(settings.postgres.password == nil)
-    #expect(settings.tables.count == 5)
-    #expect(settings.caches.count == 5)
+    #expect(settings.tables.count == 6)
+    #expect(settings.caches.count == 10)
     var used: Set<String> = []
     func walk(_ node: JSONNode, _ keys: [String]) {
       if let path = ConfigurationOption.path(of: keys) { used.insert(path) }

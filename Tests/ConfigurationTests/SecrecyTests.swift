@@ -29,6 +29,8 @@ struct SecrecyTests {
     arguments: [
       #"{"namespace": "s", "postgres": "postgresql://u:hunter2@h/d", "redis": "redis://:hunter2@h", "tables": {"t": "k"}}"#,
       #"{"namespace": "s", "postgres": {"password": "hunter2"}, "redis": {"url": "redis://h", "password": "hunter2"}, "tables": {"t": "k"}}"#,
+      #"{"postgres": {"loader": {"url": "dbname=d", "password": "hunter2"}}, "tables": {"t": "k"}}"#,
+      #"{"postgres": {"loader": "postgresql://u:hunter2@h/d"}, "tables": {"t": "k"}}"#,
       #"{"namespace": "s", "postgres": {"password": "${PW}"}, "redis": {"url": "redis://h", "password": "${file:/pw}"}, "tables": {"t": "k"}}"#,
     ])
   func usable(text: String) {
@@ -49,6 +51,9 @@ struct SecrecyTests {
       #"{"redis": "hunter2://h"}"#, #"{"redis": "rediss://:hunter2@h"}"#,
       #"{"redis": {"password": ["hunter2"]}}"#,
       #"{"redis": {"url": "hunter2", "password": "hunter2", "x": 1}}"#,
+      #"{"postgres": {"loader": "http://hunter2"}}"#, #"{"postgres": {"loader": ["hunter2"]}}"#,
+      #"{"postgres": {"loader": {"password": ["hunter2"], "x": 1}}}"#,
+      #"{"postgres": {"loader": {"url": "http://hunter2", "password": "hunter2"}}}"#,
       // References.
       #"{"redis": {"password": "hunter2$"}}"#, #"{"redis": {"password": "${hunter2"}}"#,
       #"{"redis": {"password": "a$hunter2"}}"#, #"{"redis": {"password": "${X-hunter2}", "x": 1}}"#,

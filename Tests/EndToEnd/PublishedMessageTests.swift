@@ -3,8 +3,12 @@ import Glibc
 import TestSupport
 import Testing
 
-@Suite("The published messages")
+/// One after the other in a cluster of their own: a transaction of another test that outlasts the making of a slot
+/// costs a second generation, and a second message of one.
+@Suite("The published messages", .serialized)
 struct PublishedMessageTests {
+  private static let postgres = Result { try PostgresServer() }
+
   /// One message, as documented.
   private struct Message: Decodable {
     var version: Int
@@ -45,7 +49,7 @@ struct PublishedMessageTests {
 
   @Test("A message has exactly the documented form, byte for byte")
   func form() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let ear = try Ear(world)
     let sidecar = try world.sidecar()
     let generation = try #require(try sidecar.status()["generation"])
@@ -73,7 +77,7 @@ struct PublishedMessageTests {
 
   @Test("Numbers grow by one without a gap, every change is named, each table in a message of its own")
   func gapless() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let ear = try Ear(world)
     let sidecar = try world.sidecar()
     #expect(try ear.next().all == true)
@@ -103,7 +107,7 @@ struct PublishedMessageTests {
 
   @Test("2500 keys of one transaction come in three messages of at most 1000, numbered part and of")
   func parts() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let ear = try Ear(world)
     let sidecar = try world.sidecar()
     try sidecar.store(world.key("product:3500"), "none")
@@ -122,7 +126,7 @@ struct PublishedMessageTests {
 
   @Test("What an application deletes through the socket is published with table null")
   func deletion() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let sidecar = try world.sidecar()
     let ear = try Ear(world)
     let client = try sidecar.client()
@@ -147,7 +151,7 @@ struct PublishedMessageTests {
 
   @Test("Quotes, backslashes, control characters and letters of all kinds arrive as they are in the key")
   func letters() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let ear = try Ear(world)
     let sidecar = try world.sidecar()
     #expect(try ear.next().all == true)
@@ -160,7 +164,7 @@ struct PublishedMessageTests {
 
   @Test("A new generation is announced with all, and counts from 0 again")
   func generations() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let sidecar = try world.sidecar()
     let ear = try Ear(world)
     try world.psql("UPDATE users SET name = 'x' WHERE id = 1")
@@ -180,7 +184,8 @@ struct PublishedMessageTests {
 
   @Test("A transaction that is rolled back, and a table without a rule, publish nothing")
   func silence() throws {
-    let world = try World(schema: World.schema + "CREATE TABLE other (id int PRIMARY KEY);")
+    let world = try World(
+      schema: World.schema + "CREATE TABLE other (id int PRIMARY KEY);", postgres: Self.postgres.get())
     let sidecar = try world.sidecar()
     let ear = try Ear(world)
     try world.psql("INSERT INTO other VALUES (1); BEGIN; UPDATE users SET name = 'x' WHERE id = 1; ROLLBACK;")
@@ -262,7 +267,8 @@ struct PublishedMessageTests {
   func exampleGroups() throws {
     let world = try World(
       tables: #"{ "users": { "keys": ["user:{id}", "list:{id}:*"], "tags": ["tenant:{id}"] } }"#,
-      options: [#""caches": { "t:{id}:{x}": { "tags": ["tenant:{id}"] } }"#])
+      options: [#""caches": { "t:{id}:{x}": { "tags": ["tenant:{id}"] } }"#],
+      postgres: Self.postgres.get())
     let redis = try #require(world.redis)
     let sidecar = try world.sidecar()
     let knowing = try Application(world, redis: redis.socket, tags: true)
@@ -282,7 +288,7 @@ struct PublishedMessageTests {
 
   @Test("The example subscriber drops what changed and nothing else, and takes no value from before a change")
   func example() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let redis = try #require(world.redis)
     let sidecar = try world.sidecar()
     let application = try Application(world, redis: redis.socket)
@@ -329,7 +335,7 @@ struct PublishedMessageTests {
 
   @Test("Under a stream of changes the example never ends with a value that PostgreSQL does not have")
   func exampleStaysCoherent() throws {
-    let world = try World()
+    let world = try World(postgres: Self.postgres.get())
     let sidecar = try world.sidecar()
     let application = try Application(world, redis: try #require(world.redis).socket)
     let client = application.client

@@ -17,7 +17,7 @@ struct EndToEndWhyTests {
     "every sidecar names the transaction, table and template that cleared a key, and why the generation began"
   )
   func everywhere() throws {
-    let world = try World()
+    let world = try World(postgres: PostgresServer())
     let a = try world.sidecar()
     let b = try world.sidecar()
     let key = world.key("user:by-email:user1@example.com")

@@ -121,14 +121,39 @@ struct ApplicationScriptTests {
     #expect(try redis.call("LLEN", key) == .integer(Int64(most.count - 2)))
   }
 
+  @Test("A limit shortens what a write or a change of expiry leaves, and never lengthens it")
+  func limit() throws {
+    var redis = try lab.connect()
+    try redis.beginCleared(lab)
+    let at = stamp(0x100)
+    func fill(_ redis: inout RedisConnection, _ words: [String], mode: String = "replace") throws -> Int64 {
+      #expect(try redis.fill(lab, mode, stamp: at, key, words, most: "5000")[0] == "OK")
+      return try redis.call("PTTL", key).number ?? 0
+    }
+    func isLimit(_ left: Int64) -> Bool { left > 4000 && left <= 5000 }
+    #expect(isLimit(try fill(&redis, ["SET", key, "x"])))
+    #expect(isLimit(try fill(&redis, ["SET", key, "x", "EX", "60"])))
+    #expect(try fill(&redis, ["SET", key, "x", "PX", "3000"]) <= 3000)
+    #expect(try fill(&redis, ["APPEND", key, "y"], mode: "merge") <= 3000)
+    try redis.call("PERSIST", key)
+    #expect(isLimit(try fill(&redis, ["SETNX", key, "z"])))
+    #expect(try redis.expire(lab, key, ["PERSIST", key], most: "5000")[1] == 1)
+    #expect(isLimit(try redis.call("PTTL", key).number ?? 0))
+    #expect(try redis.expire(lab, key, ["EXPIRE", key, "100"], most: "5000")[1] == 1)
+    #expect(isLimit(try redis.call("PTTL", key).number ?? 0))
+    #expect(try redis.expire(lab, key, ["EXPIRE", key, "-1"], most: "5000")[1] == 1)
+    #expect(try redis.call("EXISTS", key) == 0)
+  }
+
   @Test("MSET stores each key by its own lease, ungoverned keys always, and says which")
   func fillMany() throws {
     var redis = try lab.connect()
     let keys = ["shop:user:1", "shop:user:2", "shop:user:3", "shop:lock:1", "shop:user:4"]
     func arguments(_ g: String) -> [String] {
       [
-        g, bucket(keys[0]), stamp(0x200), "a", g, bucket(keys[1]), stamp(0x1ff), "b", g2.hex, bucket(keys[2]),
-        stamp(0x200), "c", "", "", "", "d", g, bucket(keys[4]), stamp(0xff), "e",
+        g, bucket(keys[0]), stamp(0x200), "5000", "a", g, bucket(keys[1]), stamp(0x1ff), "", "b", g2.hex,
+        bucket(keys[2]),
+        stamp(0x200), "", "c", "", "", "", "", "d", g, bucket(keys[4]), stamp(0xff), "", "e",
       ]
     }
     let none = try redis.eval(StateScripts.fillMany, [lab.keys.meta] + keys, arguments(g1.hex))
@@ -146,6 +171,8 @@ struct ApplicationScriptTests {
           .init(stringLiteral: jl), 1, 0, 0, 1, 0,
         ])
     #expect(try redis.command(["MGET"] + keys) == ["a", nil, nil, "d", nil])
+    #expect(try (4000...5000).contains(redis.call("PTTL", keys[0]).number ?? 0))
+    #expect(try redis.call("PTTL", keys[3]) == -1)
   }
 
   // MARK: del
@@ -314,7 +341,7 @@ struct ApplicationScriptTests {
         Array("EVAL".utf8), Array(StateScripts.expire.utf8), [UInt8(ascii: "2")], Array(lab.keys.meta.utf8),
         key,
       ]
-        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "", "EXPIRE"].map { Array($0.utf8) } + [
+        + [lab.keys.journalPrefix, lab.keys.channel, "1000", "5", "", "", "EXPIRE"].map { Array($0.utf8) } + [
           key, Array("0".utf8),
         ])
     #expect(reply[1] == 1)

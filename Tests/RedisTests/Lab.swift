@@ -155,12 +155,13 @@ extension RedisConnection {
 
   mutating func fill(
     _ lab: Lab, _ mode: String, g: Generation = g1, stamp at: String, _ key: String, _ words: [String],
-    groups: [String] = []
+    groups: [String] = [], most: String = ""
   ) throws -> RedisReply {
     let buckets = ([key] + groups).map(bucket).joined(separator: ",")
     return try eval(
       StateScripts.fill, [lab.keys.meta, key],
-      [mode, g.hex, buckets, at].map { Array($0.utf8) } + [tags(groups)] + words.map { Array($0.utf8) })
+      [mode, g.hex, buckets, at].map { Array($0.utf8) } + [tags(groups), Array(most.utf8)]
+        + words.map { Array($0.utf8) })
   }
 
   private func tags(_ groups: [String]) -> [UInt8] { packed(groups.filter { $0.hasPrefix("t") }) }
@@ -178,12 +179,12 @@ extension RedisConnection {
   }
 
   mutating func expire(
-    _ lab: Lab, _ key: String, _ words: [String], groups: [String] = []
+    _ lab: Lab, _ key: String, _ words: [String], groups: [String] = [], most: String = ""
   ) throws -> RedisReply {
     try eval(
       StateScripts.expire, [lab.keys.meta, key],
       [lab.keys.journalPrefix, lab.keys.channel, "60000", bucket(key)].map { Array($0.utf8) }
-        + [tags(groups)] + words.map { Array($0.utf8) })
+        + [tags(groups), Array(most.utf8)] + words.map { Array($0.utf8) })
   }
 
   /// NEARSIDE INVALIDATE PREFIX or TAG.

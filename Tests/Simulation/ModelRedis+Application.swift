@@ -100,9 +100,17 @@ extension ModelRedis {
     var found = Found()
   }
 
-  /// `replaces`: the mode, `replace` or `merge`.
+  /// `limit(key, most)`.
+  private mutating func limit(_ key: String, _ most: Int?) {
+    guard let most, let value = value(key), value.expires.map({ $0 > clock + UInt64(most) }) ?? true else {
+      return
+    }
+    live(key, most)
+  }
+
+  /// `replaces`: the mode, `replace` or `merge`; `most`: how long the key may live, in milliseconds.
   mutating func fill(
-    replaces: Bool, _ lease: Lease, bucket: Int, key: String, _ command: Command
+    replaces: Bool, _ lease: Lease, bucket: Int, key: String, _ command: Command, most: Int? = nil
   ) -> FillReply {
     guard let m = hash, let g = m.g, let floor = m.F else { return FillReply(word: .noState) }
     let found = Found(g: g, h: m.h, W: m.W, jl: m.jl)
@@ -117,7 +125,9 @@ extension ModelRedis {
       guard replaces else { return FillReply(word: .untrusted, found: found) }
       values[key] = nil
     }
-    return FillReply(word: .ok, reply: run(command, on: key), found: found)
+    let reply = run(command, on: key)
+    limit(key, most)
+    return FillReply(word: .ok, reply: reply, found: found)
   }
 
   struct Setting {
@@ -126,6 +136,8 @@ extension ModelRedis {
     var lease: Lease?
     var bucket: Int
     var value: String
+    /// How long it lives, in milliseconds; nil: for ever.
+    var most: Int?
   }
 
   /// MSET. `stored` says of each key whether it was set.
@@ -142,7 +154,10 @@ extension ModelRedis {
           isOpen = false
         }
       }
-      if isOpen { values[setting.key] = Value(text: setting.value) }
+      if isOpen {
+        values[setting.key] = Value(
+          text: setting.value, expires: setting.most.map { clock + UInt64($0) })
+      }
       stored.append(isOpen)
     }
     return (found, stored)
@@ -215,7 +230,7 @@ extension ModelRedis {
   }
 
   mutating func expire(
-    _ key: String, bucket: Int, keep: UInt64, message: Bool, _ command: Command
+    _ key: String, bucket: Int, keep: UInt64, message: Bool, _ command: Command, most: Int? = nil
   ) -> RemovalReply {
     guard case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl else {
       return RemovalReply(word: .untrusted, reply: .null)
@@ -223,6 +238,7 @@ extension ModelRedis {
     guard m.c == g else { return RemovalReply(word: .untrusted, reply: .null, g: g, jl: jl) }
     let existed = value(key) != nil
     let reply = run(command, on: key)
+    limit(key, most)
     if case .error = reply { return RemovalReply(word: .ok, reply: reply, g: g, jl: jl) }
     guard existed else { return RemovalReply(word: .ok, reply: reply, g: g, jl: jl) }
     let gone = value(key) == nil

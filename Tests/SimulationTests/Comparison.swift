@@ -207,16 +207,20 @@ struct Comparison {
   private mutating func fill() -> (String, String, [String]) {
     let (key, lease, replaces) = (pick(names), lease(), !random.once(in: 4))
     let (command, words) = command(key)
+    let most = limit()
     let line = call(
       "fill", [keys.meta, key],
       [replaces ? "replace" : "merge", lease.generation.hex, String(bucket(key)), lease.stamp.hex, ""]
-        + words)
-    let reply = twin.fill(replaces: replaces, lease, bucket: bucket(key), key: key, command)
+        + [most.map { "\($0)" } ?? ""] + words)
+    let reply = twin.fill(replaces: replaces, lease, bucket: bucket(key), key: key, command, most: most)
     let found = Self.line(reply.found)
     return (
       "fill \(words)", "[\(reply.word.rawValue) \(Self.line(reply.reply)) \(found)]", line
     )
   }
+
+  /// How long a key may live at most, shorter and longer than what commands say.
+  private mutating func limit() -> Int? { [nil, nil, 500_000, 900_000][random.below(4)] }
 
   private mutating func fillMany() -> (String, String, [String]) {
     var settings: [ModelRedis.Setting] = []
@@ -224,11 +228,12 @@ struct Comparison {
       settings.append(
         ModelRedis.Setting(
           key: key, lease: random.once(in: 4) ? nil : lease(), bucket: bucket(key),
-          value: String(random.below(100))))
+          value: String(random.below(100)), most: limit()))
     }
     let arguments = settings.flatMap { setting -> [String] in
-      guard let lease = setting.lease else { return ["", "", "", setting.value] }
-      return [lease.generation.hex, String(setting.bucket), lease.stamp.hex, setting.value]
+      let most = setting.most.map { "\($0)" } ?? ""
+      guard let lease = setting.lease else { return ["", "", "", most, setting.value] }
+      return [lease.generation.hex, String(setting.bucket), lease.stamp.hex, most, setting.value]
     }
     let line = call("fillMany", [keys.meta] + settings.map(\.key), arguments)
     let (found, stored) = twin.fillMany(settings)
@@ -262,10 +267,13 @@ struct Comparison {
     default: (command, words) = (.expire(600_000), ["PEXPIRE", key, "600000"])
     }
     let message = random.once(in: 2)
+    let most = limit()
     let line = call(
       "expire", [keys.meta, key],
-      [keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key)), ""] + words)
-    let reply = twin.expire(key, bucket: bucket(key), keep: 60_000, message: message, command)
+      [keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key)), ""]
+        + [most.map { "\($0)" } ?? ""] + words)
+    let reply = twin.expire(
+      key, bucket: bucket(key), keep: 60_000, message: message, command, most: most)
     return ("expire \(words)", Self.line(reply), line)
   }
 

@@ -98,8 +98,12 @@ extension EventLoop {
 
   /// `expires`, or the end that the configuration sets if that comes before.
   func end(_ expires: Instant?, _ rule: Governance.Rule) -> Instant? {
-    guard let ttl = rule.nearTTL else { return expires }
-    let limit = Instant(nanoseconds: now.nanoseconds + ttl)
-    return expires.map { min($0, limit) } ?? limit
+    var until = expires
+    for ttl in [rule.nearTTL, rule.lifetime()] {
+      guard let ttl else { continue }
+      let limit = now.after(nanoseconds: ttl)
+      until = until.map { min($0, limit) } ?? limit
+    }
+    return until
   }
 }

@@ -114,8 +114,10 @@ extension EventLoop {
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
     guard key.rule.keepsNear, key.version == writeVersion(key.hash) else { return }
     var until = expires
-    if let ttl = key.rule.nearTTL {
-      let limit = Instant(nanoseconds: now.nanoseconds + ttl)
+    // What others stored beside Nearside may live longer than `ttl` in Redis; here it does not.
+    for ttl in [key.rule.nearTTL, key.rule.ttl] {
+      guard let ttl else { continue }
+      let limit = now.after(nanoseconds: ttl)
       until = until.map { min($0, limit) } ?? limit
     }
     _ = key.bytes.withUnsafeBytes {
@@ -127,6 +129,12 @@ extension EventLoop {
 }
 
 extension Instant {
+  /// So many nanoseconds later, but not the near cache's "never".
+  func after(nanoseconds more: UInt64) -> Instant {
+    let (sum, carry) = nanoseconds.addingReportingOverflow(more)
+    return Instant(nanoseconds: carry ? .max - 1 : min(sum, .max - 1))
+  }
+
   /// So many milliseconds later. Redis takes times to live of 292 million years, and a clock in nanoseconds
   /// reaches 584: what lies beyond it is its last instant but one, for the near cache's last means "never".
   func after(milliseconds: Int) -> Instant {

@@ -57,24 +57,10 @@ extension EventLoop {
     clear(group)
     guard embedded == nil else { return reply(slot) { $0.status("OK") } }
     let raisesFloor = group.withUnsafeBytes { governance.groups.isAdHoc($0) }
-    var message = PublishedMessage(table: nil)
-    var packed = PackedKeys()
-    group.withUnsafeBytes {
-      message.append(group: $0)
-      packed.append($0)
-    }
-    let rest = message.rest()
-    let bucket = group.withUnsafeBytes { KeyHash.bucket($0) }
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in
-      upstream.begin(.invalidateGroup, keys: 1, arguments: 7)
-      upstream.output.bulk(state.meta)
-      upstream.appendJournal(state, journal)
-      rest.withUnsafeBytes { upstream.output.bulk($0) }
-      packed.bytes.withUnsafeBytes { upstream.output.bulk($0) }
-      upstream.output.bulk(String(bucket))
-      upstream.output.bulk(raisesFloor ? "1" : "")
+      upstream.append(invalidationOf: group, raisesFloor: raisesFloor, state, journal)
       upstream.await(.task(UpstreamTask(client: token, work: .invalidate(group: group))))
     }
   }

@@ -61,8 +61,11 @@ extension EventLoop {
   /// Whether no read from now on shows anything older than `position`. While transactions from before the slot
   /// are watched, one of them may lie below it and be visible to nobody yet.
   func hasApplied(_ position: LSN) -> Bool {
-    appliedPosition >= position && !(embedded?.watching ?? follower.state?.watching ?? false)
+    appliedPosition >= position && !isWatching
   }
+
+  /// Whether transactions from before the slot may still become visible; the first that does makes a generation.
+  private var isWatching: Bool { embedded?.watching ?? follower.state?.watching ?? false }
 
   /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this
   /// sidecar follows it.
@@ -97,6 +100,7 @@ extension EventLoop {
       "standing:\(standing)",
       "generation:\(currentGeneration?.hex ?? "")",
       "cleared:\(isCleared ? 1 : 0)",
+      "watching:\(isWatching ? 1 : 0)",
       "applied:\(appliedPosition)",
       "stream_position:\(tail.position)",
       "confirmed:\(tail.confirmed)",
@@ -119,6 +123,8 @@ extension EventLoop {
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",
       "removals:\(counters.removals)",
+      "announcements:\(counters.announcements)",
+      "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",
       "connections:\(counters.connections)",
       "commands:\(counters.commands)",

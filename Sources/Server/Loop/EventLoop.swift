@@ -57,6 +57,9 @@ public struct EventLoop: ~Copyable {
   /// Reads whose answers are held back, and what was last asked on their behalf.
   var holds = Holds()
 
+  /// What applications announced and Redis has not been told of.
+  var errands = Errands()
+
   var batch = Batch()
   var stateRequest: [UInt8] = []
   var now: Instant
@@ -223,6 +226,7 @@ public struct EventLoop: ~Copyable {
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
+      case .announced(let message): hear(announcement: message)
       case .stop: isStopping = true
       }
     }
@@ -282,6 +286,8 @@ struct Counters {
   var fillsRefused = 0
   var removals = 0
   var drops = 0
+  var announcements = 0
+  var announcementsMalformed = 0
   var commands = 0
   var protocolErrors = 0
 }

@@ -10,10 +10,21 @@ struct Governance: Sendable {
     /// Whether values may be kept near, and for how long at most (nanoseconds).
     var keepsNear: Bool
     var nearTTL: UInt64?
+    /// How long values live at most wherever they are kept (nanoseconds), and the part of it by which that may be
+    /// less, so that what was stored together does not end together.
+    var ttl: UInt64? = nil
+    var jitter = 0.0
     var plainSet: PlainSetSettings
     var staleness: StalenessSettings
     /// What an entry of the near cache is marked with.
     var mark: UInt32
+
+    /// For how long a value that is stored now may live; nil: for as long as its command says.
+    func lifetime() -> UInt64? {
+      guard let ttl, jitter > 0 else { return ttl }
+      // A value that is stored lives for the shortest time that Redis knows, at least.
+      return max(1_000_000, UInt64(Double(ttl) * (1 - Double.random(in: 0...jitter))))
+    }
   }
 
   private let mapped: KeyMatcher
@@ -34,7 +45,8 @@ struct Governance: Sendable {
     specialRules = settings.caches.enumerated().map { index, cache in
       Rule(
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
-        plainSet: cache.plainSet, staleness: cache.staleness ?? settings.staleness,
+        ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
+        staleness: cache.staleness ?? settings.staleness,
         mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
     }
     common = Rule(

@@ -18,6 +18,8 @@ public final class LoopMailbox: Sendable {
     case began(Generation, reason: String)
     /// A job of the SQL runner has ended.
     case sql(SQLOutcome)
+    /// What an application published on a channel of `subscribe`.
+    case announced([UInt8])
     case stop
   }
 
@@ -50,6 +52,9 @@ public final class LoopMailbox: Sendable {
 
   /// A job that the loop submitted has ended; called from the runner's thread, once a job.
   public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
+
+  /// An application published this on a channel of `subscribe`; called from the thread that listens.
+  public func announce(_ message: [UInt8]) { post(.announced(message)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }

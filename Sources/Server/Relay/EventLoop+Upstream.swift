@@ -140,6 +140,7 @@ extension EventLoop {
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
     case .invalidate(let group): finish(group: group, replies, client: slot)
+    case .errand(let errand): finish(errand, replies)
     case .askForGeneration: finishAsk(replies)
     case .info: finishInfo(replies, slot)
     case .why(let key): finishWhy(key, replies, slot)

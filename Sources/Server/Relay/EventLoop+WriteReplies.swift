@@ -144,6 +144,7 @@ extension EventLoop {
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
     case .invalidate(let group): clear(group)
+    case .errand(let errand): abandon(errand)
     case .probe: holds.isProbing = false
     default: break
     }
@@ -157,7 +158,7 @@ extension EventLoop {
   }
 
   /// The write has been carried out: whatever was read before it must not stay near.
-  private mutating func dropNear(_ key: GovernedKey) {
+  mutating func dropNear(_ key: GovernedKey) {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
   }

@@ -19,8 +19,7 @@ extension EventLoop {
     }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
-      let expires = options.milliseconds.map { now.after(milliseconds: $0) }
-      near = ([UInt8](value), expires)
+      near = ([UInt8](value), options.milliseconds.map { now.after(milliseconds: $0) })
     }
     fill(
       key, name, lease: lease, mode: "replace", answer: .command(refused: refused), near: near, slot,
@@ -96,7 +95,7 @@ extension EventLoop {
     let token = clients[slot].token
     let meta = self.keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 4)
+      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 5)
       upstream.output.bulk(meta)
       for index in sent { upstream.output.bulk(request[index]) }
       for index in sent {
@@ -104,8 +103,9 @@ extension EventLoop {
           upstream.output.bulk(lease.generation.hex)
           upstream.output.bulk(keys[index]?.buckets ?? "")
           upstream.output.bulk(lease.stamp.hex)
+          upstream.appendLimit(keys[index]?.rule.lifetime())
         } else {
-          for _ in 0..<3 { upstream.output.argument("") }
+          for _ in 0..<4 { upstream.output.argument("") }
         }
         upstream.output.bulk(request[index + 1])
       }
@@ -114,78 +114,6 @@ extension EventLoop {
       }
       upstream.await(.task(UpstreamTask(client: token, work: .fillMany(fills))))
     }
-  }
-
-  // MARK: Removals
-
-  /// DEL, UNLINK, GETDEL: the fence goes up with the removal, so that no fill of before survives it.
-  mutating func executeRemove(_ request: Request, _ name: String, _ slot: Int) {
-    remove(request, keys: 1..<request.count, word: name.uppercased(), answerCount: nil, slot)
-  }
-
-  /// Removes the keys at `indices`; those that no mapping covers are removed with them.
-  mutating func remove(
-    _ request: Request, keys indices: Range<Int>, word: String, answerCount: Int?, _ slot: Int
-  ) {
-    var governed: [GovernedKey] = []
-    var fences: [(bucket: String, tags: [UInt8])] = []
-    for index in indices {
-      if let key = governedKey(request[index]) {
-        noteWrite(key)
-        governed.append(key)
-        fences.append((String(KeyHash.bucket(request[index])), key.tags))
-      } else {
-        fences.append(("", []))
-      }
-    }
-    guard !governed.isEmpty || answerCount != nil else { return relay(request, slot) }
-    counters.removals += governed.count
-    let message = message(governed)
-    let work = UpstreamTask.Work.remove(GovernedRemoval(keys: governed, answerCount: answerCount))
-    let token = clients[slot].token
-    let (state, journal) = (self.keys, settings.journal)
-    withUpstream(slot) { upstream in
-      upstream.begin(.remove, keys: indices.count + 1, arguments: 5 + 2 * indices.count)
-      upstream.output.bulk(state.meta)
-      for index in indices { upstream.output.bulk(request[index]) }
-      upstream.appendJournal(state, journal)
-      upstream.output.bulk(message)
-      upstream.output.bulk(word)
-      for (bucket, tags) in fences {
-        upstream.output.bulk(bucket)
-        tags.withUnsafeBytes { upstream.output.bulk($0) }
-      }
-      upstream.await(.task(UpstreamTask(client: token, work: work)))
-    }
-  }
-
-  /// EXPIRE, PERSIST, GETEX and kin: near copies leave everywhere; if the key is gone afterwards, the fence
-  /// goes up as for a removal.
-  mutating func executeExpiry(_ request: Request, _ name: String, _ slot: Int) {
-    guard let key = governedKey(request[1]) else { return relay(request, slot) }
-    noteWrite(key)
-    let absent: AbsentReply = name == "getex" ? .null : .zero
-    let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key]), absent: absent)
-    let token = clients[slot].token
-    let (state, journal) = (keys, settings.journal)
-    withUpstream(slot) { upstream in
-      upstream.begin(.expire, keys: 2, arguments: 5 + request.count)
-      upstream.output.bulk(state.meta)
-      upstream.output.bulk(request[1])
-      upstream.appendJournal(state, journal)
-      upstream.output.bulk(String(KeyHash.bucket(request[1])))
-      key.tags.withUnsafeBytes { upstream.output.bulk($0) }
-      for index in 0..<request.count { upstream.output.bulk(request[index]) }
-      upstream.await(.task(UpstreamTask(client: token, work: work)))
-    }
-  }
-
-  /// What applications with caches of their own are told of a removal; nothing without a governed key.
-  private func message(_ keys: [GovernedKey]) -> String {
-    guard !keys.isEmpty else { return "" }
-    var message = PublishedMessage(table: nil)
-    for key in keys { key.bytes.withUnsafeBytes { message.append($0) } }
-    return String(decoding: message.rest(), as: UTF8.self)
   }
 
   // MARK: Fills
@@ -198,12 +126,18 @@ extension EventLoop {
     noteWrite(key)
     var key = key
     key.version = writeVersion(key.hash)
+    let limit = key.rule.lifetime()
+    var near = near
+    if let limit {
+      let end = now.after(nanoseconds: limit)
+      if let given = near { near = (given.value, given.expires.map { min($0, end) } ?? end) }
+    }
     let work = GovernedFill(
       key: key, command: name, lease: lease, answer: answer, shape: shape, near: near)
     let token = clients[slot].token
     let meta = keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fill, keys: 2, arguments: 5 + argumentCount)
+      upstream.begin(.fill, keys: 2, arguments: 6 + argumentCount)
       upstream.output.bulk(meta)
       key.bytes.withUnsafeBytes { upstream.output.bulk($0) }
       upstream.output.argument(mode)
@@ -211,6 +145,7 @@ extension EventLoop {
       upstream.output.bulk(key.buckets)
       upstream.output.bulk(lease.stamp.hex)
       key.tags.withUnsafeBytes { upstream.output.bulk($0) }
+      upstream.appendLimit(limit)
       command(&upstream.output)
       upstream.await(.task(UpstreamTask(client: token, work: .fill(work))))
     }
@@ -276,15 +211,6 @@ extension IOBuffer {
     case .tryAgain:
       error(EventLoop.tryAgain)
     }
-  }
-}
-
-extension Upstream {
-  /// The three arguments by which a script finds journal and channel.
-  mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
-    output.bulk(keys.journalPrefix)
-    output.bulk(keys.channel)
-    output.bulk(String(journal.keep / 1_000_000))
   }
 }
 

@@ -21,6 +21,8 @@ final class UpstreamTask {
     case expire(GovernedRemoval, absent: AbsentReply)
     /// NEARSIDE INVALIDATE PREFIX or TAG; the group's kind is its first byte.
     case invalidate(group: [UInt8])
+    /// A part of what an application announced on a channel.
+    case errand(Errand)
     /// Whoever asked waits for the generation itself, not for this reply.
     case askForGeneration
     /// Why the generation began, asked for NEARSIDE WHY of this key.

@@ -22,7 +22,7 @@ struct Run: ParsableCommand {
   @OptionGroup var configurationOption: ConfigurationOption
 
   func run() throws {
-    let settings = try configurationOption.load().settings
+    let settings = try configurationOption.load(toRun: true).settings
     LogLines.bootstrap(settings.log)
     let log = Logger(label: "nearside")
     signal(SIGPIPE, SIG_IGN)
@@ -65,6 +65,15 @@ struct Run: ParsableCommand {
             settings: redis, keys: StateKeys(namespace: namespace), until: { stop.isSet },
             clock: { bootClock() }, hear: { mailbox.hear($0) })
         })
+      if !settings.subscribe.isEmpty {
+        let log = Logger(label: "channels")
+        threads.append(
+          Worker.start("channels") {
+            RedisChannels.listen(
+              settings: redis, channels: settings.subscribe, until: { stop.isSet },
+              hear: { mailbox.announce($0) }, trouble: { log.warning("\($0)") })
+          })
+      }
     }
     let waiter = Worker.start("signals") { Self.waitForSignal(stop, mailbox) }
     guard waiter != nil, threads.allSatisfy({ $0 != nil }) else { throw Self.noThread() }
