@@ -107,7 +107,9 @@ private struct ConditionParser {
         throw unexpected("a column's name")
       }
       guard tokens[at].kind != .sign(".") else {
-        throw fault(from..<at + 1, "\"changed\" compares the old row with the new one, so write only the columns' names")
+        throw fault(
+          from..<at + 1, "\"changed\" compares the old row with the new one, so write only the columns' names"
+        )
       }
       columns.append(Column(image: .either, name: name, place: place(from..<at)))
     } while take(",")
@@ -198,7 +200,8 @@ private struct ConditionParser {
     }
     if isWord("true") || isWord("false") { return literal(.boolean(isWord("true"))) }
     if isWord("null") {
-      throw fault(at..<at + 1, "nothing is equal to null, or different from it; write \"is null\" or \"is not null\"")
+      throw fault(
+        at..<at + 1, "nothing is equal to null, or different from it; write \"is null\" or \"is not null\"")
     }
     for image in [RowCondition.Image.new, .old] where isWord(image.rawValue) {
       at += 1
@@ -235,7 +238,8 @@ private struct ConditionParser {
   }
 
   private mutating func comparison() -> RowCondition.Comparison? {
-    guard case .sign(let sign) = tokens[at].kind, let comparison = RowCondition.Comparison(rawValue: sign) else {
+    guard case .sign(let sign) = tokens[at].kind, let comparison = RowCondition.Comparison(rawValue: sign)
+    else {
       return nil
     }
     at += 1

@@ -69,7 +69,9 @@ struct ConditionTokens {
       at += 1
       if at < scalars.count, ["<=", ">=", "<>", "!="].contains("\(scalar)\(scalars[at])") { at += 1 }
       let sign = text(from..<at)
-      guard sign != "!" else { throw error(from..<at, "a ! stands only in !=; write \"not\" to turn a condition round") }
+      guard sign != "!" else {
+        throw error(from..<at, "a ! stands only in !=; write \"not\" to turn a condition round")
+      }
       return .sign(sign == "!=" ? "<>" : sign)
     case ".":
       if at + 1 < scalars.count, isDigit(scalars[at + 1]) { return try number() }
@@ -82,7 +84,9 @@ struct ConditionTokens {
       return try number()
     case _ where isDigit(scalar): return try number()
     case _ where canBegin(scalar):
-      while at < scalars.count, canBegin(scalars[at]) || isDigit(scalars[at]) || scalars[at] == "$" { at += 1 }
+      while at < scalars.count, canBegin(scalars[at]) || isDigit(scalars[at]) || scalars[at] == "$" {
+        at += 1
+      }
       return .word(text(from..<at))
     default:
       throw error(
@@ -157,7 +161,8 @@ struct ConditionTokens {
     if before.isEmpty && behind.isEmpty { return "0" }
     if before.isEmpty { before = [zero] }
     let text = String(decoding: before, as: UTF8.self)
-    return (isNegative ? "-" : "") + (behind.isEmpty ? text : text + "." + String(decoding: behind, as: UTF8.self))
+    return (isNegative ? "-" : "")
+      + (behind.isEmpty ? text : text + "." + String(decoding: behind, as: UTF8.self))
   }
 
   private mutating func digits() -> String {

@@ -105,7 +105,8 @@ extension RowCondition.Expression {
       "(" + left.canonical + comparison.rawValue + right.canonical + ")"
     case .like(let column, let pattern, _): "like(" + column.canonical + "," + Self.counted(pattern) + ")"
     case .isNull(let column): "null(" + column.canonical + ")"
-    case .changed(let columns): "changed(" + Set(columns.map(\.canonical)).sorted().joined(separator: ",") + ")"
+    case .changed(let columns):
+      "changed(" + Set(columns.map(\.canonical)).sorted().joined(separator: ",") + ")"
     case .holds(let column): "holds(" + column.canonical + ")"
     }
   }

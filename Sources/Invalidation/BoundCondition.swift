@@ -134,7 +134,9 @@ struct BoundCondition: Sendable {
       case .text: return .no
       }
     case .holds:
-      guard case .text(let text) = column(first, view), let truth = Comparing.truth(text) else { return .unknown }
+      guard case .text(let text) = column(first, view), let truth = Comparing.truth(text) else {
+        return .unknown
+      }
       return Truth(truth)
     case .like:
       guard case .text(let text) = column(first, view) else { return .unknown }

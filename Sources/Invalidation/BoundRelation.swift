@@ -133,7 +133,8 @@ struct BoundRelation: Sendable {
       guard sent.isKey || !table.needsInOldRow(column) else { return nil }
       if sent.type < Self.firstTypeOfDatabase {
         let comparing = Comparing(type: sent.type, name: "")
-        return ConditionBinder.Column(slot: slot(of: index), comparing: comparing, type: sent.type, typeName: "")
+        return ConditionBinder.Column(
+          slot: slot(of: index), comparing: comparing, type: sent.type, typeName: "")
       }
       return catalogue.columns.first { $0.name == column.name }.map {
         ConditionBinder.Column(slot: slot(of: index), $0)

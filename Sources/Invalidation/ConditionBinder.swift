@@ -60,11 +60,17 @@ struct ConditionBinder {
     case .holds(let column):
       let found = operand(column)
       if let found, found.column.comparing.map({ $0 != .boolean }) ?? false {
-        fault(column.place, "\(quoted(column)) is of type \(found.column.typeName), and only a boolean stands by itself")
+        fault(
+          column.place,
+          "\(quoted(column)) is of type \(found.column.typeName), and only a boolean stands by itself")
       }
       return add(.holds, [found?.operand])
     case .changed(let columns):
-      return add(.changed, columns.map { operand($0)?.operand }, isOfChange: true)
+      let hasEither = condition.hasEither
+      let operands = columns.map { operand($0)?.operand }
+      // These are read from both rows.
+      condition.hasEither = hasEither
+      return add(.changed, operands, isOfChange: true)
     case .like(let column, let pattern, let place): return like(column, pattern, place)
     case .compare(let left, let comparison, let right, let place):
       return compare(left, comparison, right, place)
@@ -110,7 +116,8 @@ struct ConditionBinder {
     switch column?.column.comparing {
     case nil, .text, .padded: break
     default:
-      fault(place, "\(quoted(name)) is of type \(column?.column.typeName ?? ""), and \"like\" is for texts only")
+      fault(
+        place, "\(quoted(name)) is of type \(column?.column.typeName ?? ""), and \"like\" is for texts only")
     }
     return add(.like, [column?.operand, literal(Array(pattern.utf8))])
   }
@@ -189,7 +196,8 @@ struct ConditionBinder {
   private static let date: UInt32 = 1082
 
   /// The literal as the log would have it; nil: it does not fit the type.
-  private static func bytes(_ value: RowCondition.Literal, _ comparing: Comparing, _ type: UInt32) -> [UInt8]? {
+  private static func bytes(_ value: RowCondition.Literal, _ comparing: Comparing, _ type: UInt32) -> [UInt8]?
+  {
     switch (comparing, value) {
     case (.number, .number(let number)): return Array(number.utf8)
     case (.number, .text(let text)):
@@ -224,7 +232,8 @@ struct ConditionBinder {
   }
 
   private mutating func checkOrder(
-    _ comparison: RowCondition.Comparison, _ comparing: Comparing, _ name: RowCondition.Column, _ column: Column,
+    _ comparison: RowCondition.Comparison, _ comparing: Comparing, _ name: RowCondition.Column,
+    _ column: Column,
     _ place: SourcePlace
   ) {
     guard comparison.isOrder, comparing != .number else { return }
@@ -237,7 +246,8 @@ struct ConditionBinder {
     default:
       fault(
         place,
-        "\(quoted(name)) is of type \(column.typeName), and only numbers are compared with <, <=, >, >= and between")
+        "\(quoted(name)) is of type \(column.typeName), and only numbers are compared with <, <=, >, >= and between"
+      )
     }
   }
 
