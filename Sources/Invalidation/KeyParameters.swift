@@ -61,14 +61,15 @@ public struct KeyParameters: Sendable {
   }
 
   /// Whether a row with these values, one for each of `names` as PostgreSQL prints it, has this key. `types`
-  /// are the oids of the values' types; one whose text is not the same for everybody counts as it is printed.
+  /// are the oids of the values' types. One without a fixed oid may be citext, which the mapping writes in lower
+  /// case, so its capital letters are taken for another key's unless the column is `raw`.
   public func isKey(_ key: UnsafeRawBufferPointer, of printed: [[UInt8]], types: [UInt32]) -> Bool {
     guard printed.count == names.count, types.count == names.count else { return false }
     var built = literals[0]
     var scratch: [UInt8] = []
     for (index, column) in columns.enumerated() {
       let format = ValueFormat(
-        style: ValueStyle(builtIn: types[column.name]) ?? .verbatim, filters: column.filters)
+        style: ValueStyle(builtIn: types[column.name]) ?? .caseless, filters: column.filters)
       let fits = printed[column.name].withUnsafeBytes {
         format.append($0, to: &built, scratch: &scratch)
       }

@@ -164,7 +164,8 @@ extension StateScripts {
   /// - Replies: [`OK`, the command's own reply, g, jl]; [`UNTRUSTED`, nil, g, jl] without having done
   ///   anything while c differs from g or a group of `pd` covers the key, with two nils if there is no state.
   public static let expire =
-    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction + limitFunction + """
+    "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction
+    + limitFunction + """
       local M,key=KEYS[1],KEYS[2]
       local m=redis.pcall('HMGET',M,'g','V','W','jl','c','pd')
       if m.err or not (m[1] and m[2] and m[3] and m[4]) then return {'UNTRUSTED',false,false,false} end

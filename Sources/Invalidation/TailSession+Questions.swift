@@ -1,11 +1,11 @@
 /// What the tail asks PostgreSQL by SQL, when, and what it makes of the answers.
 ///
 /// - *Looks* move V. The first follows a commit at once; while commits stay invisible they grow rarer.
-/// - *Samples* make beats. Each is taken after the beat before was stored, and becomes a beat when everything up
-///   to the position that it read has been applied. So a beat that is seen after the one before it proves
+/// - *Samples* make beats. Each is taken after the beat before was stored, and becomes a beat when everything
+///   up to the position that it read has been applied. So a beat that is seen after the one before it proves
 ///   something of every commit that was acknowledged before that one.
-/// - *The canary* is an unlogged table that holds the generation. A crash and a promotion empty it, a restored
-///   copy holds another one: commits may be lost that readers have cached.
+/// - *The canary* is an unlogged table that holds the generation. A crash and a promotion empty it, a
+///   restored copy holds another one: commits may be lost that readers have cached.
 /// - *The fingerprint* tells of definitions that changed without a word in the log.
 extension TailSession {
   static let lookPeriod: UInt64 = 1_000_000
@@ -183,7 +183,8 @@ extension TailSession {
     return Instant(nanoseconds: lastLook.nanoseconds + period)
   }
 
-  /// When `ask` has something to ask, as things are now. While a question is under way its answer comes first.
+  /// When `ask` has something to ask, as things are now. While a question is under way its answer comes
+  /// first.
   func whenToAsk(_ now: Instant) -> Instant {
     let latest = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)
     guard question == nil else { return latest }

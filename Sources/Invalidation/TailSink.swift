@@ -10,8 +10,8 @@ public protocol TailSink: ~Copyable {
   var wantsToWrite: Bool { get }
   /// Sends a request other than `apply`.
   mutating func send(_ request: StateRequest) throws(SinkError)
-  /// Sends one step of clearing: the keys `chunk` of `keys` (at most 1000), which may be empty (a beat), and the
-  /// groups that the request names, of the same batch.
+  /// Sends one step of clearing: the keys `chunk` of `keys` (at most 1000), which may be empty (a beat), and
+  /// the groups that the request names, of the same batch.
   mutating func apply(_ apply: ApplyRequest, keys: borrowing KeyBatch, chunk: Range<Int>) throws(SinkError)
   /// Moves bytes in both directions without blocking; the reply of the request under way, once it is there.
   mutating func receive() throws(SinkError) -> StateReply?
@@ -104,9 +104,10 @@ public struct ServerIdentity: Hashable, Sendable {
 public enum StateRequest: Hashable, Sendable {
   /// Become the writer of the state.
   case takeover(token: String, server: ServerIdentity, mapping: String, fingerprint: String = "")
-  /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `applied`, of
-  /// which everything up to `visible` can be read by everybody. `watching`: some transactions from before the slot
-  /// may not be visible yet. `fingerprint`: of the definitions of tables and publication that it begins with.
+  /// Begin a new generation in place of `old` (nil: there was no state), knowing everything up to `applied`,
+  /// of which everything up to `visible` can be read by everybody. `watching`: some transactions from before
+  /// the slot may not be visible yet. `fingerprint`: of the definitions of tables and publication that it
+  /// begins with.
   case newGeneration(
     token: String, old: Generation?, new: Generation, server: ServerIdentity, mapping: String, applied: LSN,
     visible: LSN, watching: Bool, fingerprint: String = "")
@@ -123,14 +124,15 @@ public enum StateRequest: Hashable, Sendable {
 
 /// The answers of the scripts, by the words they answer with.
 public enum StateReply: Hashable, Sendable {
-  /// OK of `apply`: W and V now stored, whether somebody asked for a new generation, and which groups wait to be
-  /// swept, if the request wanted to know or they are too many.
+  /// OK of `apply`: W and V now stored, whether somebody asked for a new generation, and which groups wait to
+  /// be swept, if the request wanted to know or they are too many.
   case applied(W: LSN, V: LSN, generationAsked: Bool, pending: PendingGroups = PendingGroups())
   /// OK of `takeover`.
   case takenOver(Takeover)
   /// OK of `newGeneration`.
   case began
-  /// OK of `purge` and of `sweep`, with the cursor of the next step ("0": that was the last) and how many keys went.
+  /// OK of `purge` and of `sweep`, with the cursor of the next step ("0": that was the last) and how many
+  /// keys went.
   case purgeStep(cursor: String, removed: Int)
   /// OK of `purged`.
   case cleared

@@ -37,8 +37,9 @@ public enum Refusal: String, Hashable, Sendable, CaseIterable {
 /// Keys are 64-bit hashes under `seed`. Two keys with one hash count as one, which only makes the oldest
 /// miss older. Instants are CLOCK_BOOTTIME and never go back from call to call.
 public struct FillLedger {
-  /// How often the owner writes the file beside the socket, in nanoseconds. A process may have answered for
-  /// that long after the last touch that is found.
+  /// How often the owner writes the file beside the socket, in nanoseconds. It does so at the end of a turn of its
+  /// loop, so somewhat later than that; a process may have answered for two periods after the last touch that is
+  /// found.
   public static let touchPeriod: UInt64 = 1_000_000_000
 
   package var weakness: Weakness = []
@@ -154,11 +155,11 @@ public struct FillLedger {
   /// What is known of the process that served this socket before: when its file was last touched, or nil if
   /// there was none since boot. Call it, `restore` or `adopt` once, before the first client is answered.
   ///
-  /// A predecessor may have answered for another `touchPeriod` after its last touch, but not after this
-  /// process started.
+  /// A predecessor may have answered for two of `touchPeriod` after its last touch, but not after this process
+  /// started.
   public mutating func predecessor(lastTouched: Instant?) {
     predecessorUntil = lastTouched.map {
-      min(started, Instant(nanoseconds: $0.nanoseconds &+ Self.touchPeriod))
+      min(started, Instant(nanoseconds: $0.nanoseconds &+ 2 * Self.touchPeriod))
     }
   }
 

@@ -66,20 +66,43 @@ public struct SetupPlan: Hashable, Sendable, CustomStringConvertible {
   /// - Parameters:
   ///   - timeout: nanoseconds for each. Creating the slot waits for the transactions that are writing.
   ///   - done: called after each.
+  ///   - again: plans anew what is left where somebody has made or removed meanwhile what a statement was to
+  ///     make or remove, as sidecars that run do with the slot; nil: that is an error like any other.
+  /// - Returns: what a new plan refuses, if there was one: what was made meanwhile is not what is needed.
+  @discardableResult
   public func apply(
-    _ session: borrowing SQLSession, timeout: UInt64 = 120_000_000_000, done: (Statement) -> Void = { _ in }
-  ) throws(PostgresError) {
-    for statement in statements {
+    _ session: borrowing SQLSession, timeout: UInt64 = 120_000_000_000,
+    done: (Statement) -> Void = { _ in },
+    again: ((borrowing SQLSession) throws(PostgresError) -> SetupPlan)? = nil
+  ) throws(PostgresError) -> [String] {
+    var plan = self
+    var timesLeft = Self.mostPlans
+    var index = 0
+    while index < plan.statements.count {
+      let statement = plan.statements[index]
       do throws(PostgresError) {
         _ = try session.query(statement.sql, timeout: timeout)
+        done(statement)
+        index += 1
       } catch {
-        var error = error
-        error.what += ", while running: " + statement.sql
-        throw error
+        guard let again, timesLeft > 0, Self.madeOrRemovedMeanwhile.contains(error.sqlState ?? "") else {
+          var error = error
+          error.what += ", while running: " + statement.sql
+          throw error
+        }
+        timesLeft -= 1
+        plan = try again(session)
+        index = 0
       }
-      done(statement)
     }
+    return plan.refusals
   }
+
+  /// New plans that `apply` makes at most: each time somebody else was quicker once more.
+  private static let mostPlans = 10
+  /// An object, a schema or a table that exists, a row or a name that another transaction is just making, an
+  /// object that does not exist. Source: PostgreSQL documentation, Appendix A.
+  private static let madeOrRemovedMeanwhile: Set = ["42710", "42P06", "42P07", "23505", "42704"]
 
   private static func tooOld(_ session: borrowing SQLSession) -> SetupPlan? {
     guard session.serverVersion < 140_000 else { return nil }
@@ -247,7 +270,8 @@ extension SetupFacts {
         if !relation.identityColumnsNotPublished.isEmpty {
           reasons.append(
             "Publication \(publication) has a column list for \(relation.qualifiedName) that lacks "
-              + "part of the replica identity; take the table out with ALTER PUBLICATION … DROP TABLE and come back."
+              + "part of the replica identity; take the table out with ALTER PUBLICATION … DROP TABLE and come "
+              + "back."
           )
         }
       }

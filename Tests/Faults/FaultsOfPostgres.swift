@@ -109,8 +109,8 @@ extension Fault {
 }
 
 extension Cluster {
-  /// Kills the process behind one of the writers' connections, or any other; PostgreSQL then ends all of them and
-  /// recovers as from a crash.
+  /// Kills the process behind one of the writers' connections, or any other; PostgreSQL then ends all of them
+  /// and recovers as from a crash.
   func killBackend() throws {
     let pid = try sql(
       """
@@ -149,17 +149,12 @@ extension Cluster {
       """)
   }
 
-  /// Runs `nearside setup --apply` again. Sidecars that run may make the slot in the middle of it; it is then run once
-  /// more, as a person would.
+  /// Runs `nearside setup --apply` again, beside the sidecars that run.
   func setUp() throws {
     let folder = try TemporaryFolder()
-    let file = try folder.write(configuration, to: "config.json")
-    var done: Finished?
-    for _ in 0..<3 {
-      done = try Sidecar.command(
-        ["setup", "--config", file, "--apply"], environment: ["DATABASE_URL": url, "REDIS_URL": redis.url])
-      if done?.exit == .code(0) { return }
-    }
-    throw HarnessError("setup: \(done?.output ?? "")\(done?.errors ?? "")")
+    let done = try Sidecar.command(
+      ["setup", "--config", folder.write(configuration, to: "config.json"), "--apply"],
+      environment: ["DATABASE_URL": url, "REDIS_URL": redis.url])
+    guard done.exit == .code(0) else { throw HarnessError("setup: \(done.output)\(done.errors)") }
   }
 }

@@ -132,8 +132,8 @@ struct SidecarFaultTests {
     #expect(try cluster.waitForTailer().number == tailer.number)
   }
 
-  /// It answers PostgreSQL, which so sees no reason to end its walsender, and stores no beat. It gives the slot up by
-  /// itself soon, and lets the others try first.
+  /// It answers PostgreSQL, which so sees no reason to end its walsender, and stores no beat. It gives the
+  /// slot up by itself soon, and lets the others try first.
   @Test("A tailer that no longer reaches Redis is relieved by another within 5 s")
   func silentTailer() throws {
     let cluster = try Cluster()

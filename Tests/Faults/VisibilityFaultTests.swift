@@ -1,8 +1,8 @@
 import TestSupport
 import Testing
 
-/// A commit is in the log, and so known to the tailer, before other sessions see it. With a synchronous standby that
-/// does not answer, that lasts as long as one likes.
+/// A commit is in the log, and so known to the tailer, before other sessions see it. With a synchronous
+/// standby that does not answer, that lasts as long as one likes.
 @Suite("Commits that are in the log and not yet visible")
 struct VisibilityFaultTests {
   /// PostgreSQL waits for a standby that does not exist; statements that begin with `local` do not.
@@ -94,9 +94,9 @@ struct VisibilityFaultTests {
     try cluster.expectSound()
   }
 
-  /// The slot's first position lies behind the commit, which will never be sent, and before its visibility. That takes
-  /// two transactions: PostgreSQL waits for those that are open when it begins to make a slot, then once more for
-  /// those that have begun meanwhile (snapbuild.c), and the commit falls between.
+  /// The slot's first position lies behind the commit, which will never be sent, and before its visibility.
+  /// That takes two transactions: PostgreSQL waits for those that are open when it begins to make a slot,
+  /// then once more for those that have begun meanwhile (snapbuild.c), and the commit falls between.
   @Test("A commit from before the slot that becomes visible after it makes a new generation")
   func watched() throws {
     let cluster = try Cluster(start: false)

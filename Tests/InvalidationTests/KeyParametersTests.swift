@@ -94,6 +94,9 @@ struct KeyParametersTests {
       ("user:{id}", "shop:user:7", "7", 23, true), ("user:{id}", "shop:user:007", "7", 23, false),
       ("flag:{on}", "shop:flag:true", "t", 16, true), ("flag:{on}", "shop:flag:t", "t", 16, false),
       ("code:{c}", "shop:code:ab", "ab  ", 1042, true),
+      // A type without a fixed oid, as citext and enums are.
+      ("c:{c}", "shop:c:ann", "ann", 90_000, true), ("c:{c}", "shop:c:Ann", "Ann", 90_000, false),
+      ("c:{c|raw}", "shop:c:Ann", "Ann", 90_000, true),
       ("mail:{e|lower}", "shop:mail:ann@x", "Ann@x", 25, true),
     ] as [(String, String, String, UInt32, Bool)])
   func canonical(template: String, key: String, printed: String, type: UInt32, expected: Bool) throws {

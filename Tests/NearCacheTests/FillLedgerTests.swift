@@ -348,7 +348,7 @@ struct FillLedgerTests {
 
   @Test(
     "After a predecessor that crashed, plain SETs wait for a window after its last possible answer",
-    arguments: [(48_500, 59_500), (49_900, 60_000), (39_002, 50_002), (1_000, 50_002)])
+    arguments: [(47_500, 59_500), (48_500, 60_000), (49_900, 60_000), (38_002, 50_002), (1_000, 50_002)])
   func crashedPredecessor(touched: Int, open: Int) {
     var ledger = FillLedger(capacity: 10, seed: 3, started: at(50_000), keep: ms(window))
     ledger.predecessor(lastTouched: at(touched))

@@ -235,6 +235,65 @@ struct SetupTests {
     #expect(try SetupPlan.setup(request, session) == SetupPlan())
   }
 
+  /// As beside sidecars that run, which make the slot when there is none, or beside another setup.
+  @Test("What somebody else makes or removes between plan and statement is taken if it is what is needed")
+  func meanwhile() throws {
+    let place = try Place()
+    try place.prepare()
+    try place.psql("DROP PUBLICATION \(place.publication); CREATE TABLE u (id int PRIMARY KEY);")
+    let session = try place.sql()
+    let request = place.request(["t", "u"])
+    let plan = try SetupPlan.setup(request, session)
+    // The slot is gone when it is to be dropped; the publication lacks a table; the slot is there when it is
+    // to be made.
+    try place.psql(
+      """
+      SELECT pg_drop_replication_slot('\(place.slot)');
+      CREATE SCHEMA nearside;
+      CREATE PUBLICATION \(place.publication) FOR TABLE t;
+      """)
+    var done: [String] = []
+    let refusals = try plan.apply(
+      session, done: { done.append($0.sql) },
+      again: { (session: borrowing SQLSession) throws(PostgresError) in
+        let plan = try SetupPlan.setup(request, session)
+        // Then the slot, once it is planned.
+        _ = try session.query(
+          """
+          SELECT pg_create_logical_replication_slot('\(place.slot)', 'pgoutput')
+          WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '\(place.slot)')
+          """)
+        return plan
+      })
+    #expect(refusals.isEmpty)
+    #expect(done.contains { $0.contains("ADD TABLE \"public\".\"u\"") })
+    #expect(!done.contains { $0.contains("replication_slot") || $0.contains("CREATE SCHEMA") })
+    #expect(try SetupPlan.setup(request, session) == SetupPlan())
+    var stream = try place.stream()
+    try stream.start(slot: place.slot, publication: place.publication)
+    try place.psql("INSERT INTO u VALUES (1)")
+    #expect(try collect(&stream) { $0.tags.hasSuffix("C") }.changes == "BIC")
+  }
+
+  @Test("What somebody else made meanwhile and is not what is needed is refused")
+  func wrongMeanwhile() throws {
+    let place = try Place()
+    try place.psql("CREATE TABLE t (id int PRIMARY KEY)")
+    let session = try place.sql()
+    let request = place.request(["t"])
+    let plan = try SetupPlan.setup(request, session)
+    try place.psql("SELECT pg_create_logical_replication_slot('\(place.slot)', 'test_decoding')")
+    let again = { (session: borrowing SQLSession) throws(PostgresError) in
+      try SetupPlan.setup(request, session)
+    }
+    let refusals = try plan.apply(session, again: again)
+    #expect(refusals.first?.contains("its plugin is test_decoding") == true)
+    // Without a way to plan anew it is an error, which names the statement.
+    let error = failure { try plan.apply(session) }
+    #expect(error?.sqlState == "42P06")
+    #expect(error?.description.contains("CREATE SCHEMA nearside") == true)
+  }
+
   @Test("Functions of an earlier version are replaced, and event triggers that were weakened are mended")
   func outdated() throws {
     let place = try Place()

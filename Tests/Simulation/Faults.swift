@@ -6,6 +6,26 @@ extension World {
     for fault in Swarm.Fault.allCases {
       if let period = swarm.faults[fault.rawValue] { schedule(fault, period) }
     }
+    if !swarm.storm.isEmpty { scheduleStorm() }
+  }
+
+  private func scheduleStorm() {
+    at(now + around(swarm.stormPeriod)) { [self] in
+      if isQuiet { return }
+      let others = hosts.filter { !$0.tailer.holdsSlot }
+      let host = random.one(of: others.isEmpty ? hosts : others)
+      var time = now
+      for fault in swarm.storm {
+        time += random.below(swarm.stormSpread)
+        at(time) { [self] in
+          if isQuiet { return }
+          note("storm: \(fault)")
+          count("storm: \(fault)")
+          perform(fault, host)
+        }
+      }
+      scheduleStorm()
+    }
   }
 
   private func schedule(_ fault: Swarm.Fault, _ period: UInt64) {
@@ -13,7 +33,7 @@ extension World {
       if isQuiet { return }
       note("fault: \(fault)")
       count("fault: \(fault)")
-      perform(fault)
+      perform(fault, hosts[random.below(hosts.count)])
       schedule(fault, period)
     }
   }
@@ -24,15 +44,20 @@ extension World {
       random.once(in: 200)
     else { return }
     let host = hosts[random.below(hosts.count)]
-    at(now + latency(host)) { [self] in if !isQuiet { _ = redis.failOver(outliving: true) } }
+    at(now + latency(host)) { [self] in if !isQuiet { redis.failOver(outliving: true) } }
   }
 
-  private func perform(_ fault: Swarm.Fault) {
-    let host = hosts[random.below(hosts.count)]
+  private func perform(_ fault: Swarm.Fault, _ host: Host) {
     let duration: UInt64 = random.below(random.one(of: [20, 300, 1500, 7000]) * 1_000_000) + 1
     let short: UInt64 = random.below(random.one(of: [20, 200, 1000]) * 1_000_000) + 1
+    let stall = random.within(swarm.stalls)
     switch fault {
     case .pause: host.pause(for: duration)
+    case .pauseTailer: hosts.first { $0.tailer.holdsSlot }?.pause(for: stall)
+    case .stallReplies: host.upstreams[random.below(2)]?.link.stallReplies(for: stall)
+    case .stallFeed: host.feed.link?.stallReplies(for: stall)
+    case .stallSink: for host in hosts { host.tailer.stallSink(for: stall / 6) }
+    case .stallStream: for host in hosts { host.tailer.stallStream(for: stall) }
     case .killHost: host.stop(cleanly: false, for: short)
     case .stopHost: host.stop(cleanly: true, for: short)
     case .cutRedis: for link in redis.links where link.belongs(to: host) { link.cut(noticed: noticeDelay()) }
@@ -40,8 +65,8 @@ extension World {
       for link in postgres.links where link.belongs(to: host) { link.cut(noticed: noticeDelay()) }
     case .cutStream: postgres.slot?.walsender?.end()
     case .slowNetwork: slowDown(for: short)
-    case .failover: _ = redis.failOver(outliving: false)
-    case .failoverBehindProxy: _ = redis.failOver(outliving: true)
+    case .failover: redis.failOver(outliving: false)
+    case .failoverBehindProxy: redis.failOver(outliving: true)
     case .restartEmpty:
       redis.goDown(for: short)
       redis.loseAll()

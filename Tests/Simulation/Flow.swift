@@ -7,16 +7,21 @@ import NearCache
 final class Flow {
   private unowned let host: Host
   private let world: World
+  /// Which of the host's connections to Redis its commands take: those of RESP2 and RESP3 are apart.
+  private let via: Int
 
   init(_ host: Host) {
     self.host = host
     world = host.world
+    via = host.world.random.below(2)
   }
 
   func begin() {
     world.at(world.now + world.around(world.swarm.thinkTime)) { [self] in
       if world.isQuiet { return }
       let key = chooseKey()
+      if world.swarm.isCalm { return leased(key) }
+      if world.random.below(100) < world.swarm.deletes { return changeAndDelete(key) }
       switch world.random.below(100) {
       case 0..<55: plain(key)
       case 55..<80: leased(key)
@@ -71,7 +76,7 @@ final class Flow {
   private func plain(_ key: Key) {
     guard
       command({ [self] _ in
-        host.read(key) { [self] outcome in
+        host.read(key, via: via) { [self] outcome in
           guard case .miss = outcome else { return begin() }
           // The miss was answered, which the application hears a little later.
           let answered = host.clock
@@ -93,8 +98,9 @@ final class Flow {
         let wait =
           world.random.below(400) < world.swarm.slowSteps ? world.random.below(3 * world.swarm.window) : 0
         later(wait) { [self] in
+          let dated = world.weakness.contains(.setsDatedWhenRead) ? host.clock : dated
           world.note("\(host.number): SET \(key.name) \(text)")
-          host.set(key, text, life: chooseLife(), dated: dated) { [self] _ in begin() }
+          host.set(key, text, life: chooseLife(), dated: dated, via: via) { [self] _ in begin() }
         }
       })
     else { return begin() }
@@ -110,7 +116,7 @@ final class Flow {
   private func leased(_ key: Key) {
     guard
       command({ [self] _ in
-        host.read(key) { [self] outcome in
+        host.read(key, via: via) { [self] outcome in
           guard case .miss(let lease?) = outcome else { return begin() }
           step { [self] in
             guard let text = world.read(key) else { return begin() }
@@ -118,7 +124,7 @@ final class Flow {
               guard
                 command({ [self] _ in
                   world.note("\(host.number): FILL \(key.name) \(text) under \(lease.stamp)")
-                  host.fill(key, text, life: chooseLife(), lease, plain: false) { [self] _ in begin() }
+                  host.fill(key, text, life: chooseLife(), lease, plain: false, via: via) { [self] _ in begin() }
                 })
               else { return begin() }
             }
@@ -136,9 +142,10 @@ final class Flow {
     var isRemoved = false
     guard
       command({ [self] _ in
-        host.remove(key) { [self] outcome in
+        host.remove(key, via: via) { [self] outcome in
           if case .done = outcome, isRemoved, losses == world.redis.losses {
             world.oracle.supersede(old, at: world.now)
+            host.noteRemoved(key, old)
           }
           begin()
         } removed: {
@@ -150,7 +157,7 @@ final class Flow {
 
   private func expire(_ key: Key) {
     let life = world.random.below(200) - 20
-    guard command({ [self] _ in host.expire(key, life: life) { [self] _ in begin() } }) else {
+    guard command({ [self] _ in host.expire(key, life: life, via: via) { [self] _ in begin() } }) else {
       return begin()
     }
   }
@@ -165,7 +172,7 @@ final class Flow {
           guard reached else { return begin() }
           guard
             command({ [self] _ in
-              host.read(key) { [self] outcome in
+              host.read(key, via: via) { [self] outcome in
                 // A position of a later timeline may lie below what an earlier one has come to.
                 if case .hit(let text) = outcome, world.redis.isOf(incarnation, host.follower.generation) {
                   world.count("read after waiting")

@@ -33,34 +33,34 @@ extension Host {
 
   // MARK: The connection (EventLoop+Upstream.swift)
 
-  func connectUpstream() {
-    guard upstream == nil, !isConnecting, world.redis.isUp else { return }
-    isConnecting = true
+  func connectUpstream(_ via: Int) {
+    guard upstreams[via] == nil, !isConnecting[via], world.redis.isUp else { return }
+    isConnecting[via] = true
     let redis = world.redis
     after(1_000_000 + world.random.below(30_000_000 as UInt64)) { [self] in
-      isConnecting = false
+      isConnecting[via] = false
       guard redis.isUp else { return }
       let link = Link(world, self, incarnation: { redis.incarnation }) { [unowned self] in
-        turn { [unowned self] in upstreamFailed() }
+        turn { [unowned self] in upstreamFailed(via) }
       }
       redis.links.append(link)
-      upstream = Upstream(link: link, heardAt: clock)
+      upstreams[via] = Upstream(link: link, heardAt: clock)
     }
   }
 
-  func giveUpSilentUpstream() {
-    guard let upstream else { return }
+  func giveUpSilentUpstream(_ via: Int) {
+    guard let upstream = upstreams[via] else { return }
     if upstream.awaited.isEmpty {
-      self.upstream?.heardAt = now
+      upstreams[via]?.heardAt = now
     } else if now.since(upstream.heardAt) >= Self.redisTimeout {
-      upstreamFailed()
+      upstreamFailed(via)
     }
   }
 
-  private func upstreamFailed() {
-    guard let upstream else { return }
+  private func upstreamFailed(_ via: Int) {
+    guard let upstream = upstreams[via] else { return }
     upstream.link.cut()
-    self.upstream = nil
+    upstreams[via] = nil
     for request in upstream.awaited {
       // `abandon`: no reply will come, and Redis may have carried the write out.
       if let key = request.writes { noteWrite(key) }
@@ -70,55 +70,62 @@ extension Host {
 
   /// Sends one request; `finish` is run in a turn of the loop when its reply has come.
   private func request<Reply>(
-    writes: Key? = nil, client: ((Outcome) -> Void)?, _ work: @escaping (SimulatedRedis) -> Reply,
+    via: Int, writes: Key? = nil, client: ((Outcome) -> Void)?, _ work: @escaping (SimulatedRedis) -> Reply,
     _ finish: @escaping (Reply) -> Void
   ) {
-    guard let link = upstream?.link else {
+    guard let link = upstreams[via]?.link else {
       client?(.error)
       return
     }
-    let number = expect(writes, client)
+    let number = expect(via, writes, client)
     let redis = world.redis
     link.send {
       let reply = work(redis)
       link.answer { [self] in
-        turn { [self] in if settle(number, link) { finish(reply) } }
+        turn { [self] in if settle(via, number, link) { finish(reply) } }
       }
     }
   }
 
-  private func expect(_ writes: Key?, _ client: ((Outcome) -> Void)?) -> Int {
+  private func expect(_ via: Int, _ writes: Key?, _ client: ((Outcome) -> Void)?) -> Int {
     requests += 1
-    upstream?.awaited.append(Request(number: requests, client: client, writes: writes))
+    upstreams[via]?.awaited.append(Request(number: requests, client: client, writes: writes))
     return requests
   }
 
   /// False if it has been given up meanwhile.
-  private func settle(_ number: Int, _ link: Link) -> Bool {
-    guard upstream?.link === link, upstream?.awaited.first?.number == number else { return false }
-    upstream?.awaited.removeFirst()
-    upstream?.heardAt = now
+  private func settle(_ via: Int, _ number: Int, _ link: Link) -> Bool {
+    guard upstreams[via]?.link === link, upstreams[via]?.awaited.first?.number == number else { return false }
+    upstreams[via]?.awaited.removeFirst()
+    upstreams[via]?.heardAt = now
     return true
   }
 
   func ask() {
-    request(client: nil, { redis in redis.write { $0.ask() } }, { _ in })
+    request(via: 0, client: nil, { redis in redis.write { $0.ask() } }, { _ in })
   }
 
   // MARK: Reads
 
   /// GET, or with `token` NEARSIDE LEASE.
-  func read(_ key: Key, _ client: @escaping (Outcome) -> Void) {
+  func read(_ key: Key, via: Int = 0, _ client: @escaping (Outcome) -> Void) {
+    let removal = removed[key.number]
     if isFresh(at: clock) || world.weakness.contains(.nearHitsNeedNoEvidence), let text = findNear(key) {
       world.hit(text, self, near: true, key)
+      checkRemoved(text, removal, key)
       return client(.hit(text))
     }
-    ask(for: key, holdUntil: nil, client)
+    ask(for: key, via: via, holdUntil: nil) { [self] outcome in
+      if case .hit(let text) = outcome { checkRemoved(text, removal, key) }
+      client(outcome)
+    }
   }
 
-  private func ask(for key: Key, holdUntil: Instant?, _ client: @escaping (Outcome) -> Void) {
-    guard let link = upstream?.link else { return client(.error) }
-    let number = expect(nil, client)
+  private func ask(
+    for key: Key, via: Int, holdUntil: Instant?, _ client: @escaping (Outcome) -> Void
+  ) {
+    guard let link = upstreams[via]?.link else { return client(.error) }
+    let number = expect(via, nil, client)
     let asked = now
     let basis = follower.basis
     let version = writes[key.number]
@@ -148,7 +155,7 @@ extension Host {
       let life = redis.life(key.name)
       link.answer { [self] in
         turn { [self] in
-          guard settle(number, link) else { return }
+          guard settle(via, number, link) else { return }
           guard incarnations[0] == incarnations[1] || valueFirst else { return client(.error) }
           let answer = { [self] in
             finish(key, version, state, value, life, asked: asked, basis, client)
@@ -159,7 +166,7 @@ extension Host {
           holdBack(
             Hold(
               deadline: holdUntil ?? Instant(nanoseconds: now.nanoseconds + 20_000_000), fence: fence,
-              generation: state.generation, key: key, client: client, finish: answer))
+              generation: state.generation, key: key, via: via, client: client, finish: answer))
         }
       }
     }
@@ -200,6 +207,7 @@ extension Host {
     var fence: Stamp
     var generation: Generation
     var key: Key
+    var via: Int
     var client: (Outcome) -> Void
     var finish: () -> Void
   }
@@ -218,8 +226,8 @@ extension Host {
         holds.removeAll { now >= $0.deadline }
         for hold in due { hold.finish() }
         guard !holds.isEmpty else { return }
-        if upstream != nil {
-          request(client: nil, { $0.state }) { [self] in if let state = $0 { releaseHolds(state) } }
+        if upstreams[0] != nil {
+          request(via: 0, client: nil, { $0.state }) { [self] in if let state = $0 { releaseHolds(state) } }
         }
         tickHolds()
       }
@@ -231,18 +239,25 @@ extension Host {
     let over = holds.filter { $0.generation != state.generation || $0.fence <= state.stamp }
     holds.removeAll { $0.generation != state.generation || $0.fence <= state.stamp }
     for hold in over {
-      if upstream == nil { hold.finish() } else { ask(for: hold.key, holdUntil: hold.deadline, hold.client) }
+      if upstreams[hold.via] == nil {
+        hold.finish()
+      } else {
+        ask(for: hold.key, via: hold.via, holdUntil: hold.deadline, hold.client)
+      }
     }
   }
 
   // MARK: Fills
 
   /// SET without a token; `dated`: when its connection was last seen empty.
-  func set(_ key: Key, _ text: String, life: UInt64?, dated: Instant, _ client: @escaping (Outcome) -> Void) {
+  func set(
+    _ key: Key, _ text: String, life: UInt64?, dated: Instant, via: Int = 0,
+    _ client: @escaping (Outcome) -> Void
+  ) {
     let hash = key.withBytes { KeyHash.hash($0, seed: ledger.seed) }
     let rule = PlainSetSettings(mode: world.swarm.plainSet, window: world.swarm.window)
     switch ledger.verdict(forSetOf: hash, dated: dated, now: now, rule: rule) {
-    case .fill(let lease): fill(key, text, life: life, lease, plain: true, client)
+    case .fill(let lease): fill(key, text, life: life, lease, plain: true, via: via, client)
     case .refuse(let why):
       world.count("SET refused: \(why.rawValue)")
       noteWrite(key)
@@ -253,14 +268,14 @@ extension Host {
 
   /// NEARSIDE FILL, and what SET becomes.
   func fill(
-    _ key: Key, _ text: String, life: UInt64?, _ lease: Lease, plain: Bool,
+    _ key: Key, _ text: String, life: UInt64?, _ lease: Lease, plain: Bool, via: Int,
     _ client: @escaping (Outcome) -> Void
   ) {
     noteWrite(key)
     let version = writes[key.number]
     let expires = life.map { Instant(nanoseconds: now.nanoseconds + $0 * 1_000_000) }
     let command = ModelRedis.Command.set(text, life: life.map { .milliseconds(Int($0)) } ?? .none)
-    request(writes: key, client: client) { redis in
+    request(via: via, writes: key, client: client) { redis in
       redis.write { $0.fill(replaces: true, lease, bucket: key.bucket, key: key.name, command) }
     } _: { [self] reply in
       world.count("fill \(reply.word.rawValue)")
@@ -282,10 +297,12 @@ extension Host {
 
   // MARK: Removals
 
-  func remove(_ key: Key, _ client: @escaping (Outcome) -> Void, removed: @escaping () -> Void) {
+  func remove(
+    _ key: Key, via: Int, _ client: @escaping (Outcome) -> Void, removed: @escaping () -> Void
+  ) {
     noteWrite(key)
     let keep = world.swarm.journalKeep
-    request(writes: key, client: client) { redis in
+    request(via: via, writes: key, client: client) { redis in
       let reply = redis.write {
         $0.del([(key: key.name, bucket: key.bucket)], getting: false, keep: keep, message: true)
       }
@@ -297,10 +314,10 @@ extension Host {
     }
   }
 
-  func expire(_ key: Key, life: Int, _ client: @escaping (Outcome) -> Void) {
+  func expire(_ key: Key, life: Int, via: Int, _ client: @escaping (Outcome) -> Void) {
     noteWrite(key)
     let keep = world.swarm.journalKeep
-    request(writes: key, client: client) { redis in
+    request(via: via, writes: key, client: client) { redis in
       redis.write {
         $0.expire(key.name, bucket: key.bucket, keep: keep, message: true, .expire(life))
       }

@@ -34,11 +34,21 @@ final class Host {
   var misses: [(key: UInt64, lease: Lease?)] = []
   private var lastAsk = Instant(nanoseconds: 0)
   private var lastTouch = Instant(nanoseconds: 0)
-  var upstream: Upstream?
-  var isConnecting = false
+  /// RESP2 and RESP3.
+  var upstreams: [Upstream?] = [nil, nil]
+  var isConnecting = [false, false]
   var waiting: [Wait] = []
   var requests = 0
   var holds: [Hold] = []
+  /// Of each key what an application beside this host has deleted last.
+  private(set) var removed: [Int: Removal] = [:]
+
+  struct Removal {
+    var version: Int
+    /// A Redis that loses writes brings back what was deleted.
+    var losses: Int
+  }
+
   /// What the feed has handed over.
   var mailbox: [FeedEvent] = []
 
@@ -103,7 +113,7 @@ final class Host {
     }
     let polled = clock
     if world.lags() {
-      busyUntil = world.now + world.random.below(world.random.one(of: [200_000, 20_000_000, 1_500_000_000]))
+      busyUntil = world.now + world.random.below(world.random.one(of: world.swarm.lagTimes))
       let process = process
       world.at(busyUntil) { [self] in awake(process) { [self] in work(polled, body) } }
     } else {
@@ -127,7 +137,6 @@ final class Host {
   /// When a connection that is looked at now, and has something, was last seen empty. The loop also polls when
   /// nothing happens, every 100 ms.
   var emptyAt: Instant {
-    if world.weakness.contains(.setsDatedWhenRead) { return clock }
     let idle = clock.back(100_000_000)
     return world.now < busyUntil || world.now < pausedUntil ? pollBegan : max(pollBegan, idle)
   }
@@ -144,9 +153,10 @@ final class Host {
     turnEnded = now
     ledger = FillLedger(capacity: world.swarm.ledger, seed: 9, started: now, keep: world.swarm.window)
     ledger.adopt(ledgerFile, boot: "boot")
+    touch()
     ledger.weakness = world.weakness.product
-    upstream = nil
-    isConnecting = false
+    upstreams = [nil, nil]
+    isConnecting = [false, false]
     feed = Feed()
     waiting = []
     misses = []
@@ -161,12 +171,11 @@ final class Host {
   private func tick() {
     after(100_000_000) { [self] in
       turn { [self] in
-        connectUpstream()
-        giveUpSilentUpstream()
-        if now.since(lastTouch) >= 1_000_000_000 {
-          lastTouch = now
-          ledgerFile = LedgerFile(boot: "boot", touched: now)
+        for via in 0..<2 {
+          connectUpstream(via)
+          giveUpSilentUpstream(via)
         }
+        if now.since(lastTouch) >= 1_000_000_000 { touch() }
         if case .poisoned = follower.standing, now.since(lastAsk) >= 1_000_000_000 {
           lastAsk = now
           ask()
@@ -174,7 +183,12 @@ final class Host {
       }
       tick()
     }
-    if upstream == nil { connectUpstream() }
+    for via in 0..<2 { connectUpstream(via) }
+  }
+
+  private func touch() {
+    lastTouch = now
+    ledgerFile = LedgerFile(boot: "boot", touched: now)
   }
 
   /// `cleanly`: the loop answers what it owes and leaves its table to its successor.
@@ -185,11 +199,11 @@ final class Host {
     }
     isRunning = false
     process += 1
-    upstream?.link.cut()
+    for upstream in upstreams { upstream?.link.cut() }
     feed.link?.cut()
     tailer.die()
-    let flows = upstream?.awaited ?? []
-    upstream = nil
+    let flows = upstreams.flatMap { $0?.awaited ?? [] }
+    upstreams = [nil, nil]
     for task in flows { task.client?(.error) }
     for hold in holds { hold.client(.error) }
     world.at(world.now + time) { [self] in start() }
@@ -232,6 +246,19 @@ final class Host {
   func noteWrite(_ key: Key) {
     writes[key.number] &+= 1
     _ = key.withBytes { near.remove($0, hash: near.hash($0)) }
+  }
+
+  /// An application has been told that the key is deleted, whose last part was `old` until then. From now on
+  /// nobody on this host is shown that.
+  func noteRemoved(_ key: Key, _ old: Int) {
+    removed[key.number] = Removal(version: old, losses: world.redis.losses)
+  }
+
+  func checkRemoved(_ text: String, _ removal: Removal?, _ key: Key) {
+    guard let removal, removal.losses == world.redis.losses, let last = Oracle.parse(text).last,
+      last <= removal.version
+    else { return }
+    world.fail("host \(number) shows \(text) of \(key.name), which was deleted here before it was asked for")
   }
 
   func noteMiss(_ key: Key, lease: Lease?) {

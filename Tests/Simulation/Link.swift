@@ -32,6 +32,10 @@ final class Link {
   /// The next request comes a moment after the one before.
   func dawdle() { toServer = max(toServer, world.now) + world.random.below(300_000 as UInt64) }
 
+  /// What the server sends, or is sent, arrives only after a while.
+  func stallReplies(for time: UInt64) { toHost = max(toHost, world.now) + time }
+  func stallRequests(for time: UInt64) { toServer = max(toServer, world.now) + time }
+
   /// The connection outlives its server: a proxy leads it to another one.
   func reroute() { bornIn = incarnation() }
 

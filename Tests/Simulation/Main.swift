@@ -4,7 +4,7 @@ import Glibc
 struct Simulate {
   static let usage = """
     Usage: simulate [--seeds N] [--from SEED] [--steps N] [--for 24h] [--seeds-file FILE] [--trace] [--counts]
-           simulate --weaknesses [--rare] [--seeds N] [--only RULE]
+           simulate --weaknesses [--seeds N] [--only RULE]
 
       --seeds N        how many seeds to run (10000)
       --from SEED      the first of them (1)
@@ -14,8 +14,8 @@ struct Simulate {
       --trace          of the first seed what happened last, whether or not it fails
       --counts         how often what happened
       --weaknesses     switch each rule off, and say which seed noticed it
-      --rare           those rules, too, whose absence few seeds notice
-      --only RULE      only this one
+      --theme NAME     of the seeds only those that are about this danger (see Swarm+Themes.swift)
+      --only RULE      only this one; with --theme or --from not first the seed that is known to notice
 
     Everything in a run follows from its seed. The exit code is 0 if no seed has found anything, and with
     --weaknesses if each rule's absence was noticed.
@@ -29,7 +29,7 @@ struct Simulate {
   private var showsTrace = false
   private var showsCounts = false
   private var triesRules = false
-  private var triesRare = false
+  private var theme: String?
   private var only: String?
 
   static func main() async {
@@ -71,7 +71,9 @@ struct Simulate {
       case "--trace": showsTrace = true
       case "--counts": showsCounts = true
       case "--weaknesses": triesRules = true
-      case "--rare": triesRare = true
+      case "--theme":
+        guard let name = value(), Swarm.dangers.contains(where: { $0.0 == name }) else { return false }
+        theme = name
       default: return false
       }
       index += 1
@@ -109,13 +111,7 @@ struct Simulate {
       }
     }
     let began = Self.now()
-    let range = first..<(time == nil ? first + seeds : .max)
-    let counter = Counter(range)
-    let end = time.map { began + $0 }
-    let totals = await Campaign(steps: steps).run(workers: workers, stopping: true) {
-      if let end, Self.now() > end { return nil }
-      return counter.take()
-    }
+    let totals = await Campaign(steps: steps).run(workers: workers, stopping: true, seeds: seedsToRun())
     if let (seed, _) = totals.failures.first {
       isFine = false
       _ = trace(seed, count: 150)
@@ -167,28 +163,79 @@ struct Simulate {
 
   // MARK: Rules switched off
 
+  /// Each rule names a seed that notices its absence. Where it does no longer, since runs have changed, others are
+  /// tried, and the one to be written down instead is told.
   private func tryRules() async -> Bool {
-    var missed = 0
-    let rules = Rule.all.filter { rule in
-      if let only { rule.name == only } else { triesRare || !rule.isRare }
-    }
-    for rule in rules {
-      let counter = Counter(first..<first + seeds)
-      let totals = await Campaign(steps: steps, without: rule.without).run(workers: workers, stopping: true) {
-        counter.take()
-      }
+    let rules = Rule.all.filter { rule in only.map { $0 == rule.name } ?? true }
+    let knows = theme == nil && first == 1
+    let known = knows ? await tryKnown(rules) : [:]
+    var (missed, moved) = (0, 0)
+    for (index, rule) in rules.enumerated() {
       let name = rule.name + String(repeating: " ", count: max(1, 30 - rule.name.count))
+      if let what = known[index] {
+        show(name, rule.seed, rule.says, what)
+        continue
+      }
+      let next = seedsToRun()
+      let totals = await Campaign(steps: steps, without: rule.without).run(
+        workers: workers, stopping: true, seeds: next)
       if let (seed, what) = totals.failures.first {
-        let number = String(seed)
-        print("\(name)\(String(repeating: " ", count: max(1, 6 - number.count)))\(number)  \(rule.says)")
-        if only != nil { print("  \(what)") }
+        show(name, seed, rule.says + (knows ? "; to be written down instead of \(rule.seed)" : ""), what)
+        moved += 1
       } else {
         missed += 1
         print("\(name)NOBODY  \(rule.says)")
       }
       fflush(nil)
     }
-    print("\(rules.count) rules, \(missed) of them missed by nobody in \(seeds) seeds")
+    print(
+      "\(rules.count) rules, \(missed) of them missed by nobody in \(seeds) seeds"
+        + (knows && moved > 0 ? ", \(moved) by another seed than is written down" : ""))
     return missed == 0
+  }
+
+  private func show(_ name: String, _ seed: UInt64, _ says: String, _ what: String) {
+    let number = String(seed)
+    print("\(name)\(String(repeating: " ", count: max(1, 8 - number.count)))\(number)  \(says)")
+    if only != nil { print("  \(what)") }
+  }
+
+  /// What the seed that each rule names finds without it.
+  private func tryKnown(_ rules: [Rule]) async -> [Int: String] {
+    let counter = Counter(0..<UInt64(rules.count))
+    return await withTaskGroup(of: [Int: String].self) { group in
+      for _ in 0..<workers {
+        group.addTask { [steps] in
+          var found: [Int: String] = [:]
+          while let next = counter.take() {
+            let rule = rules[Int(next)]
+            let world = World(seed: rule.seed, weakness: rule.without)
+            world.run(steps: steps)
+            found[Int(next)] = world.violation
+          }
+          return found
+        }
+      }
+      var all: [Int: String] = [:]
+      for await some in group { all.merge(some) { old, _ in old } }
+      return all
+    }
+  }
+
+  /// The seeds that were asked for, one after the other.
+  private func seedsToRun() -> @Sendable () -> UInt64? {
+    let range = first..<(time == nil ? first + seeds : .max)
+    let counter = Counter(range)
+    let theme = theme
+    let end = time.map { Self.now() + $0 }
+    return {
+      if let end, Self.now() > end { return nil }
+      while let seed = counter.take() {
+        guard let theme else { return seed }
+        var random = SplitMix(state: seed)
+        if Swarm(&random).theme == theme { return seed }
+      }
+      return nil
+    }
   }
 }

@@ -63,6 +63,7 @@ extension ModelRedis {
     if order.beat { m.h = (m.h ?? 0) + 1 }
     if let wt = order.wt { m.wt = wt }
     m.n = n + 1
+    counted += 1
     let reply = TailerReply.applied(W: m.W ?? w, V: m.V ?? v, asked: m.req)
     meta = .present(m)
     return reply
@@ -144,6 +145,7 @@ extension ModelRedis {
     m.fp = order.fingerprint
     if weakness.contains(.carryCleared) { m.c = order.new }
     meta = .present(m)
+    counted += 1
     return .began
   }
 
@@ -155,7 +157,7 @@ extension ModelRedis {
     if let refusal = refusal(token, g, n) { return refusal }
     var removed = 0
     for key in places where governed(key) { removed += unlink(key) }
-    if !weakness.contains(.purgeNotCounted) { count() }
+    if weakness.contains(.purgeNotCounted) { counted += 1 } else { count() }
     return .purgeStep(cursor: next, removed: removed)
   }
 
@@ -176,6 +178,7 @@ extension ModelRedis {
     meta = .missing
     change(&m)
     m.n = (m.n ?? 0) + 1
+    counted += 1
     meta = .present(m)
   }
 }

@@ -68,6 +68,8 @@ struct ModelRedis {
   var values: [String: Value] = [:]
   /// The server's clock in milliseconds; whoever calls a script sets it before.
   var clock: UInt64 = 0
+  /// How many writes were to be counted in n, in all generations and whether or not they were.
+  var counted: UInt64 = 0
   /// Rules that are switched off, to see that their absence is noticed.
   var weakness: ScriptWeakness = []
 

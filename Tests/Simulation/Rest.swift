@@ -49,7 +49,9 @@ extension World {
     if state.visible < state.applied { return "V is \(state.visible), W is \(state.applied)" }
     for host in hosts {
       if !host.isHealthy { return "host \(host.number) is not there" }
-      if host.upstream?.link.isCut ?? true { return "host \(host.number) has no connection to Redis" }
+      if host.upstreams.contains(where: { $0?.link.isCut ?? true }) {
+        return "host \(host.number) has no connection to Redis"
+      }
       if host.follower.generation != state.generation { return "host \(host.number) does not follow" }
       if !host.isFresh(at: host.clock) {
         return "host \(host.number) has no evidence, being \(host.follower.standing) at "

@@ -28,7 +28,8 @@ final class SimulatedRedis {
 
   init(_ world: World, weakness: ScriptWeakness) {
     self.world = world
-    layout = Array(0..<world.swarm.keys)
+    layout = Array(0..<world.swarm.keys + world.swarm.foreign)
+    if world.swarm.foreign > 0 { world.shuffle(&layout) }
     data.weakness = weakness
   }
 
@@ -99,7 +100,8 @@ final class SimulatedRedis {
   func scan(_ cursor: Int) -> (places: [String], next: Int) {
     let start = min(cursor, layout.count)
     let end = min(start + world.swarm.purgeCount, layout.count)
-    return (layout[start..<end].map { world.keys[$0].name }, end == layout.count ? 0 : end)
+    let places = layout[start..<end].filter { $0 < world.keys.count }.map { world.keys[$0].name }
+    return (places, end == layout.count ? 0 : end)
   }
 
   /// XREAD BLOCK: `answer` is called at once, when an entry comes, or with nothing after `patience`.
@@ -145,13 +147,14 @@ final class SimulatedRedis {
   }
 
   /// A replica takes over that lacks the last writes, or the server starts again from an older file.
-  /// `outliving`: a proxy leads the connections on.
-  func failOver(outliving: Bool) -> Bool {
+  /// `outliving`: a proxy leads the connections on. `latest`: how many images there are to choose from.
+  @discardableResult
+  func failOver(outliving: Bool, latest: Int = .max) -> Bool {
     guard !images.isEmpty else { return false }
-    let index = images.count - 1 - world.random.below(images.count)
+    let index = images.count - 1 - world.random.below(min(latest, images.count))
     // A connection that is led on to another server is noticed by the writes that are lost. Without any, SCAN's
     // cursor would go on in another server's order: such a proxy is not supported.
-    let isNoticed = images[index].hash?.n != data.hash?.n || images[index].hash?.g != data.hash?.g
+    let isNoticed = images[index].counted != data.counted
     let outliving = outliving && isNoticed
     let weakness = data.weakness
     data = images[index]

@@ -5,9 +5,11 @@ import Configuration
 struct Swarm {
   enum Fault: Int, CaseIterable {
     // Hosts.
-    case pause, killHost, stopHost
+    case pause, pauseTailer, killHost, stopHost
     // Connections of one host.
     case cutRedis, cutPostgres, cutStream, slowNetwork
+    // One direction of one connection stands still for a while, and nothing of it is lost.
+    case stallReplies, stallFeed, stallSink, stallStream
     // Redis.
     case failover, failoverBehindProxy, restartEmpty, flush, evictState, evictJournal, evictValue, trimJournal
     case redisClock
@@ -18,6 +20,8 @@ struct Swarm {
     case ask
   }
 
+  /// The danger that the run is about; empty: none in particular.
+  var theme = ""
   var hosts: Int
   var keys: Int
   var flows: Int
@@ -39,6 +43,8 @@ struct Swarm {
   var lateVisible: Int
   /// Of 100 turns of an event loop or steps of an application, those that are held up.
   var lags: Int
+  /// How long at most a turn is held up.
+  var lagTimes: [UInt64] = [200_000, 20_000_000, 1_500_000_000]
   /// By how much a message may be late although nothing is wrong.
   var jitter: UInt64
   /// Of 100 steps of an application, those that take up to a window and a bit.
@@ -47,6 +53,21 @@ struct Swarm {
   var ledger: Int
   /// How long a slot of Redis's SCAN gives at a time.
   var purgeCount: Int
+  /// How many keys of others SCAN comes upon, too.
+  var foreign = 0
+  /// Of so many steps that clear Redis, one is taken back by a failover; 0: none.
+  var strikes = 0
+  /// What comes together, one after the other, each within `stormSpread` of the one before. As far as it concerns one
+  /// host that is the same, and not the one that tails.
+  var storm: [Fault] = []
+  var stormPeriod: UInt64 = 0
+  var stormSpread: UInt64 = 0
+  /// How long a stall is.
+  var stalls: ClosedRange<UInt64> = 50_000_000...600_000_000
+  /// Applications do nothing but read and fill under leases: most reads are near hits.
+  var isCalm = false
+  /// Of 100 flows, those that change something and delete a key, on top of the others.
+  var deletes = 0
   /// Whether the three requests of a read can be answered by two servers.
   var splitReads: Bool
   var keysPerStep: Int
@@ -75,28 +96,7 @@ struct Swarm {
     for fault in Self.kinds(&random) {
       faults[fault.rawValue] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
     }
-    if random.once(in: 16) { sharpen(&random) }
-  }
-
-  /// A run in which many things that depend on each other come close together, and hits as late as they may: what
-  /// a beat proves is then put to the test.
-  private mutating func sharpen(_ random: inout SplitMix) {
-    hosts = 2
-    flows = 2
-    keys = 3
-    bound = 500_000_000
-    thinkTime = 10_000_000
-    nearTTL = nil
-    commitPeriod = random.one(of: [40, 100]) * 1_000_000
-    asynchronous = 100
-    jitter = 100_000_000
-    lags = 0
-    slowSteps = 0
-    faults = Array(repeating: nil, count: Fault.allCases.count)
-    let theme: [Fault] = random.one(of: [
-      [.cutStream], [.cutStream, .cutPostgres], [.cutPostgres], [.failover, .pause, .slowNetwork],
-    ])
-    for fault in theme { faults[fault.rawValue] = random.one(of: [250, 700]) * 1_000_000 }
+    if random.once(in: 4) { sharpen(&random) }
   }
 
   /// What is dangerous together, since what the one takes away the other needs.

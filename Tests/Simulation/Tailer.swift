@@ -69,6 +69,11 @@ final class Tailer {
     }
   }
 
+  var holdsSlot: Bool { walsender.map { world.postgres.slot?.walsender === $0 } ?? false }
+
+  func stallSink(for time: UInt64) { sink?.stallRequests(for: time) }
+  func stallStream(for time: UInt64) { stream?.stallReplies(for: time) }
+
   func start() {
     attempt += 1
     began = host.clock
@@ -372,6 +377,7 @@ final class Tailer {
       } _: { [self] in
         replied($0)
       }
+      strike(sink)
     case .purged(let check):
       write(sink) {
         $0.purged(token: check.token, g: check.generation, n: check.count)
@@ -379,6 +385,12 @@ final class Tailer {
         replied($0)
       }
     }
+  }
+
+  /// A failover that takes the last steps back, while the connection is led on.
+  private func strike(_ link: Link) {
+    guard world.swarm.strikes > 0, world.random.once(in: world.swarm.strikes) else { return }
+    link.send { [world] in if !world.isQuiet { world.redis.failOver(outliving: true, latest: 4) } }
   }
 
   private func apply(_ request: ApplyRequest, _ chunk: Range<Int>) {

@@ -143,8 +143,9 @@ final class World {
   }
 
   var keepsImages: Bool {
-    swarm.faults[Swarm.Fault.failover.rawValue] != nil
-      || swarm.faults[Swarm.Fault.failoverBehindProxy.rawValue] != nil
+    let failovers: [Swarm.Fault] = [.failover, .failoverBehindProxy]
+    return swarm.strikes > 0
+      || failovers.contains { swarm.faults[$0.rawValue] != nil || swarm.storm.contains($0) }
   }
 
   func slowDown(for time: UInt64) {

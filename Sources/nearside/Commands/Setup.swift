@@ -17,7 +17,7 @@ struct SetupOptions: ParsableArguments {
 
   /// Prints a plan, and carries it out if asked to.
   func perform(
-    _ make: (SetupRequest, borrowing SQLSession) throws(PostgresError) -> SetupPlan
+    _ make: @escaping (SetupRequest, borrowing SQLSession) throws(PostgresError) -> SetupPlan
   ) throws {
     let settings = try configurationOption.load().settings
     var refused = false
@@ -37,8 +37,13 @@ struct SetupOptions: ParsableArguments {
       print(plan.description, terminator: "")
       refused = !plan.refusals.isEmpty
       if apply, !refused, !plan.statements.isEmpty {
-        try plan.apply(session)
-        print("-- done: \(plan.statements.count) statements")
+        var count = 0
+        let refusals = try plan.apply(
+          session, done: { _ in count += 1 },
+          again: { (session: borrowing SQLSession) throws(PostgresError) in try make(request, session) })
+        print("-- done: \(count) statements")
+        for refusal in refusals { print("-- refused: \(refusal)") }
+        refused = !refusals.isEmpty
       }
     } catch {
       Output.error(error.description)
@@ -52,9 +57,10 @@ struct Setup: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Print, or with --apply run, the SQL that makes a database ready for sidecars.",
     discussion: """
-      Publication, slot, Nearside's own schema with the function nearside.invalidate, and with --as the sidecars' \
-      role and its rights. A superuser also gets the event triggers that say when a published table's definition \
-      changes; without them sidecars look once a second. Only what is missing; may be run twice. It refuses what would make the application's own writes fail, such as \
+      Publication, slot, Nearside's own schema with the function nearside.invalidate, and with --as the \
+      sidecars' role and its rights. A superuser also gets the event triggers that say when a published \
+      table's definition changes; without them sidecars look once a second. Only what is missing; may be run \
+      twice, and while sidecars run. It refuses what would make the application's own writes fail, such as \
       publishing a table without a replica identity.
 
       EXAMPLES

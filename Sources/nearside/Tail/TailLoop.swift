@@ -75,7 +75,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     }
   }
 
-  /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that follows.
+  /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that
+  /// follows.
   mutating func run(regressed: inout Bool) throws(TailTrouble) -> End {
     while !stop.isSet {
       try readLog()
@@ -225,8 +226,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
 
   // MARK: Time
 
-  /// Tells PostgreSQL what it may forget: soon after that has moved, and once a second in any case, which also
-  /// shows that this side is alive (wal_sender_timeout).
+  /// Tells PostgreSQL what it may forget: soon after that has moved, and once a second in any case, which
+  /// also shows that this side is alive (wal_sender_timeout).
   private mutating func confirm() throws(TailTrouble) {
     let now = bootClock()
     let moved = session.confirmable > stream.confirmed && now.since(lastConfirm) >= 10_000_000

@@ -1,0 +1,135 @@
+import Configuration
+
+/// Runs that are about one danger: what depends on each other comes close together, and hits as late as they may.
+/// Left to chance, that would take some hundred thousand seeds.
+extension Swarm {
+  mutating func sharpen(_ random: inout SplitMix) {
+    hosts = 2
+    flows = 2
+    keys = 3
+    bound = 500_000_000
+    thinkTime = 10_000_000
+    nearTTL = nil
+    journalKeep = 60_000
+    commitPeriod = random.one(of: [40, 100]) * 1_000_000
+    asynchronous = 0
+    lateVisible = 0
+    jitter = 0
+    lags = 0
+    slowSteps = 0
+    ledger = 64
+    splitReads = false
+    faults = Array(repeating: nil, count: Fault.allCases.count)
+    let (name, change) = random.one(of: Self.dangers)
+    theme = name
+    change(&self, &random)
+  }
+
+  static let dangers: [(String, @Sendable (inout Swarm, inout SplitMix) -> Void)] = [
+    ("lateMessages", { $0.lateMessages(&$1) }),
+    ("slowLog", { $0.slowLog(&$1) }),
+    ("slowReplies", { $0.slowReplies(&$1) }),
+    ("backInTime", { $0.backInTime(&$1) }),
+    ("clearing", { $0.clearing(&$1) }),
+    ("longClearing", { $0.longClearing(&$1) }),
+    ("ownRemovals", { $0.ownRemovals(&$1) }),
+    ("standstills", { $0.standstills(&$1) }),
+    ("lateAnswers", { $0.lateAnswers(&$1) }),
+  ]
+
+  private mutating func often(_ all: [Fault], _ random: inout SplitMix, _ periods: [UInt64]) {
+    for fault in all { faults[fault.rawValue] = random.one(of: periods) * 1_000_000 }
+  }
+
+  private mutating func gather(_ all: [Fault], every period: UInt64, within spread: UInt64) {
+    storm = all
+    stormPeriod = period * 1_000_000
+    stormSpread = spread * 1_000_000
+  }
+
+  /// What a beat proves is put to the test: commits that are seen before they are flushed, and messages late for no
+  /// reason.
+  private mutating func lateMessages(_ random: inout SplitMix) {
+    asynchronous = 100
+    jitter = 100_000_000
+    let theme: [Fault] = random.one(of: [
+      [.cutStream], [.cutStream, .cutPostgres], [.cutPostgres], [.failover, .pause, .slowNetwork],
+    ])
+    often(theme, &random, [250, 700])
+  }
+
+  /// A beat is slow to be stored, and then the log stands still.
+  private mutating func slowLog(_ random: inout SplitMix) {
+    keys = 3 + random.below(3)
+    isCalm = true
+    commitPeriod = random.one(of: [60, 150, 300]) * 1_000_000
+    stalls = 550_000_000...900_000_000
+    gather([.stallSink, .stallStream], every: 1200, within: random.one(of: [40, 120]))
+  }
+
+  /// A reply outlives its server, and so does the silence of the feed.
+  private mutating func slowReplies(_ random: inout SplitMix) {
+    isCalm = true
+    commitPeriod = random.one(of: [40, 150]) * 1_000_000
+    stalls = 650_000_000...950_000_000
+    gather([.stallFeed, .stallReplies, .pauseTailer, .failoverBehindProxy], every: 1500, within: 300)
+  }
+
+  /// Redis goes back to before a change, and for a while nobody who writes notices.
+  private mutating func backInTime(_ random: inout SplitMix) {
+    flows = 4
+    slowSteps = 25
+    deletes = 10
+    thinkTime = 4_000_000
+    let loss: Fault = random.one(of: [.failover, .failoverBehindProxy])
+    stalls = 300_000_000...2_000_000_000
+    gather([.pauseTailer, loss], every: 2500, within: 100)
+  }
+
+  /// Redis loses steps of its clearing, and nobody's connection.
+  private mutating func clearing(_ random: inout SplitMix) {
+    keys = 8
+    purgeCount = 1
+    strikes = random.one(of: [8, 16])
+    often([random.one(of: [.truncate, .redefine, .evictState])], &random, [700, 1500])
+  }
+
+  /// Clearing Redis takes longer than it takes to have evidence again.
+  private mutating func longClearing(_ random: inout SplitMix) {
+    foreign = 300
+    purgeCount = 1
+    often([random.one(of: [.truncate, .redefine])], &random, [2500])
+  }
+
+  /// Applications delete what others are reading just now.
+  private mutating func ownRemovals(_ random: inout SplitMix) {
+    flows = 4
+    deletes = 30
+    jitter = 60_000_000
+    thinkTime = 4_000_000
+    often([.stallReplies, .stallFeed], &random, [300, 700])
+  }
+
+  /// Hosts stand still while commands wait at their sockets.
+  private mutating func standstills(_ random: inout SplitMix) {
+    flows = 4
+    window = 400_000_000
+    plainSet = .window
+    slowSteps = 25
+    often([.pause], &random, [400, 1000])
+  }
+
+  /// Answers go out long after they were made up, with everything as fresh as it need be.
+  private mutating func lateAnswers(_ random: inout SplitMix) {
+    hosts = 1
+    flows = 3
+    keys = 4 + random.below(3)
+    bound = 700_000_000
+    window = 400_000_000
+    plainSet = .window
+    commitPeriod = random.one(of: [60, 150, 300]) * 1_000_000
+    lags = 8
+    lagTimes = [350_000_000]
+    slowSteps = 25
+  }
+}
