@@ -435,9 +435,10 @@ public struct TailSession: ~Copyable {
       isEnding = ends
       return .began(new, reason: reason)
     case (.purge, .purgeStep(let next, _)), (.sweep, .purgeStep(let next, _)):
-      if !weakness.contains(.purgeNotCounted) { count += 1 }
+      let isPurge = request == .purge
+      if !weakness.contains(isPurge ? .purgeNotCounted : .sweepNotCounted) { count += 1 }
       nextPurge = Instant(nanoseconds: now.nanoseconds + Self.purgePause)
-      if next == "0" || weakness.contains(.clearedTooEarly) { sweepEnded = true }
+      if next == "0" || weakness.contains(isPurge ? .clearedTooEarly : .sweptTooEarly) { sweepEnded = true }
       cursor = next
       return .goOn
     case (.purged, .cleared):
