@@ -124,7 +124,9 @@ final class Flow {
               guard
                 command({ [self] _ in
                   world.note("\(host.number): FILL \(key.name) \(text) under \(lease.stamp)")
-                  host.fill(key, text, life: chooseLife(), lease, plain: false, via: via) { [self] _ in begin() }
+                  host.fill(key, text, life: chooseLife(), lease, plain: false, via: via) { [self] _ in
+                    begin()
+                  }
                 })
               else { return begin() }
             }

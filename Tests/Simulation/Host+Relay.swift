@@ -72,7 +72,8 @@ extension Host {
 
   /// Sends one request; `finish` is run in a turn of the loop when its reply has come.
   private func request<Reply>(
-    via: Int, writes: Key? = nil, clears: [UInt8]? = nil, client: ((Outcome) -> Void)?, _ work: @escaping (SimulatedRedis) -> Reply,
+    via: Int, writes: Key? = nil, clears: [UInt8]? = nil, client: ((Outcome) -> Void)?,
+    _ work: @escaping (SimulatedRedis) -> Reply,
     _ finish: @escaping (Reply) -> Void
   ) {
     guard let link = upstreams[via]?.link else {
@@ -181,7 +182,8 @@ extension Host {
 
   /// finishGet and finishLease.
   private func finish(
-    _ key: Key, _ version: UInt32, _ serial: UInt32?, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
+    _ key: Key, _ version: UInt32, _ serial: UInt32?, _ state: FleetState?, _ value: String?, _ life: Int,
+    asked: Instant,
     _ basis: Follower.Basis, _ client: (Outcome) -> Void
   ) {
     let judgement = judge(state, basis, key)
@@ -284,7 +286,9 @@ extension Host {
     let expires = life.map { Instant(nanoseconds: now.nanoseconds + $0 * 1_000_000) }
     let command = ModelRedis.Command.set(text, life: life.map { .milliseconds(Int($0)) } ?? .none)
     request(via: via, writes: key, client: client) { redis in
-      redis.write { $0.fill(replaces: true, lease, buckets: key.buckets, tags: key.tags, key: key.name, command) }
+      redis.write {
+        $0.fill(replaces: true, lease, buckets: key.buckets, tags: key.tags, key: key.name, command)
+      }
     } _: { [self] reply in
       world.count("fill \(reply.word.rawValue)")
       guard reply.word == .ok else {
@@ -312,7 +316,8 @@ extension Host {
     let keep = world.swarm.journalKeep
     request(via: via, writes: key, client: client) { redis in
       let reply = redis.write {
-        $0.del([(key: key.name, bucket: key.bucket, tags: key.tags)], getting: false, keep: keep, message: true)
+        $0.del(
+          [(key: key.name, bucket: key.bucket, tags: key.tags)], getting: false, keep: keep, message: true)
       }
       if reply.error == nil { removed() }
       return reply

@@ -307,7 +307,8 @@ final class Host {
     var value = value
     value.withUTF8 { value in
       _ = key.withBytes {
-        near.insert($0, hash: near.hash($0), value: UnsafeRawBufferPointer(value), expires: until, tag: 0,
+        near.insert(
+          $0, hash: near.hash($0), value: UnsafeRawBufferPointer(value), expires: until, tag: 0,
           serial: serial)
       }
     }

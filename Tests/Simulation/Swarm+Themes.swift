@@ -105,6 +105,7 @@ extension Swarm {
   /// Applications delete what others are reading just now.
   private mutating func ownRemovals(_ random: inout SplitMix) {
     flows = 4
+    hasGroups = random.once(in: 2)
     deletes = 30
     jitter = 60_000_000
     thinkTime = 4_000_000
@@ -118,8 +119,8 @@ extension Swarm {
     deletes = 10
     flows = 3
     purgeCount = 1
-    foreign = random.one(of: [0, 20, 200])
-    strikes = random.one(of: [0, 40])
+    foreign = random.one(of: [0, 0, 20, 200])
+    sweepStrikes = random.one(of: [0, 8, 40])
     bound = random.one(of: [500, 1000]) * 1_000_000
     commitPeriod = random.one(of: [20, 100, 400]) * 1_000_000
     lateVisible = random.one(of: [0, 30])

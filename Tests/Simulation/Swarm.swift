@@ -59,6 +59,8 @@ struct Swarm {
   var foreign = 0
   /// Of so many steps that clear Redis, one is taken back by a failover; 0: none.
   var strikes = 0
+  /// The same for steps that sweep groups.
+  var sweepStrikes = 0
   /// What comes together, one after the other, each within `stormSpread` of the one before. As far as it concerns one
   /// host that is the same, and not the one that tails.
   var storm: [Fault] = []

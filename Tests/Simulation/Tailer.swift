@@ -377,7 +377,7 @@ final class Tailer {
       } _: { [self] in
         replied($0)
       }
-      strike(sink)
+      strike(sink, world.swarm.strikes)
     case .sweep(let check, let cursor, let groups):
       let (redis, keyNamed) = (world.redis, world.keyNamed)
       world.count("sweep")
@@ -390,7 +390,7 @@ final class Tailer {
       } _: { [self] in
         replied($0)
       }
-      strike(sink)
+      strike(sink, world.swarm.sweepStrikes)
     case .swept(let check, let pending):
       write(sink) {
         $0.swept(token: check.token, g: check.generation, n: check.count, pending: pending)
@@ -407,9 +407,9 @@ final class Tailer {
   }
 
   /// A failover that takes the last steps back, while the connection is led on.
-  private func strike(_ link: Link) {
-    guard world.swarm.strikes > 0, world.random.once(in: world.swarm.strikes) else { return }
-    link.send { [world] in if !world.isQuiet { world.redis.failOver(outliving: true, latest: 4) } }
+  private func strike(_ link: Link, _ chance: Int) {
+    guard chance > 0, world.random.once(in: chance) else { return }
+    link.send { [world] in if !world.isQuiet { world.redis.failOver(outliving: true, latest: 2) } }
   }
 
   private func apply(_ request: ApplyRequest, _ chunk: Range<Int>) {
@@ -438,7 +438,8 @@ final class Tailer {
       V: request.visible, X: request.fence, beat: request.sampled != nil,
       wt: request.stopsWatching ? false : nil, keep: world.swarm.journalKeep, keys: keys.map(\.name),
       buckets: keys.map(\.bucket), packed: packed, messages: keys.isEmpty ? 0 : 1,
-      groups: groups, groupBuckets: groupBuckets, raisesFloor: raisesFloor, tellsPending: request.tellsPending)
+      groups: groups, groupBuckets: groupBuckets, raisesFloor: raisesFloor, tellsPending: request.tellsPending
+    )
     world.note(
       "\(host.number): apply W \(order.W) V \(order.V) X \(order.X)\(order.beat ? " beat" : "") \(order.keys + order.groups)"
     )

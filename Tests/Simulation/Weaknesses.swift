@@ -102,7 +102,10 @@ struct Rule: Sendable {
     ("nothingPending", "a cleared group waits to be swept (NOPD)", .nothingPending, []),
     ("noGroupsInJournal", "clearing a group enters it into the journal (NOJGROUP)", .noGroupsInJournal, []),
     ("sweepNotCounted", "sweep steps are counted in n (NOCOUNT)", .sweepNotCounted, .sweepNotCounted),
-    ("sweptForgetsLater", "what is cleared during a pass waits for the next (PDRAISED)", .sweptForgetsLater, []),
+    (
+      "sweptForgetsLater", "what is cleared during a pass waits for the next (PDRAISED)", .sweptForgetsLater,
+      []
+    ),
     ("removeUnfenced", "an application's DEL raises the fence (DELNOF)", .removeUnfenced, []),
   ]
 

@@ -120,7 +120,7 @@ final class World {
 
   var keepsImages: Bool {
     let failovers: [Swarm.Fault] = [.failover, .failoverBehindProxy]
-    return swarm.strikes > 0
+    return swarm.strikes + swarm.sweepStrikes > 0
       || failovers.contains { swarm.faults[$0.rawValue] != nil || swarm.storm.contains($0) }
   }
 
