@@ -100,7 +100,9 @@ struct Comparison {
   private func tags(_ key: String) -> PackedKeys { membership(key)?.tags ?? PackedKeys() }
 
   /// Those of the key and of its groups.
-  private func buckets(_ key: String) -> [Int] { [bucket(key)] + (membership(key)?.buckets ?? []).map(Int.init) }
+  private func buckets(_ key: String) -> [Int] {
+    [bucket(key)] + (membership(key)?.buckets ?? []).map(Int.init)
+  }
 
   private func isAdHoc(_ group: String) -> Bool {
     var group = group
