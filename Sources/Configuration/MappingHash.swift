@@ -29,6 +29,12 @@ public enum MappingHash {
     counted(rule.schema) + counted(rule.name) + "keys" + list(rule.keys.map(canonical)) + "tags"
       + list(rule.tags.map(canonical)) + "columns"
       + (rule.columns.map(list) ?? "all;") + "on" + list(rule.operations.map(\.rawValue))
+      + (rule.lookups.isEmpty ? "" : "lookups" + list(rule.lookups.map(canonical)))
+  }
+
+  private static func canonical(_ lookup: LookupRule) -> String {
+    counted(lookup.sql.text) + lookup.sql.names.map(counted).joined() + "keys"
+      + list(lookup.keys.map(canonical))
   }
 
   private static func canonical(_ template: KeyTemplate) -> String {

@@ -54,7 +54,7 @@ public struct Settings: Sendable {
   /// The templates of all governed keys: those that a change of some table's row clears, by a key, by a
   /// prefix or by a tag.
   public var governed: [KeyTemplate] {
-    tables.flatMap(\.keys) + caches.filter { !$0.tags.isEmpty }.map(\.template)
+    tables.flatMap(\.cleared) + caches.filter { !$0.tags.isEmpty }.map(\.template)
   }
 }
 
@@ -238,12 +238,13 @@ public struct TableRule: Sendable {
   /// An UPDATE that changes none of these is ignored; nil: every UPDATE counts.
   public var columns: [String]?
   public var operations: Set<RowOperation>
+  public var lookups: [LookupRule]
   /// Where the rule stands in the file.
   public var place: SourcePlace
 
   public init(
     schema: String, name: String, keys: [KeyTemplate], tags: [KeyTemplate] = [], columns: [String]?,
-    operations: Set<RowOperation>, place: SourcePlace
+    operations: Set<RowOperation>, lookups: [LookupRule] = [], place: SourcePlace
   ) {
     self.schema = schema
     self.name = name
@@ -251,6 +252,7 @@ public struct TableRule: Sendable {
     self.tags = tags
     self.columns = columns
     self.operations = operations
+    self.lookups = lookups
     self.place = place
   }
 

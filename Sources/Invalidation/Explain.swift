@@ -88,7 +88,7 @@ extension KeyPlan {
   /// Columns that are given in only one of the rows count as unchanged: people write down what matters.
   private func isIgnored(_ rule: TableRule, _ new: [String: String?], _ old: [String: String?]) -> Bool {
     guard let listed = rule.columns else { return false }
-    return Set(listed).union(rule.templates.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
+    return Set(listed).union(rule.columnsRead).allSatisfy { name in
       guard let before = old[name], let after = new[name] else { return true }
       return before == after
     }
