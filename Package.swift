@@ -40,14 +40,20 @@ let package = Package(
     // Layer 1: pure. Bytes in, decisions out; no socket, no clock, no thread.
     room("Invalidation", ["Configuration"]),
     room("NearCache", ["CLinux", "Configuration", "Invalidation"]),
+    room("Policies", ["Invalidation"]),
 
     // Layer 2: one outside system each; they never import each other.
-    room("Postgres", ["CLibPQ", "Configuration", "Invalidation"]),
+    room(
+      "Postgres",
+      [
+        "CLibPQ", "Configuration", "Invalidation",
+        .product(name: "DequeModule", package: "swift-collections"),
+      ]),
     room("Redis", ["CHiredis", "Configuration", "Invalidation"]),
     room(
       "Server",
       [
-        "CLinux", "Configuration", "Invalidation", "NearCache",
+        "CLinux", "Configuration", "Invalidation", "NearCache", "Policies",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ]),
@@ -75,6 +81,7 @@ let package = Package(
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),
     suite("NearCacheTests", ["Configuration", "Invalidation", "NearCache"]),
+    suite("PoliciesTests", ["Invalidation", "Policies"]),
     suite("PostgresTests", ["Configuration", "Invalidation", "Postgres", "TestSupport"]),
     suite("RedisTests", ["Configuration", "Invalidation", "Redis", "TestSupport"]),
     suite(

@@ -10,6 +10,18 @@ struct ConnectionParameters {
     case sql
     /// A walsender of one database, which also understands SQL in the simple query protocol.
     case replication
+    /// The statements of applications that only read, on a standby or not.
+    case loads(replica: Bool)
+    /// The statements of applications that write.
+    case writes
+
+    /// The setting that names the server, for messages.
+    var setting: String {
+      switch self {
+      case .sql, .replication, .writes: "postgres.url"
+      case .loads: "postgres.loader.url"
+      }
+    }
   }
 
   private(set) var pairs: [(keyword: String, value: String)] = []
@@ -25,18 +37,27 @@ struct ConnectionParameters {
   /// replicas, least of all when the commits that it looks after do.
   private static let sqlOnly = ["search_path=pg_catalog", "synchronous_commit=local"]
 
+  /// Applications' statements name tables as applications do, so their search_path is the role's. So is
+  /// synchronous_commit: a write counts as committed when the application would say so.
+  private static func own(_ purpose: Purpose) -> [String] {
+    switch purpose {
+    case .sql: pinned + sqlOnly
+    case .replication: pinned + ["wal_sender_timeout=5s"]
+    case .loads: pinned + ["default_transaction_read_only=on"]
+    case .writes: pinned
+    }
+  }
+
   /// - Throws: `badConnectionString`. The string is never quoted: libpq's own message would repeat the part
   ///   of a badly encoded password that it took for a port or an option.
   init(
-    _ settings: PostgresSettings, purpose: Purpose,
+    url: Secret, password: Secret?, purpose: Purpose,
     environment: (String) -> String? = { getenv($0).map { String(cString: $0) } }
   ) throws(PostgresError) {
-    var given = try Self.parse(settings.url.exposed)
-    if let password = settings.password { given["password"] = password.exposed }
+    var given = try Self.parse(url.exposed)
+    if let password { given["password"] = password.exposed }
 
-    let own =
-      (Self.pinned + (purpose == .replication ? ["wal_sender_timeout=5s"] : Self.sqlOnly))
-      .map { "-c " + $0 }.joined(separator: " ")
+    let own = Self.own(purpose).map { "-c " + $0 }.joined(separator: " ")
     // The user's options come first, so that ours have the last word.
     let others = given["options"] ?? environment("PGOPTIONS") ?? ""
     given["options"] = others.isEmpty ? own : others + " " + own
@@ -45,7 +66,7 @@ struct ConnectionParameters {
     given["replication"] = purpose == .replication ? "database" : nil
 
     var defaults = [
-      "fallback_application_name": "nearside", "keepalives": "1", "keepalives_idle": "5",
+      "fallback_application_name": Self.applicationName(purpose), "keepalives": "1", "keepalives_idle": "5",
       "keepalives_interval": "2", "keepalives_count": "3",
       // Milliseconds that sent data may stay unacknowledged: a host that has died is noticed.
       "tcp_user_timeout": "8000",
@@ -54,10 +75,18 @@ struct ConnectionParameters {
     if given["host"]?.contains(",") == true || given["hostaddr"]?.contains(",") == true,
       environment("PGTARGETSESSIONATTRS") == nil
     {
-      defaults["target_session_attrs"] = "primary"
+      defaults["target_session_attrs"] = purpose == .loads(replica: true) ? "prefer-standby" : "primary"
     }
     given.merge(defaults) { user, _ in user }
     pairs = given.sorted { $0.key < $1.key }.map { (keyword: $0.key, value: $0.value) }
+  }
+
+  private static func applicationName(_ purpose: Purpose) -> String {
+    switch purpose {
+    case .sql, .replication: "nearside"
+    case .loads: "nearside loader"
+    case .writes: "nearside writer"
+    }
   }
 
   subscript(keyword: String) -> String? { pairs.first { $0.keyword == keyword }?.value }

@@ -22,7 +22,7 @@ extension PostgresError {
     if lower.contains("unsupported startup parameter") {
       return error(
         .pooler, "A connection pooler such as PgBouncer stands before PostgreSQL and refuses the connection",
-        "Point postgres.url at the PostgreSQL server itself: replication needs a direct connection.")
+        "Point \(purpose.setting) at the PostgreSQL server itself: Nearside needs a direct connection.")
     }
     if lower.contains("pg_hba.conf") {
       return error(
@@ -57,16 +57,16 @@ extension PostgresError {
     {
       return error(
         .authentication, "PostgreSQL refused the login: \(reason)",
-        "Check role, password and database in postgres.url, or the PG* variables.")
+        "Check role, password and database in \(purpose.setting), or the PG* variables.")
     }
     if lower.contains("fatal:") {
       return error(
         .server, "PostgreSQL refused the connection: \(reason)",
-        "Check postgres.url and the server's log.")
+        "Check \(purpose.setting) and the server's log.")
     }
     return error(
       .unreachable, "PostgreSQL cannot be reached: \(reason)",
-      "Start the server, or correct host and port in postgres.url.")
+      "Start the server, or correct host and port in \(purpose.setting).")
   }
 
   /// Turns an error result into a sentence.

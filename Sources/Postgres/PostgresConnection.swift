@@ -14,7 +14,8 @@ struct PostgresConnection: ~Copyable {
   }
 
   private let owner: Handle
-  private var handle: OpaquePointer { owner.pointer }
+  /// Not private: the commands of prepared statements are in a file of their own.
+  var handle: OpaquePointer { owner.pointer }
   /// Database and server, for messages.
   let place: String
 
@@ -22,7 +23,13 @@ struct PostgresConnection: ~Copyable {
   static func connect(
     _ settings: PostgresSettings, _ purpose: ConnectionParameters.Purpose
   ) throws(PostgresError) -> PostgresConnection {
-    let connection = PostgresConnection(owner: try open(settings, purpose))
+    try connect(url: settings.url, password: settings.password, purpose)
+  }
+
+  static func connect(
+    url: Secret, password: Secret?, _ purpose: ConnectionParameters.Purpose
+  ) throws(PostgresError) -> PostgresConnection {
+    let connection = PostgresConnection(owner: try open(url, password, purpose))
     try connection.repairEnvironment()
     return connection
   }
@@ -33,9 +40,9 @@ struct PostgresConnection: ~Copyable {
   }
 
   private static func open(
-    _ settings: PostgresSettings, _ purpose: ConnectionParameters.Purpose
+    _ url: Secret, _ password: Secret?, _ purpose: ConnectionParameters.Purpose
   ) throws(PostgresError) -> Handle {
-    let parameters = try ConnectionParameters(settings, purpose: purpose)
+    let parameters = try ConnectionParameters(url: url, password: password, purpose: purpose)
     let opened = withCStrings(parameters.pairs.map { $0.keyword }) { keywords in
       withCStrings(parameters.pairs.map { $0.value }) { values in
         PQconnectdbParams(keywords, values, 0)
@@ -235,7 +242,7 @@ struct PostgresConnection: ~Copyable {
   // MARK: Errors
 
   /// What libpq itself has to say: nearly always that the connection is gone.
-  private func failure() -> PostgresError {
+  func failure() -> PostgresError {
     let text = String(cString: PQerrorMessage(handle))
     if PQstatus(handle) == CONNECTION_OK {
       return PostgresError(

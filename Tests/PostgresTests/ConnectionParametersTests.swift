@@ -9,10 +9,9 @@ struct ConnectionParametersTests {
     _ url: String, password: String? = nil, _ purpose: ConnectionParameters.Purpose = .sql,
     environment: [String: String] = [:]
   ) throws -> ConnectionParameters {
-    let settings = PostgresSettings(
-      url: Secret(url), password: password.map { Secret($0) }, publication: "p",
-      slot: SlotSettings(name: "s", mode: .durable))
-    return try ConnectionParameters(settings, purpose: purpose) { environment[$0] }
+    try ConnectionParameters(
+      url: Secret(url), password: password.map { Secret($0) }, purpose: purpose
+    ) { environment[$0] }
   }
 
   @Test("Without a string, libpq's own variables decide where to")
@@ -56,6 +55,8 @@ struct ConnectionParametersTests {
     #expect(try parameters("host=a,b")["target_session_attrs"] == "primary")
     #expect(try parameters("host=a,b target_session_attrs=any")["target_session_attrs"] == "any")
     #expect(try parameters("host=a")["target_session_attrs"] == nil)
+    let replicas = try parameters("host=a,b", .loads(replica: true))
+    #expect(replicas["target_session_attrs"] == "prefer-standby")
   }
 
   @Test("A password of its own wins over the string's")

@@ -23,11 +23,12 @@ final class RelaySidecar {
   private enum Start: Equatable { case pending, running, failed(String) }
   private final class Starting: Sendable { let state = Mutex(Start.pending) }
 
-  /// Keys are `user:<id>` and `page:<id>`; `page`: what is special about the latter.
+  /// Keys are `user:<id>` and `page:<id>`; `page`: what is special about the latter; `caches`: about others.
   init(
     bound: UInt64 = 3_600_000_000_000, beyond: StalenessSettings.Beyond = .bypass,
     page: StalenessSettings? = nil, window: UInt64 = 10_000_000_000, timeout: UInt64 = 5_000_000_000,
-    leaseWait: UInt64 = 20_000_000
+    leaseWait: UInt64 = 20_000_000, caches: [CacheRule] = [],
+    sql: ((LoopMailbox) -> any SQLRunner)? = nil
   ) throws {
     let redis = try RedisServer()
     self.redis = redis
@@ -56,13 +57,14 @@ final class RelaySidecar {
       staleness: StalenessSettings(bound: bound, beyond: beyond),
       plainSet: plainSet,
       leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
-      log: LogSettings(level: .error, format: .text), tables: [table], caches: page == nil ? [] : [pageRule],
+      log: LogSettings(level: .error, format: .text), tables: [table], caches: caches + (page == nil ? [] : [pageRule]),
       mappingHash: "0000000000000000")
+    let runner = sql?(mailbox)
     let starting = Starting()
     let handle = Worker.start("test-loop") {
       do throws(ListenError) {
         var loop = try EventLoop(
-          settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox,
+          settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox, sql: runner,
           log: Logger(label: "test"), version: "0.0.0-test")
         starting.state.withLock { $0 = .running }
         loop.run(drain: 0)

@@ -21,7 +21,13 @@ struct ErrorReply: Error {
 extension EventLoop {
   mutating func executeEmbedded(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
     guard let spec else { return unknown(request, slot) }
-    if waitsForFence(request, spec, slot) { return }
+    // A command that is executed again after a load has left the input: it waits for no fence.
+    if loading.resumed == nil, waitsForFence(request, spec, slot) { return }
+    switch spec.kind {
+    case .near where loadsEmbedded(request, spec.name, keys: 1..<request.count, slot): return
+    case .read where loadsEmbedded(request, spec.name, keys: 1..<2, slot): return
+    default: break
+    }
     do throws(ErrorReply) {
       switch spec.name {
       case "get": try getEmbedded(request, slot)

@@ -6,7 +6,8 @@ import NearCache
 /// NEARSIDE LEASE, FILL and INVALIDATE in the embedded mode.
 extension EventLoop {
   mutating func leaseEmbedded(_ request: Request, _ slot: Int) {
-    if waitsForFence(request, keys: 2..<3, slot) { return }
+    if loading.resumed == nil, waitsForFence(request, keys: 2..<3, slot) { return }
+    if loadsEmbedded(request, "lease", keys: 2..<3, slot) { return }
     let resp3 = clients[slot].resp3
     do throws(ErrorReply) {
       let key = try heldKey(request[2])

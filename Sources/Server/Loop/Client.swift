@@ -136,13 +136,34 @@ struct Client: ~Copyable {
     return settled + index
   }
 
+  /// The same for a command that Redis is not asked about: its reply comes later, in its turn.
+  mutating func holdNext() -> Int {
+    owed.append(.held)
+    return settled + owed.count - 1
+  }
+
   /// The same as `settle`, for a reply that was held back.
   mutating func settle(held number: Int, _ write: (inout IOBuffer) -> Void) {
+    settle(at: heldIndex(number), write)
+  }
+
+  /// The same for a reply made of near values. Where it has to wait for an earlier one, and has waited past
+  /// `until`, it becomes an error.
+  mutating func settle(held number: Int, until: Instant, _ write: (inout IOBuffer) -> Void) {
+    let index = heldIndex(number)
+    if index == 0 { return settle(at: index, write) }
+    var late = IOBuffer(size: 256)
+    write(&late)
+    owedBytes += late.count
+    owed[index] = .near([UInt8](late.bytes), until: until)
+  }
+
+  private func heldIndex(_ number: Int) -> Int {
     let index = number - settled
     guard owed.indices.contains(index), case .held = owed[index] else {
       preconditionFailure("no reply is held under this number")
     }
-    settle(at: index, write)
+    return index
   }
 
   private mutating func awaitedIndex() -> Int {

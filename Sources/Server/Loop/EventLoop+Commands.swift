@@ -56,7 +56,16 @@ extension EventLoop {
 
   @inline(__always)
   mutating func reply(_ slot: Int, _ write: (inout IOBuffer) -> Void) {
-    clients[slot].reply(write)
+    guard let resumed = loading.resumed else { return clients[slot].reply(write) }
+    clients[slot].settle(held: resumed.number, write)
+    markDirty(slot)
+  }
+
+  /// The same for a reply made of near values, whose evidence is too old from `until` on.
+  mutating func replyNear(_ slot: Int, until: Instant, _ write: (inout IOBuffer) -> Void) {
+    guard let resumed = loading.resumed else { return clients[slot].replyNear(until: until, write) }
+    clients[slot].settle(held: resumed.number, until: until, write)
+    markDirty(slot)
   }
 
   private mutating func replyLater(_ name: String, _ slot: Int) {
@@ -98,7 +107,8 @@ extension EventLoop {
       let reason = resp3 ? self.resp3.trouble : resp2.trouble
       return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(reason))") }
     }
-    clients[slot].owed.append(.awaited)
+    // A reply that is held back is owed already.
+    if loading.resumed == nil { clients[slot].owed.append(.awaited) }
     let before = resp3 ? self.resp3.output.count : resp2.output.count
     if resp3 { send(&self.resp3) } else { send(&resp2) }
     clients[slot].owedBytes += (resp3 ? self.resp3.output.count : resp2.output.count) - before

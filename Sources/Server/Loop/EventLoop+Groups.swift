@@ -4,10 +4,20 @@ import NearCache
 
 /// Groups of keys: what a prefix or a tag clears at once.
 extension EventLoop {
-  /// The near entry under a key, unless a group of the key was cleared since its value was asked for.
+  /// The near value under a key, unless a group of the key was cleared since it was asked for.
   mutating func findNear(_ key: UnsafeRawBufferPointer, hash: UInt64) -> NearEntry? {
-    guard let entry = near.find(key, hash: hash, now: now) else { return nil }
+    guard let entry = near.find(key, hash: hash, now: now), !EntryMark.isAbsent(entry.tag) else { return nil }
     return isCurrent(entry, key) ? entry : nil
+  }
+
+  /// Whether a load has found that no row gives this key, and nothing has happened to it since.
+  mutating func isKnownAbsent(_ key: GovernedKey) -> Bool {
+    key.bytes.withUnsafeBytes {
+      guard let entry = near.find($0, hash: key.hash, now: now), EntryMark.isAbsent(entry.tag) else {
+        return false
+      }
+      return isCurrent(entry, $0)
+    }
   }
 
   /// Whether a near entry still counts. One whose key belongs to no group costs this one look.

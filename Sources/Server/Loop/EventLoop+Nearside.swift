@@ -2,6 +2,7 @@ import Configuration
 import Invalidation
 import Logging
 import NearCache
+import Policies
 
 /// NEARSIDE STATUS | WAIT | INVALIDATE | LEASE | FILL | WHY.
 extension EventLoop {
@@ -122,6 +123,11 @@ extension EventLoop {
       "served_stale:\(counters.stale)",
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",
+      "loads:\(counters.loads)",
+      "loads_failed:\(counters.loadsFailed)",
+      "loads_waiting:\(loading.table.count)",
+      "load_waits:\(counters.loadWaits)",
+      "absent_hits:\(counters.absentHits)",
       "removals:\(counters.removals)",
       "announcements:\(counters.announcements)",
       "announcements_malformed:\(counters.announcementsMalformed)",

@@ -23,6 +23,7 @@ extension EventLoop {
     }
     releaseWaiters()
     tickHolds()
+    tickLoads()
     runErrands()
     askForGeneration()
   }

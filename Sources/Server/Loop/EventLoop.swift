@@ -5,6 +5,7 @@ import Glibc
 import Invalidation
 import Logging
 import NearCache
+import Policies
 
 /// The one thread that clients talk to: it owns the near cache, the follower, the ledger of fills and the
 /// connections to Redis, so that nothing of them needs a lock.
@@ -19,6 +20,8 @@ public struct EventLoop: ~Copyable {
   let governance: Governance
   let commands = CommandTable()
   let mailbox: LoopMailbox
+  /// Who runs SQL; nil: no cache loads or writes any.
+  let sql: (any SQLRunner)?
   let log: Logger
   let version: String
 
@@ -54,6 +57,8 @@ public struct EventLoop: ~Copyable {
 
   /// Reads whose answers are held back, and what was last asked on their behalf.
   var holds = Holds()
+  /// What is being loaded from the database, and who waits for it.
+  var loading: Loading
 
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
@@ -90,8 +95,10 @@ public struct EventLoop: ~Copyable {
   /// Buffers that are empty shrink to this after a burst.
   static let idleBuffer = 64 * 1024
 
+  /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
-    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, log: Logger, version: String
+    settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
+    log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -99,6 +106,7 @@ public struct EventLoop: ~Copyable {
     near = cache
     self.settings = settings
     self.mailbox = mailbox
+    self.sql = sql
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
@@ -114,6 +122,7 @@ public struct EventLoop: ~Copyable {
       capacity: 262_144, seed: UInt64.random(in: .min ... .max), started: now,
       keep: windows.max() ?? settings.plainSet.window)
     ledgerStore = LedgerStore(socketPath: settings.listen.path)
+    loading = Loading(connections: settings.postgres.loader.connections)
     embedded = settings.redis == nil ? LocalState() : nil
     listenerRestsUntil =
       settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)
@@ -167,6 +176,7 @@ public struct EventLoop: ~Copyable {
       let count = clinux_epoll_wait(epoll, events, 512, holds.isEmpty && !waitsForFence ? 100 : 1)
       now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
+      tickLoads()
       writeDirty()
       // Clients that this poll did not name had nothing waiting when it began. With a full table that cannot
       // be said of the others.
@@ -221,6 +231,7 @@ public struct EventLoop: ~Copyable {
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
+      case .sql(let outcome): sqlFinished(outcome)
       case .announced(let message): hear(announcement: message)
       case .stop: isStopping = true
       }
@@ -249,6 +260,7 @@ public struct EventLoop: ~Copyable {
       releaseHolds(state)
     }
     if dropsAll || action == .dropAll {
+      loading.table.leasesEnded()
       near.removeAll()
       counters.drops += 1
     }
@@ -279,6 +291,10 @@ struct Counters {
   var stale = 0
   var fillsStored = 0
   var fillsRefused = 0
+  var loads = 0
+  var loadsFailed = 0
+  var loadWaits = 0
+  var absentHits = 0
   var removals = 0
   var drops = 0
   var announcements = 0

@@ -18,6 +18,8 @@ struct Governance: Sendable {
     var staleness: StalenessSettings
     /// What an entry of the near cache is marked with.
     var mark: UInt32
+    /// nil: what is missing is loaded by the application.
+    var load: LoadRule? = nil
 
     /// For how long a value that is stored now may live; nil: for as long as its command says.
     func lifetime() -> UInt64? {
@@ -42,11 +44,14 @@ struct Governance: Sendable {
     mapped = KeyMatcher(templates: settings.governed, prefix: settings.keyPrefix)
     groups = KeyGroups(settings)
     special = KeyMatcher(templates: settings.caches.map(\.template), prefix: settings.keyPrefix)
+    let statements = SQLStatements(settings)
     specialRules = settings.caches.enumerated().map { index, cache in
       Rule(
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
-        ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet, staleness: cache.staleness ?? settings.staleness,
-        mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
+        ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
+        staleness: cache.staleness ?? settings.staleness,
+        mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1),
+        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix))
     }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
@@ -74,10 +79,16 @@ struct Governance: Sendable {
   }
 }
 
-/// What the tag of a near entry says, so that a hit needs no template: bits 0 to 5 are free, 6 and 7 are kept
+/// What the tag of a near entry says, so that a hit needs no template: bit 0 is set if the entry stands for a row
+/// that does not exist, bits 1 to 5 are free, 6 and 7 are kept
 /// for what covers groups of keys, and from bit 8 on stands the number of the rule of `caches` whose staleness
 /// holds, counted from 1; 0 is the global one.
 enum EntryMark {
+  static let absent: UInt32 = 1
+
+  @inline(__always)
+  static func isAbsent(_ mark: UInt32) -> Bool { mark & absent != 0 }
+
   static func rule(_ number: Int) -> UInt32 { UInt32(truncatingIfNeeded: number) << 8 }
 
   @inline(__always)

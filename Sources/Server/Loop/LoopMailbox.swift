@@ -16,6 +16,8 @@ public final class LoopMailbox: Sendable {
     case tail(TailReport)
     /// The tail on this host has begun a generation.
     case began(Generation, reason: String)
+    /// A job of the SQL runner has ended.
+    case sql(SQLOutcome)
     /// What an application published on a channel of `subscribe`.
     case announced([UInt8])
     case stop
@@ -47,6 +49,9 @@ public final class LoopMailbox: Sendable {
   public func began(_ generation: Generation, reason: String) {
     post(.began(generation, reason: reason))
   }
+
+  /// A job that the loop submitted has ended; called from the runner's thread, once a job.
+  public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
 
   /// An application published this on a channel of `subscribe`; called from the thread that listens.
   public func announce(_ message: [UInt8]) { post(.announced(message)) }

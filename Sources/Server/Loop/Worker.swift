@@ -41,7 +41,7 @@ public enum Worker {
   }
 
   /// Starts a thread that nobody waits for.
-  static func detached(_ name: String, _ run: @escaping @Sendable () -> Void) -> Bool {
+  public static func detached(_ name: String, _ run: @escaping @Sendable () -> Void) -> Bool {
     guard let handle = start(name, run) else { return false }
     pthread_detach(handle.thread)
     return true

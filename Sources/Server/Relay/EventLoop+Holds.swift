@@ -44,19 +44,29 @@ extension EventLoop {
     guard let stamp = state?.stamp, fences.count == read.keys.count, fences.contains(where: { $0 > stamp })
     else { return nil }
     if let hold = read.hold, clock() >= hold.deadline { return nil }
-    let highest = zip(missed(read, values, judgements), fences).filter(\.0).map(\.1).max()
+    let missed = misses(read, values, judgements).map { $0?.lease != nil }
+    let highest = zip(missed, fences).filter(\.0).map(\.1).max()
     return highest.flatMap { $0 > stamp ? $0 : nil }
   }
 
-  /// For each key of a read, whether its answer says "absent" and gives the right to fill.
-  private func missed(_ read: GovernedRead, _ values: ReplyCursor, _ judgements: [Judgement]) -> [Bool] {
+  /// An answer that says "absent", and the right to fill that it gives.
+  struct Miss {
+    var lease: Lease?
+  }
+
+  /// For each key of a read its miss, if it is one.
+  func misses(_ read: GovernedRead, _ values: ReplyCursor, _ judgements: [Judgement]) -> [Miss?] {
     var cursor = values
-    func misses(_ key: Int, _ isNull: Bool) -> Bool {
-      (isNull || !judgements[key].counts) && judgements[key].lease(isNull: isNull) != nil
+    func misses(_ key: Int, _ isNull: Bool) -> Miss? {
+      guard isNull || !judgements[key].counts else { return nil }
+      return Miss(lease: judgements[key].lease(isNull: isNull))
     }
-    var missed = [Bool](repeating: false, count: read.keys.count)
+    var missed = [Miss?](repeating: nil, count: read.keys.count)
     switch read.shape {
-    case .get, .lease: missed[0] = !cursor.isError && misses(0, cursor.isNull)
+    case .get, .lease:
+      if !cursor.isError || !judgements[0].counts && cursor.isWrongType {
+        missed[0] = misses(0, cursor.isNull)
+      }
     case .mget(let elements):
       guard cursor.enter() != nil else { break }
       for case .asked(let governed) in elements {
@@ -73,8 +83,8 @@ extension EventLoop {
       }
     case .strlen: missed[0] = misses(0, cursor.saysAbsent(.zero))
     case .other(let absent, _, _):
-      guard !cursor.isError else { break }
-      let isAbsent = cursor.saysAbsent(absent, of: read.keys.count)
+      guard !cursor.isError || cursor.isWrongType && !judgements.allSatisfy(\.counts) else { break }
+      let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
       for key in missed.indices { missed[key] = misses(key, isAbsent) }
     }
     return missed

@@ -15,6 +15,7 @@ extension EventLoop {
     for case .fail(let text) in judgements {
       return settle(slot, read.hold) { output, _ in output.error(text) }
     }
+    if let slot, waitsForLoad(read, misses(read, cursor, judgements), slot) { return }
     // Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
     // their evidence lasts, the client is asked to repeat the command.
     if clock() > read.nearUntil {
@@ -264,7 +265,7 @@ extension ReplyCursor {
 
 extension IOBuffer {
   /// What Redis answers for a key that does not exist.
-  fileprivate mutating func absent(_ reply: AbsentReply, arguments: Int, name: String, resp3: Bool) {
+  mutating func absent(_ reply: AbsentReply, arguments: Int, name: String, resp3: Bool) {
     switch reply {
     case .null: null(resp3: resp3)
     case .zero: integer(0)

@@ -29,9 +29,20 @@ extension EventLoop {
         nearUntil = min(nearUntil, until)
         noteNearHit(key, certificate, at: instant)
         if name == "strlen" {
-          return clients[slot].replyNear(until: until) { $0.integer(entry.valueCount) }
+          return replyNear(slot, until: until) { $0.integer(entry.valueCount) }
         }
         elements.append(.near(name == "exists" ? [] : [UInt8](entry.reply)))
+        continue
+      }
+      if let key, let (decision, until) = decision(key, certificate, at: instant) {
+        nearUntil = min(nearUntil, until)
+        noteDecision(decision, key)
+        if name == "strlen" {
+          let count = if case .value(.string(let value)) = decision { value.count } else { 0 }
+          return replyNear(slot, until: until) { $0.integer(count) }
+        }
+        if case .value = decision { found += 1 }
+        elements.append(.near(name == "exists" ? [] : decision.bytes(resp3: clients[slot].resp3)))
         continue
       }
       if key != nil { counters.nearMisses += 1 }
@@ -40,7 +51,7 @@ extension EventLoop {
       if let key { governed.append(key) }
     }
     if asked.isEmpty {
-      return clients[slot].replyNear(until: nearUntil) { output in
+      return replyNear(slot, until: nearUntil) { output in
         if name == "exists" { return output.integer(found) }
         if name == "mget" { output.array(elements.count) }
         for case .near(let bytes) in elements { output.append(bytes) }
@@ -58,7 +69,7 @@ extension EventLoop {
       }
     let read = GovernedRead(
       shape: shape, keys: governed, asked: now, basis: follower.basis,
-      nearUntil: nearUntil)
+      nearUntil: nearUntil, load: loadedRead(request, name, governed))
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
       switch shape {
@@ -81,7 +92,7 @@ extension EventLoop {
 
   /// Whether a near value of this key may be shown, and until when: its evidence is young enough, or stale
   /// values are served by configuration.
-  private func showsNear(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Instant? {
+  func showsNear(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Instant? {
     let staleness = key.rule.staleness
     if staleness.beyond == .serve { return Instant(nanoseconds: .max) }
     guard let certificate, instant.since(certificate) <= staleness.bound else { return nil }
@@ -105,9 +116,14 @@ extension EventLoop {
       if let key = governedKey(request[index]) { governed.append(key) }
     }
     guard !governed.isEmpty else { return relay(request, slot) }
+    // What reads several keys at once, a union for example, is not made of loaded values.
+    let isOne = spec.firstKey == spec.lastKey
+    if isOne, let (decision, until) = decision(governed[0], certificate, at: clock()) {
+      return replyDecided(decision, governed[0], request, name, absent, until: until, slot)
+    }
     let read = GovernedRead(
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
-      basis: follower.basis)
+      basis: follower.basis, load: isOne ? loadedRead(request, name, governed) : nil)
     send(read, slot) { output in
       request.append(to: &output)
       return 1
@@ -123,14 +139,25 @@ extension EventLoop {
     {
       noteNearHit(key, certificate, at: instant)
       let resp3 = clients[slot].resp3
-      return clients[slot].replyNear(until: until) {
+      return replyNear(slot, until: until) {
         $0.array(2)
         $0.append(entry.reply)
         $0.null(resp3: resp3)
       }
     }
+    if let (decision, until) = decision(key, certificate, at: instant) {
+      let lease = noteDecision(decision, key)
+      let resp3 = clients[slot].resp3
+      return replyNear(slot, until: until) { output in
+        output.array(2)
+        output.append(decision.bytes(resp3: resp3))
+        if let lease { output.bulk(Self.token(lease)) } else { output.null(resp3: resp3) }
+      }
+    }
     counters.nearMisses += 1
-    let read = GovernedRead(shape: .lease, keys: [key], asked: now, basis: follower.basis)
+    let read = GovernedRead(
+      shape: .lease, keys: [key], asked: now, basis: follower.basis, load: loadedRead(request, "lease", [key])
+    )
     send(read, slot) { output in
       output.array(2)
       output.argument("GET")
@@ -148,10 +175,18 @@ extension EventLoop {
   private mutating func send(_ read: GovernedRead, _ slot: Int, _ write: (inout IOBuffer) -> Int) {
     let token = clients[slot].token
     let stateRequest = stateRequest
+    var read = read
+    if let resumed = loading.resumed {
+      read.hold = GovernedRead.Hold(
+        number: resumed.number, deadline: now.after(nanoseconds: settings.leaseWait))
+    }
+    guard clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      if loadsWithoutRedis(read, slot, isOwed: false) { return }
+      return withUpstream(slot) { _ in }
+    }
     withUpstream(slot) { upstream in
       let start = upstream.output.count
       upstream.output.appendState(stateRequest, read.keys)
-      var read = read
       read.replies = 1 + write(&upstream.output)
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
@@ -206,7 +241,7 @@ extension IOBuffer {
     }
   }
 
-  fileprivate mutating func askExpiry(_ key: GovernedKey) {
+  mutating func askExpiry(_ key: GovernedKey) {
     array(2)
     argument("PTTL")
     key.bytes.withUnsafeBytes { bulk($0) }

@@ -136,6 +136,7 @@ extension EventLoop {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
+    case .loadedFill(let fill): finish(fill, replies)
     case .fillMany(let fills): finishMany(fills, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)
@@ -213,7 +214,10 @@ extension EventLoop {
         continue
       }
       var hold: GovernedRead.Hold?
-      if case .task(let task) = awaited, case .read(let read) = task.work { hold = read.hold }
+      if case .task(let task) = awaited, case .read(let read) = task.work {
+        if loadsWithoutRedis(read, Int(token.slot), isOwed: true) { continue }
+        hold = read.hold
+      }
       settle(Int(token.slot), hold) { output, _ in
         output.error("ERR Nearside: upstream Redis is unreachable (\(reason))")
       }

@@ -70,7 +70,7 @@ extension EventLoop {
   }
 
   /// Whether g, h and jl of a fill's reply are not behind what this host follows.
-  private func acceptsFill(_ cursor: inout ReplyCursor) -> Bool {
+  func acceptsFill(_ cursor: inout ReplyCursor) -> Bool {
     guard let g = cursor.text().flatMap({ Generation(hex: $0) }),
       let h = cursor.text().flatMap({ UInt64($0) }), cursor.text() != nil,
       let jl = cursor.text().flatMap({ JournalID($0) })
@@ -144,6 +144,7 @@ extension EventLoop {
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
     case .invalidate(let group): clear(group)
+    case .loadedFill(let fill): abandon(fill)
     case .errand(let errand): abandon(errand)
     case .probe: holds.isProbing = false
     default: break

@@ -15,6 +15,8 @@ final class UpstreamTask {
     /// The state, asked for because reads are held back.
     case probe
     case fill(GovernedFill)
+    /// What a load has found.
+    case loadedFill(LoadedFill)
     /// The keys of an MSET, nil for one that is not governed.
     case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
@@ -109,6 +111,8 @@ struct GovernedRead {
   var replies = 1
   /// Set once the answer has been held back.
   var hold: Hold?
+  /// What is needed to do it again after a load; nil: none of its keys is loaded.
+  var load: LoadedRead?
 
   struct Hold {
     /// Of the reply among those that the client is owed.
@@ -148,12 +152,13 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
     case .fill: StateScripts.fill
     case .fillMany: StateScripts.fillMany
+    case .load: StateScripts.load
     case .remove: StateScripts.del
     case .expire: StateScripts.expire
     case .invalidateGroup: StateScripts.invalidateGroup

@@ -40,10 +40,11 @@ struct Run: ParsableCommand {
       throw ExitCode(ExitStatus.bug)
     }
     let stop = StopSignal()
+    let loader = try startLoader(settings, mailbox)
     var loop: EventLoop
     do throws(ListenError) {
       loop = try EventLoop(
-        settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox,
+        settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox, sql: loader,
         log: Logger(label: "server"), version: Version.text)
     } catch {
       Output.error(error.description)
@@ -75,12 +76,25 @@ struct Run: ParsableCommand {
       }
     }
     let waiter = Worker.start("signals") { Self.waitForSignal(stop, mailbox) }
-    guard waiter != nil, threads.allSatisfy({ $0 != nil }) else {
-      Output.error("Cannot start a thread: the system refuses one. Raise the limit of processes.")
-      throw ExitCode(ExitStatus.bug)
-    }
+    guard waiter != nil, threads.allSatisfy({ $0 != nil }) else { throw Self.noThread() }
     loop.run()
+    // Not before: what the loop still owes may need it.
+    loader?.stop()
     for thread in threads { thread?.join() }
+  }
+
+  /// Nil if no cache has a statement to run.
+  private func startLoader(_ settings: Settings, _ mailbox: LoopMailbox) throws -> LoaderThread? {
+    let statements = SQLStatements(settings).all
+    guard !statements.isEmpty else { return nil }
+    let loader = LoaderThread(settings.postgres, statements: statements) { mailbox.finished($0) }
+    guard let loader else { throw Self.noThread() }
+    return loader
+  }
+
+  private static func noThread() -> ExitCode {
+    Output.error("Cannot start a thread: the system refuses one. Raise the limit of processes.")
+    return ExitCode(ExitStatus.bug)
   }
 
   /// Stops everything at SIGTERM or SIGINT. What has not ended 10 s later, or at a second signal, is left to the

@@ -1,0 +1,49 @@
+extension StateScripts {
+  /// Stores what was loaded under a lease, whole, in place of whatever is there; or finds out that nothing is.
+  ///
+  /// - KEYS: 1 M, 2 the key.
+  /// - ARGV: 1 g of the lease, 2 the buckets of the key and of its groups with commas between, 3 stamp of the
+  ///   lease (thirty-two digits), 4 the key's tags packed, 5 `string`, `hash`, `list`, `set`, or `none` (no row),
+  ///   6 time to live in milliseconds (empty: none), then the value: one argument, or names and values in
+  ///   turn, or elements.
+  /// - Replies: as those of `fill`. The command's own reply is 1, and for `none` how many keys there are: an
+  ///   untrusted value counts as none.
+  ///
+  /// Without flags for the same reason as `fill`; a value that a full Redis took only in part is removed.
+  public static let load =
+    coveredFunction + """
+      local fields={'g','F','c','h','W','jl','pd'}
+      for b in string.gmatch(ARGV[2],'%d+') do fields[#fields+1]='b'..b end
+      local m=redis.pcall('HMGET',KEYS[1],unpack(fields))
+      if m.err or not (m[1] and m[2]) then return {'NOSTATE',false,false,false,false,false} end
+      local function answer(word,reply) return {word,reply,m[1],m[4],m[5],m[6]} end
+      if m[1]~=ARGV[1] then return answer('GEN',false) end
+      if ARGV[3]<m[2] then return answer('FLOOR',false) end
+      for i=8,#fields do
+        if m[i] and m[i]>ARGV[3] then return answer('FENCE',false) end
+      end
+      local key,shape,ttl=KEYS[2],ARGV[5],ARGV[6]
+      if shape=='none' then
+        if m[3]~=m[1] or covered(m[7],key,ARGV[4]) then redis.call('UNLINK',key) end
+        return answer('OK',redis.call('EXISTS',key))
+      end
+      local reply
+      if shape=='string' then
+        if ttl=='' then reply=redis.pcall('SET',key,ARGV[7])
+        else reply=redis.pcall('SET',key,ARGV[7],'PX',ttl) end
+        if reply.err then return answer('OK',reply) end
+      else
+        local command=shape=='hash' and 'HSET' or shape=='list' and 'RPUSH' or 'SADD'
+        redis.call('UNLINK',key)
+        for i=7,#ARGV,6000 do
+          reply=redis.pcall(command,key,unpack(ARGV,i,math.min(i+5999,#ARGV)))
+          if type(reply)=='table' and reply.err then
+            redis.call('UNLINK',key)
+            return answer('OK',reply)
+          end
+        end
+        if ttl~='' then redis.call('PEXPIRE',key,ttl) end
+      end
+      return answer('OK',1)
+      """
+}

@@ -1,0 +1,247 @@
+import Invalidation
+
+/// Which keys are being loaded from the database, and who waits for them: one load for a key, however many ask.
+///
+/// A load begins after the lease under which its value is stored, so that a change that the statement may not
+/// have seen refuses the fill. Whether a waiter may be shown what was loaded depends on when it asked:
+///
+/// - Before the load began: the statement saw everything that was committed when the waiter asked. It gets the
+///   value at once, stored or not.
+/// - Later: a change may lie between the statement's snapshot and the waiter's question, and the waiter may
+///   know of it (it wrote the row, and has waited for its position). It gets the value only if the fill was
+///   stored by a script that was sent after it asked; otherwise it asks again.
+///
+/// Time is `serial`, which grows with each load that begins: a request bears the serial of its arrival.
+///
+/// The owner calls `next` after everything that one poll brought, so that all who asked in it join the same
+/// load, runs the statement, tells its outcome to `finished`, and what became of the fill to `filled`.
+public struct LoadTable<Value, Failure> {
+  /// What a waiter is told of one key.
+  public enum Verdict {
+    case value(Value)
+    /// There is no such row. The lease is one of before the load; nil: none was given.
+    case absent(Lease?)
+    /// Nothing is known that it may be shown: it asks again.
+    case again
+    case failed(Failure)
+  }
+
+  public enum Outcome {
+    case value(Value)
+    case absent
+    case failed(Failure)
+  }
+
+  public enum Joined {
+    /// The verdict comes later.
+    case waits
+    case verdict(Verdict)
+    /// Too many loads wait already.
+    case full
+  }
+
+  /// A load that may begin now.
+  public struct Start {
+    public var load: UInt64
+    public var key: [UInt8]
+    public var lease: Lease?
+  }
+
+  public struct Release {
+    public var waiter: UInt64
+    public var key: [UInt8]
+    public var verdict: Verdict
+  }
+
+  /// What follows from an outcome.
+  public struct Ended {
+    public var key: [UInt8]
+    public var releases: [Release]
+    /// The value, or its absence, is to be stored under this lease, and `filled` called; nil: the load is over.
+    public var lease: Lease?
+  }
+
+  private struct Waiter {
+    var id: UInt64
+    var arrival: UInt64
+    var takesValue: Bool
+  }
+
+  private enum Phase {
+    case queued
+    /// `began`: the serial at which the statement was sent.
+    case running(began: UInt64)
+    /// Only the first `sent` waiters had asked when the fill was sent. A nil value: there is no row.
+    case filling(began: UInt64, Value?, sent: Int)
+  }
+
+  private struct Load {
+    var id: UInt64
+    var key: [UInt8]
+    var lease: Lease?
+    /// Nobody needs to wait for it.
+    var isErrand: Bool
+    var phase: Phase
+    var waiters: [Waiter] = []
+  }
+
+  /// To be kept with a request when it arrives.
+  public private(set) var serial: UInt64 = 1
+  /// How many statements run.
+  public private(set) var running = 0
+  private let mostRunning: Int
+  private let mostQueued: Int
+  private var loads: [UInt64: Load] = [:]
+  private var ids: [[UInt8]: UInt64] = [:]
+  private var lastID: UInt64 = 0
+  private var queue: [UInt64] = []
+  /// The front of `queue`.
+  private var head = 0
+
+  /// - Parameters:
+  ///   - mostRunning: how many statements may run at once; the others wait, in the order in which they were asked
+  ///     for.
+  ///   - mostQueued: how many may wait.
+  public init(mostRunning: Int, mostQueued: Int = 100_000) {
+    self.mostRunning = max(1, mostRunning)
+    self.mostQueued = mostQueued
+  }
+
+  /// How many keys are being loaded, or are to be.
+  public var count: Int { loads.count }
+  public var queued: Int { queue.count - head }
+
+  public func isLoading(_ key: [UInt8]) -> Bool { ids[key] != nil }
+
+  // MARK: Asking
+
+  /// A request has missed a key, and waits for it unless the result says otherwise.
+  ///
+  /// - Parameters:
+  ///   - waiter: names it in its release.
+  ///   - arrival: `serial` when the request came.
+  ///   - lease: what the miss gave the right to; nil: the value must not be stored.
+  ///   - takesValue: whether it can be answered with the value alone. If not, it asks again once that is stored.
+  public mutating func join(
+    _ key: [UInt8], waiter: UInt64, arrival: UInt64, lease: Lease?, takesValue: Bool
+  ) -> Joined {
+    let entry = Waiter(id: waiter, arrival: arrival, takesValue: takesValue)
+    guard let id = ids[key], var load = loads.removeValue(forKey: id) else {
+      return enqueue(key, lease, isErrand: false, [entry]) ? .waits : .full
+    }
+    defer { loads[id] = load }
+    switch load.phase {
+    case .queued: load.lease = Self.newer(load.lease, lease)
+    case .running: break
+    case .filling(let began, let value, _):
+      if arrival < began, takesValue || value == nil {
+        return .verdict(value.map { .value($0) } ?? .absent(load.lease))
+      }
+    }
+    load.waiters.append(entry)
+    return .waits
+  }
+
+  /// A key that is to be loaded again although nobody waits for it. False: it is being loaded, or too many wait.
+  public mutating func refresh(_ key: [UInt8], lease: Lease) -> Bool {
+    ids[key] == nil && enqueue(key, lease, isErrand: true, [])
+  }
+
+  private mutating func enqueue(
+    _ key: [UInt8], _ lease: Lease?, isErrand: Bool, _ waiters: [Waiter]
+  ) -> Bool {
+    guard queued < mostQueued else { return false }
+    lastID += 1
+    ids[key] = lastID
+    loads[lastID] = Load(
+      id: lastID, key: key, lease: lease, isErrand: isErrand, phase: .queued, waiters: waiters)
+    queue.append(lastID)
+    return true
+  }
+
+  /// Of two leases given before a load the newer one is refused less.
+  private static func newer(_ old: Lease?, _ new: Lease?) -> Lease? {
+    guard let old, let new else { return new ?? old }
+    return old.generation == new.generation && old.stamp > new.stamp ? old : new
+  }
+
+  // MARK: Loading
+
+  /// The next load that may begin; it counts as begun. nil: none waits, or enough are running.
+  /// `isThere`: whether a waiter still waits. A load that nobody waits for any more is dropped.
+  public mutating func next(isThere: (UInt64) -> Bool) -> Start? {
+    while running < mostRunning, head < queue.count {
+      let id = queue[head]
+      head += 1
+      if head == queue.count || head > 1024 {
+        queue.removeFirst(head)
+        head = 0
+      }
+      guard var load = loads[id] else { continue }
+      guard load.isErrand || load.waiters.contains(where: { isThere($0.id) }) else {
+        remove(load)
+        continue
+      }
+      serial += 1
+      running += 1
+      load.phase = .running(began: serial)
+      loads[id] = load
+      return Start(load: id, key: load.key, lease: load.lease)
+    }
+    return nil
+  }
+
+  /// A statement has ended.
+  public mutating func finished(_ id: UInt64, _ outcome: Outcome) -> Ended? {
+    guard var load = loads[id], case .running(let began) = load.phase else { return nil }
+    running -= 1
+    let value: Value?
+    switch outcome {
+    case .failed(let failure):
+      remove(load)
+      return Ended(key: load.key, releases: release(load, load.waiters[...], .failed(failure)), lease: nil)
+    case .value(let loaded): value = loaded
+    case .absent: value = nil
+    }
+    let now = load.waiters.filter { $0.arrival < began && ($0.takesValue || value == nil) }
+    let later = load.waiters.filter { !($0.arrival < began && ($0.takesValue || value == nil)) }
+    var releases = release(load, now[...], value.map { .value($0) } ?? .absent(load.lease))
+    guard let lease = load.lease else {
+      remove(load)
+      releases += release(load, later[...], .again)
+      return Ended(key: load.key, releases: releases, lease: nil)
+    }
+    load.waiters = later
+    load.phase = .filling(began: began, value, sent: later.count)
+    loads[id] = load
+    return Ended(key: load.key, releases: releases, lease: lease)
+  }
+
+  /// What became of the fill. `stored`: the value is there; or, where there was no row, nothing is.
+  public mutating func filled(_ id: UInt64, stored: Bool) -> [Release] {
+    guard let load = loads[id], case .filling(_, let value, let sent) = load.phase else { return [] }
+    remove(load)
+    guard stored else { return release(load, load.waiters[...], .again) }
+    var releases: [Release] = []
+    for waiter in load.waiters[..<sent] {
+      let verdict: Verdict =
+        if let value { waiter.takesValue ? .value(value) : .again } else { .absent(load.lease) }
+      releases.append(Release(waiter: waiter.id, key: load.key, verdict: verdict))
+    }
+    return releases + release(load, load.waiters[sent...], .again)
+  }
+
+  /// Every lease of before is void: what is being loaded under one is not stored.
+  public mutating func leasesEnded() {
+    for id in loads.keys { loads[id]?.lease = nil }
+  }
+
+  private func release(_ load: Load, _ waiters: ArraySlice<Waiter>, _ verdict: Verdict) -> [Release] {
+    waiters.map { Release(waiter: $0.id, key: load.key, verdict: verdict) }
+  }
+
+  private mutating func remove(_ load: Load) {
+    loads[load.id] = nil
+    ids[load.key] = nil
+  }
+}

@@ -1,0 +1,314 @@
+import Configuration
+import Invalidation
+import NearCache
+import Policies
+
+/// Reads that wait for the database.
+extension EventLoop {
+  /// What a read needs so that it can be done again; nil: none of its keys is loaded.
+  func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
+    if let resumed = loading.resumed { return resumed.read }
+    guard sql != nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    var bytes = IOBuffer(size: request.length + 16)
+    request.append(to: &bytes)
+    return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
+  }
+
+  /// What is known of a missing key without Redis, and until when: what was loaded for the read that is being
+  /// done again, or that there was no such row a moment ago.
+  mutating func decision(
+    _ key: GovernedKey, _ certificate: Instant?, at instant: Instant
+  ) -> (LoadDecision, until: Instant)? {
+    guard let rule = key.rule.load else { return nil }
+    if let decision = loading.resumed?.read.decided[key.bytes] {
+      return (decision, Instant(nanoseconds: .max))
+    }
+    guard rule.negative != nil, let until = showsNear(key, certificate, at: instant), isKnownAbsent(key)
+    else { return nil }
+    counters.absentHits += 1
+    return (.absent(embedded == nil ? follower.state?.lease : embedded?.lease), until)
+  }
+
+  /// A client is told this. That there is nothing gives it the right to store something, as any miss does.
+  @discardableResult
+  mutating func noteDecision(_ decision: LoadDecision, _ key: GovernedKey) -> Lease? {
+    guard case .absent(let lease) = decision else { return nil }
+    noteMiss(key, lease: lease)
+    return lease
+  }
+
+  mutating func replyDecided(
+    _ decision: LoadDecision, _ key: GovernedKey, _ request: Request, _ name: String, _ absent: AbsentReply,
+    until: Instant, _ slot: Int
+  ) {
+    noteDecision(decision, key)
+    let resp3 = clients[slot].resp3
+    replyNear(slot, until: until) { output in
+      switch decision {
+      case .absent: output.absent(absent, arguments: request.count - 2, name: name, resp3: resp3)
+      case .value(let value):
+        if !output.loaded(value, name, request, resp3: resp3) { output.error(LoadFailure.restless.reply) }
+      }
+    }
+  }
+
+  /// Whether a read whose replies have come waits for a load; `misses`: of each of its keys.
+  mutating func waitsForLoad(_ read: GovernedRead, _ misses: [Miss?], _ slot: Int) -> Bool {
+    guard let load = read.load else { return false }
+    var missing: [(GovernedKey, Lease?)] = []
+    for (key, miss) in zip(read.keys, misses) {
+      if let miss, key.rule.load != nil { missing.append((key, miss.lease)) }
+    }
+    guard !missing.isEmpty else { return false }
+    wait(load, missing, number: read.hold?.number ?? clients[slot].hold(), slot)
+    return true
+  }
+
+  /// Whether a read that Redis cannot be asked about waits for loads instead. `isOwed`: Redis had been asked.
+  mutating func loadsWithoutRedis(_ read: GovernedRead, _ slot: Int, isOwed: Bool) -> Bool {
+    guard let load = read.load, read.keys.allSatisfy({ $0.rule.load != nil }), asksGovernedOnly(read) else {
+      return false
+    }
+    let number = read.hold?.number ?? (isOwed ? clients[slot].hold() : clients[slot].holdNext())
+    wait(load, read.keys.map { ($0, nil) }, number: number, slot)
+    return true
+  }
+
+  private func asksGovernedOnly(_ read: GovernedRead) -> Bool {
+    switch read.shape {
+    case .mget(let elements):
+      elements.allSatisfy { if case .asked(governed: nil) = $0 { false } else { true } }
+    case .exists(_, let governed): governed.allSatisfy { $0 }
+    case .get, .strlen, .lease, .other: true
+    }
+  }
+
+  /// Holds a read back until the keys that it missed are loaded.
+  mutating func wait(
+    _ read: LoadedRead, _ missing: [(key: GovernedKey, lease: Lease?)], number: Int, _ slot: Int
+  ) {
+    read.tries += 1
+    loading.lastWait += 1
+    let id = loading.lastWait
+    let patience = missing.compactMap { $0.key.rule.load?.patience }.max() ?? 0
+    var wait = LoadWait(
+      client: clients[slot].token, number: number, read: read, deadline: now.after(nanoseconds: patience))
+    if read.tries > Loading.mostTries { wait.failure = .restless }
+    var seen = Set<[UInt8]>()
+    for (key, lease) in missing where wait.failure == nil && seen.insert(key.bytes).inserted {
+      guard let rule = key.rule.load else { continue }
+      guard rule.values(of: key.bytes) != nil else {
+        read.decided[key.bytes] = .absent(lease)
+        continue
+      }
+      // Another's load has ended while Redis was asked.
+      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key) { continue }
+      counters.loadWaits += 1
+      switch loading.table.join(
+        key.bytes, waiter: id, arrival: read.arrival, lease: lease,
+        takesValue: LoadedReply.canForm(read.name, rule.shape))
+      {
+      case .waits: wait.missing += 1
+      case .full: wait.failure = .full
+      case .verdict(let verdict): Self.apply(verdict, of: key.bytes, to: &wait)
+      }
+    }
+    if wait.missing == 0 || wait.failure != nil {
+      loading.ready.append(wait)
+    } else {
+      loading.waits[id] = wait
+    }
+  }
+
+  private mutating func isNear(_ key: GovernedKey) -> Bool {
+    key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
+  }
+
+  private static func apply(
+    _ verdict: LoadTable<LoadedValue, LoadFailure>.Verdict, of key: [UInt8], to wait: inout LoadWait
+  ) {
+    switch verdict {
+    case .value(let value): wait.read.decided[key] = .value(value)
+    case .absent(let lease): wait.read.decided[key] = .absent(lease)
+    case .again: break
+    case .failed(let failure): wait.failure = failure
+    }
+  }
+
+  private mutating func release(_ releases: [LoadTable<LoadedValue, LoadFailure>.Release]) {
+    for release in releases {
+      guard var wait = loading.waits[release.waiter] else { continue }
+      wait.missing -= 1
+      Self.apply(release.verdict, of: release.key, to: &wait)
+      if wait.missing == 0 || wait.failure != nil {
+        loading.waits[release.waiter] = nil
+        loading.ready.append(wait)
+      } else {
+        loading.waits[release.waiter] = wait
+      }
+    }
+  }
+
+  // MARK: Going on
+
+  /// Goes on with the reads whose keys are decided, gives up those that have waited for too long, and begins the
+  /// loads that this poll has brought.
+  mutating func tickLoads() {
+    guard sql != nil else { return }
+    if now.since(loading.checkedAt) >= 50_000_000, !loading.waits.isEmpty {
+      loading.checkedAt = now
+      for (id, var wait) in loading.waits {
+        guard isAlive(wait.client) else {
+          loading.waits[id] = nil
+          continue
+        }
+        guard now >= wait.deadline else { continue }
+        wait.failure = .slow
+        loading.waits[id] = nil
+        loading.ready.append(wait)
+      }
+    }
+    while !loading.ready.isEmpty {
+      let waits = loading.ready
+      loading.ready = []
+      for wait in waits where isAlive(wait.client) { resume(wait) }
+    }
+    startLoads()
+  }
+
+  private mutating func resume(_ wait: LoadWait) {
+    let slot = Int(wait.client.slot)
+    loading.resumed = (wait.number, wait.read)
+    defer { loading.resumed = nil }
+    if let failure = wait.failure { return reply(slot) { $0.error(failure.reply) } }
+    var parser = RequestParser()
+    var arguments: [Argument] = []
+    wait.read.request.withUnsafeBytes { bytes in
+      guard case .command(let length) = parser.next(bytes, into: &arguments), let base = bytes.baseAddress
+      else { preconditionFailure("a command that was executed once is whole") }
+      arguments.withUnsafeBufferPointer { arguments in
+        guard let first = arguments.baseAddress else { return }
+        execute(Request(base: base, arguments: first, count: arguments.count, length: length), slot)
+      }
+    }
+  }
+
+  private mutating func startLoads() {
+    guard loading.table.queued > 0, let sql else { return }
+    while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
+      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }),
+        let values = rule.values(of: start.key)
+      else { preconditionFailure("only keys with a load are loaded") }
+      counters.loads += 1
+      let job = LoadJob(
+        load: start.load, key: start.key, rule: rule,
+        needed: max(appliedPosition, start.lease?.stamp.visible ?? .zero),
+        deadline: now.after(nanoseconds: rule.patience))
+      sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
+    }
+  }
+
+  mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {
+    if let replayed = outcome.replayed, replayed < job.needed.rawValue, case .success = outcome.result,
+      now < job.deadline, let values = job.rule.values(of: job.key)
+    {
+      // The replica is behind what this host has told of: it is asked again.
+      let id = loading.newJob(.load(job))
+      sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
+      return
+    }
+    let result: LoadTable<LoadedValue, LoadFailure>.Outcome
+    switch outcome.result {
+    case .failure(let failure):
+      counters.loadsFailed += 1
+      result = .failed(LoadFailure(failure))
+    case .success where (outcome.replayed ?? .max) < job.needed.rawValue:
+      counters.loadsFailed += 1
+      result = .failed(.slow)
+    case .success(let rows): result = LoadedValue(rows, as: job.rule.shape).map { .value($0) } ?? .absent
+    }
+    guard let ended = loading.table.finished(job.load, result) else { return }
+    release(ended.releases)
+    guard let lease = ended.lease else { return }
+    var value: LoadedValue?
+    if case .value(let loaded) = result { value = loaded }
+    store(job, value, lease)
+  }
+
+  // MARK: Storing
+
+  private mutating func store(_ job: LoadJob, _ value: LoadedValue?, _ lease: Lease) {
+    guard let key = job.key.withUnsafeBytes({ governedKey($0) }) else {
+      return release(loading.table.filled(job.load, stored: false))
+    }
+    if embedded != nil {
+      let isStored = storeEmbedded(key, job.rule, value, lease)
+      return release(loading.table.filled(job.load, stored: isStored))
+    }
+    guard resp2.isReady else { return release(loading.table.filled(job.load, stored: false)) }
+    var fill = LoadedFill(load: job.load, key: key, lease: lease, value: value)
+    if value != nil { noteWrite(key) }
+    fill.key.version = writeVersion(key.hash)
+    let lifetime = value == nil ? nil : key.rule.lifetime()
+    let ends = value == nil ? job.rule.negative : lifetime
+    fill.expires = ends.map { now.after(nanoseconds: $0) }
+    let arguments = value?.arguments ?? []
+    resp2.begin(.load, keys: 2, arguments: 6 + arguments.count)
+    resp2.output.bulk(keys.meta)
+    resp2.output.bulk(key.bytes)
+    resp2.output.bulk(lease.generation.hex)
+    resp2.output.bulk(key.buckets)
+    resp2.output.bulk(lease.stamp.hex)
+    resp2.output.bulk(key.tags)
+    resp2.output.bulk(value?.type ?? "none")
+    resp2.appendLimit(lifetime)
+    for argument in arguments { resp2.output.bulk(argument) }
+    resp2.await(.task(UpstreamTask(client: nil, work: .loadedFill(fill))))
+  }
+
+  /// Redis has stored what was loaded, or refused it.
+  mutating func finish(_ fill: LoadedFill, _ replies: UnsafeRawBufferPointer) {
+    var cursor = ReplyCursor(replies)
+    let moved = fill.key.version != writeVersion(fill.key.hash)
+    if fill.value != nil { dropNear(fill.key) }
+    guard !cursor.isError, cursor.enter() == 6, let word = cursor.text() else {
+      if isForgottenScript(replies) { reloadScripts() }
+      return release(loading.table.filled(fill.load, stored: false))
+    }
+    let reply = cursor.integer()
+    guard word == "OK" else {
+      noteRefused(fill.key, by: Self.loadCommand, FillRefusal(script: word), under: fill.lease)
+      return release(loading.table.filled(fill.load, stored: false))
+    }
+    // Where a load finds no row, and Redis has a value, an application has stored one.
+    let isStored = reply == (fill.value == nil ? 0 : 1)
+    if isStored, fill.value != nil { noteStored(fill.key, by: Self.loadCommand, under: fill.lease) }
+    if isStored, !moved, acceptsFill(&cursor) {
+      var key = fill.key
+      key.version = writeVersion(key.hash)
+      switch fill.value {
+      case .string(let value): value.withUnsafeBytes { keepNear(key, $0, expires: fill.expires) }
+      case nil: if let expires = fill.expires { keepAbsent(key, until: expires) }
+      default: break
+      }
+    }
+    release(loading.table.filled(fill.load, stored: isStored))
+  }
+
+  static let loadCommand = "nearside load"
+
+  /// No reply will come: Redis may have stored it.
+  mutating func abandon(_ fill: LoadedFill) {
+    if fill.value != nil { dropNear(fill.key) }
+    release(loading.table.filled(fill.load, stored: false))
+  }
+
+  /// Remembers that no row gives this key. Whatever clears a near value clears this too.
+  mutating func keepAbsent(_ key: GovernedKey, until: Instant) {
+    _ = key.bytes.withUnsafeBytes {
+      near.insert(
+        $0, hash: key.hash, value: UnsafeRawBufferPointer(start: nil, count: 0), expires: until,
+        tag: key.rule.mark | EntryMark.absent, serial: key.nearSerial)
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import Configuration
+import Invalidation
+
+/// How the keys of one template are loaded.
+final class LoadRule: Sendable {
+  let statement: Int
+  let shape: SQLStatement.Shape
+  let parameters: KeyParameters
+  /// For each parameter of the statement its place among the template's columns.
+  let bound: [Int]
+  let negative: UInt64?
+  let stampede: StampedeSettings
+  /// How long a reader is held back at most, in nanoseconds: for its own load, or for another's.
+  let patience: UInt64
+
+  /// nil: the cache does not load.
+  init?(_ cache: CacheRule, statement: Int?, prefix: String) {
+    guard let load = cache.load, let statement,
+      let parameters = KeyParameters(template: cache.template, prefix: prefix)
+    else { return nil }
+    let bound = load.sql.names.compactMap { parameters.names.firstIndex(of: $0) }
+    guard bound.count == load.sql.names.count else { return nil }
+    self.statement = statement
+    shape = SQLStatement.Shape(load.shape)
+    self.parameters = parameters
+    self.bound = bound
+    negative = cache.negative
+    stampede = cache.stampede
+    patience = load.timeout + cache.stampede.wait
+  }
+
+  /// What the statement is given for a key; nil: no row gives this key.
+  func values(of key: [UInt8]) -> [[UInt8]?]? {
+    guard let values = key.withUnsafeBytes({ parameters.values(of: $0) }) else { return nil }
+    return bound.map { values[$0] }
+  }
+}

@@ -1,0 +1,134 @@
+import Configuration
+import Invalidation
+import NearCache
+import Policies
+
+/// Read-through on this host: what is being loaded, and which replies are held back for it.
+///
+/// How it works: 1. a read misses keys whose cache has a `load`; its reply is held back and it joins the load of
+/// each (`waitsForLoad`). 2. At the end of the poll the loads begin: their statements go to the runner
+/// (`startLoads`). 3. Rows come back through the mailbox (`sqlFinished`). Whoever asked before the load began is
+/// answered with them; the value goes to Redis under the lease of the miss (`store`). 4. Once that is done, those
+/// who came later are answered too, or read again.
+struct Loading {
+  /// How often a read is done again for one client, at most.
+  static let mostTries = 3
+
+  var table: LoadTable<LoadedValue, LoadFailure>
+  /// Reads whose replies are held back, by what `table` calls their waiter.
+  var waits: [UInt64: LoadWait] = [:]
+  var lastWait: UInt64 = 0
+  /// Those whose keys are all decided; they go on at the end of the poll.
+  var ready: [LoadWait] = []
+  /// Set while a read that was held back is executed again.
+  var resumed: (number: Int, read: LoadedRead)?
+  /// What was handed to the runner.
+  var jobs: [UInt64: SQLTask] = [:]
+  var lastJob: UInt64 = 0
+  var checkedAt = Instant(nanoseconds: 0)
+
+  init(connections: Int) {
+    // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
+    table = LoadTable(mostRunning: max(1, connections) * 2)
+  }
+
+  /// The number under which the next job is known.
+  mutating func newJob(_ task: SQLTask) -> UInt64 {
+    lastJob += 1
+    jobs[lastJob] = task
+    return lastJob
+  }
+}
+
+/// What a job of the runner is for.
+enum SQLTask {
+  case load(LoadJob)
+}
+
+struct LoadJob {
+  /// As the table names it.
+  var load: UInt64
+  var key: [UInt8]
+  var rule: LoadRule
+  /// What a replica must have replayed for its rows to count.
+  var needed: LSN
+  /// Until when a replica that is behind is asked again.
+  var deadline: Instant
+}
+
+/// Why a key could not be loaded: the client is answered with it.
+struct LoadFailure: Error, Equatable {
+  /// Begins with its code.
+  var reply: String
+
+  init(_ failure: SQLFailure) {
+    // A line break would end the reply.
+    let sentence = failure.sentence.map { $0 == "\n" || $0 == "\r" || $0 == "\r\n" ? " " : $0 }
+    let code = failure.kind == .overloaded ? "TRYAGAIN" : "ERR"
+    reply =
+      "\(code) Nearside: the load of this key failed with SQLSTATE \(failure.sqlState): \(String(sentence))"
+  }
+
+  private init(reply: String) { self.reply = reply }
+
+  static let full = LoadFailure(
+    reply: "TRYAGAIN Nearside: too many keys wait to be loaded from PostgreSQL; try again")
+  static let slow = LoadFailure(
+    reply: "TRYAGAIN Nearside: the load of this key takes too long, or waits for too many others; try again")
+  static let restless = LoadFailure(
+    reply: "TRYAGAIN Nearside: the row of this key changed each time it was loaded; try again")
+}
+
+/// A read of keys that may have to be loaded: what is needed to do it again.
+final class LoadedRead {
+  /// The client's command.
+  let request: [UInt8]
+  let name: String
+  /// When it came, as the table of loads counts.
+  let arrival: UInt64
+  /// What loads have found for it.
+  var decided: [[UInt8]: LoadDecision] = [:]
+  var tries = 0
+
+  init(request: [UInt8], name: String, arrival: UInt64) {
+    self.request = request
+    self.name = name
+    self.arrival = arrival
+  }
+}
+
+/// What a client is told of a key, whatever Redis holds.
+enum LoadDecision {
+  case value(LoadedValue)
+  /// No row gives this key. The lease is for a client that stores something there all the same.
+  case absent(Lease?)
+
+  /// The reply to GET. Only strings are decided for it.
+  func bytes(resp3: Bool) -> [UInt8] {
+    var output = IOBuffer(size: 256)
+    if case .value(.string(let value)) = self { output.bulk(value) } else { output.null(resp3: resp3) }
+    return [UInt8](output.bytes)
+  }
+}
+
+/// A read whose reply is held back until its keys are loaded.
+struct LoadWait {
+  var client: ClientToken
+  /// Of the reply among those that the client is owed.
+  var number: Int
+  var read: LoadedRead
+  /// How many of its keys are undecided.
+  var missing = 0
+  var failure: LoadFailure?
+  var deadline: Instant
+}
+
+/// The value of a load, or that there is none, on its way to Redis.
+struct LoadedFill {
+  var load: UInt64
+  var key: GovernedKey
+  var lease: Lease
+  /// nil: there is no row.
+  var value: LoadedValue?
+  var expires: Instant?
+}

@@ -1,0 +1,38 @@
+import Configuration
+
+/// The statements of a configuration, in the one order by which the event loop and its runner count them.
+public struct SQLStatements: Sendable {
+  public let all: [SQLStatement]
+  /// For each of `Settings.caches`, which statement loads its keys; nil: none does.
+  public let loads: [Int?]
+  /// For each of `Settings.caches`, which statement writes its keys, through or behind; nil: none does.
+  public let writes: [Int?]
+
+  public init(_ settings: Settings) {
+    var all: [SQLStatement] = []
+    func add(_ sql: SQLTemplate, _ mode: SQLStatement.Mode, _ timeout: UInt64) -> Int {
+      all.append(
+        SQLStatement(sql: sql.text, parameterCount: sql.names.count, mode: mode, timeout: timeout))
+      return all.count - 1
+    }
+    loads = settings.caches.map { cache in
+      cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) }
+    }
+    writes = settings.caches.map { cache in
+      cache.write.sql.map { add($0, .write, settings.postgres.loader.timeout) }
+    }
+    self.all = all
+  }
+}
+
+extension SQLStatement.Shape {
+  init(_ shape: LoadSettings.Shape) {
+    self =
+      switch shape {
+      case .string: .string
+      case .list: .list
+      case .set: .set
+      case .hash: .hash
+      }
+  }
+}

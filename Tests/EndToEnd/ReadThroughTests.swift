@@ -1,0 +1,155 @@
+import TestSupport
+import Testing
+
+@testable import nearside
+
+/// Read-through, with the database that is read. How the loop decides is tested with `LoadTests` and
+/// `LoadTableTests`.
+@Suite("Read-through")
+struct ReadThroughTests {
+  /// Loads go through functions that count: `n` of `loads` says how often.
+  static let schema =
+    World.schema + """
+      CREATE SEQUENCE loads;
+      CREATE FUNCTION loaded(id bigint) RETURNS SETOF users LANGUAGE sql VOLATILE AS
+        $$ SELECT users FROM users WHERE users.id = loaded.id AND nextval('loads') > 0 $$;
+      """
+
+  static func caches(_ members: String) -> String { "\"caches\": { \(members) }" }
+
+  static let users = #"""
+    "user:{id}": { "load": "SELECT name FROM users WHERE id = :id", "ttl": "1h", "negative": "1h" }
+    """#
+
+  func world(_ caches: String, redis: Bool = true) throws -> World {
+    try World(options: [Self.caches(caches)], redis: redis)
+  }
+
+  @Test("A GET answers the row that it loads; a change of the row is seen", arguments: [true, false])
+  func value(redis: Bool) throws {
+    let world = try world(Self.users, redis: redis)
+    let sidecar = try world.sidecar()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    if let redis = world.redis { #expect(try redis.cli("GET", world.key("user:7")) == "User 7") }
+    #expect(try sidecar.hasNear(world.key("user:7")))
+    try world.psql("UPDATE users SET name = 'Ada' WHERE id = 7")
+    try world.settle(sidecar)
+    #expect(try sidecar.get(world.key("user:7")) == "Ada")
+    let reply = try sidecar.client().call("MGET", world.key("user:7"), world.key("user:8"), world.key("user:9"))
+    #expect(reply == .array(["Ada", "User 8", "User 9"]))
+  }
+
+  @Test("A row that does not exist is known not to, until it appears", arguments: [true, false])
+  func absent(redis: Bool) throws {
+    let world = try world(Self.users, redis: redis)
+    let sidecar = try world.sidecar()
+    let key = world.key("user:1000")
+    #expect(try sidecar.get(key) == nil)
+    try eventually("it is known") { () throws -> Bool in
+      let before = try sidecar.count("loads")
+      let reply = try sidecar.get(key)
+      let after = try sidecar.count("loads")
+      return reply == nil && after == before
+    }
+    try world.psql("INSERT INTO users VALUES (1000, 'a@b', 'New')")
+    try world.settle(sidecar)
+    #expect(try sidecar.get(key) == "New")
+  }
+
+  @Test("Several columns are JSON; hash, list and set are Redis's own")
+  func shapes() throws {
+    let world = try world(
+      #"""
+      "user:{id}": { "load": "SELECT id, name FROM users WHERE id = :id" },
+      "product:{id}": { "load": { "sql": "SELECT name, stock FROM products WHERE id = :id", "as": "hash" } },
+      "order:{order_id}:item:{line_no}": { "load": { "as": "list", "sql":
+        "SELECT generate_series(1, quantity + 2) FROM order_items WHERE order_id = :order_id AND line_no = :line_no"
+      } }
+      """#)
+    let sidecar = try world.sidecar()
+    let client = try sidecar.client()
+    #expect(try sidecar.get(world.key("user:7")) == #"{"id":7,"name":"User 7"}"#)
+    #expect(
+      try client.call("HGETALL", world.key("product:7")) == .array(["name", "Product 7", "stock", "10"]))
+    #expect(try client.call("HGET", world.key("product:7"), "stock") == "10")
+    #expect(try client.call("LRANGE", world.key("order:7:item:1"), "0", "-1") == .array(["1", "2", "3"]))
+    #expect(try world.redis?.cli("LLEN", world.key("order:7:item:1")) == "3")
+    try client.call("HELLO", "3")
+    #expect(
+      try client.call("HGETALL", world.key("product:8"))
+        == .map([Reply.Pair("name", "Product 8"), Reply.Pair("stock", "10")]))
+  }
+
+  @Test("An error of PostgreSQL is an error with its SQLSTATE, and nothing is cached", arguments: [true, false])
+  func failure(redis: Bool) throws {
+    let world = try world(
+      #""user:{id}": { "load": "SELECT 1 / (id - 7) FROM users WHERE id = :id" }"#, redis: redis)
+    let sidecar = try world.sidecar()
+    let error = try sidecar.get(world.key("user:7")).errorText ?? ""
+    #expect(error.contains("22012"), "\(error)")
+    #expect(try sidecar.get(world.key("user:8")) == "1")
+    if let redis = world.redis { #expect(try redis.cli("EXISTS", world.key("user:7")) == "0") }
+  }
+
+  @Test("A thousand GETs of one missing key ask the database once", arguments: [true, false])
+  func thousand(redis: Bool) throws {
+    let world = try World(
+      schema: Self.schema,
+      options: [
+        Self.caches(#""user:{id}": { "load": "SELECT name FROM loaded(:id) WHERE pg_sleep(0.3) IS NOT NULL" }"#)
+      ], redis: redis)
+    let sidecar = try world.sidecar()
+    let clients = try (0..<1000).map { _ in try sidecar.client() }
+    for client in clients { try client.send("GET", world.key("user:7")) }
+    for client in clients { #expect(try client.receive() == "User 7") }
+    #expect(try world.psql("SELECT last_value FROM loads") == "1")
+  }
+
+  @Test("A change that commits while a load holds the row of before never leaves it", arguments: [true, false])
+  func changedMeanwhile(redis: Bool) throws {
+    // The statement has its snapshot before it waits for the lock that the test holds.
+    let world = try World(
+      options: [
+        Self.caches(
+          #"""
+          "user:{id}": { "load": { "sql":
+            "SELECT name FROM users, (SELECT pg_advisory_lock_shared(4711), pg_advisory_unlock_shared(4711)) l WHERE id = :id",
+            "timeout": "20s" } }
+          """#)
+      ], redis: redis)
+    let sidecar = try world.sidecar()
+    let holder = try SQLClient(world.postgres.url(database: world.database))
+    try holder.value("SELECT pg_advisory_lock(4711)")
+    let (early, late) = (try sidecar.client(timeout: .seconds(30)), try sidecar.client(timeout: .seconds(30)))
+    try early.send("GET", world.key("user:7"))
+    try eventually("the load waits") {
+      try world.psql(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()")
+        == "1"
+    }
+    try world.psql("UPDATE users SET name = 'Ada' WHERE id = 7")
+    let position = try world.psql("SELECT pg_current_wal_lsn()")
+    #expect(try late.call("NEARSIDE", "WAIT", position, "20000") == 1)
+    // It has written, waited, and reads: the load under way is not for it.
+    try late.send("GET", world.key("user:7"))
+    try eventually("both wait") { try sidecar.count("load_waits") } until: { $0 == 2 }
+    try holder.value("SELECT pg_advisory_unlock(4711)")
+    #expect(try late.receive() == "Ada")
+    #expect([.bulk("User 7"), .bulk("Ada")].contains(try early.receive()))
+    #expect(try early.call("GET", world.key("user:7")) == "Ada")
+    if let redis = world.redis { #expect(try redis.cli("GET", world.key("user:7")) == "Ada") }
+  }
+
+  @Test("Without Redis reachable, and with PostgreSQL: rows are loaded; without PostgreSQL: an error says so")
+  func outages() throws {
+    let world = try world(Self.users)
+    let sidecar = try world.sidecar()
+    world.redis?.pause()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    world.redis?.resume()
+    try eventually("Redis is back") {
+      let reply = try sidecar.get(world.key("user:8"))
+      return reply == "User 8" && (try sidecar.hasNear(world.key("user:8")))
+    }
+  }
+}

@@ -1,0 +1,289 @@
+import Configuration
+import Invalidation
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Server
+
+@Suite("Read-through in front of a real Redis")
+struct LoadTests {
+  final class World {
+    let sidecar: RelaySidecar
+    let runner: ScriptedRunner
+
+    init(
+      shape: LoadSettings.Shape = .string, ttl: UInt64? = nil, negative: UInt64? = nil,
+      bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000
+    ) throws {
+      let place = SourcePlace(line: 1, column: 1, length: 1)
+      let load = LoadSettings(
+        sql: try SQLTemplate.parse("SELECT name FROM users WHERE id = :id", place: place), shape: shape)
+      let rule = CacheRule(
+        template: try KeyTemplate.parse("user:{id}", place: place),
+        near: near ? CacheRule.NearRule(ttl: nil) : nil,
+        plainSet: PlainSetSettings(mode: .window, window: 10_000_000_000), ttl: ttl, negative: negative,
+        load: load)
+      let made = Mutex<ScriptedRunner?>(nil)
+      sidecar = try RelaySidecar(
+        bound: bound, timeout: timeout, caches: [rule],
+        sql: { mailbox in
+          let runner = ScriptedRunner(mailbox)
+          made.withLock { $0 = runner }
+          return runner
+        })
+      runner = try #require(made.withLock { $0 })
+    }
+
+    func waiting(_ count: Int) throws {
+      try eventually("\(count) reads wait") { try sidecar.count("load_waits") == count }
+    }
+  }
+
+  @Test("A GET that misses is answered with what was loaded, which is then in Redis and near")
+  func get() throws {
+    let world = try World(ttl: 60_000_000_000)
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    let job = try world.runner.next()
+    #expect(job.parameters == [Array("7".utf8)])
+    world.runner.answer(job, "Ada")
+    #expect(try client.receive() == "Ada")
+    #expect(try world.sidecar.redis.cli("GET", "user:7") == "Ada")
+    #expect(Int(try world.sidecar.redis.cli("PTTL", "user:7")).map { 1...60_000 ~= $0 } == true)
+    let hits = try world.sidecar.count("near_hits")
+    #expect(try client.call("GET", "user:7") == "Ada")
+    #expect(try world.sidecar.count("near_hits") == hits + 1)
+    #expect(world.runner.count == 1)
+  }
+
+  @Test("A thousand clients that miss one key cause one load")
+  func coalesced() throws {
+    let world = try World()
+    let clients = try (0..<1000).map { _ in try world.sidecar.client() }
+    for client in clients { try client.send("GET", "user:7") }
+    try world.waiting(1000)
+    world.runner.answer(try world.runner.next(), "Ada")
+    for client in clients { #expect(try client.receive() == "Ada") }
+    #expect(world.runner.count == 1)
+  }
+
+  @Test("A change committed during the load is not hidden by what it found: nothing of before is stored")
+  func changedMeanwhile() throws {
+    let world = try World()
+    let (early, late) = (try world.sidecar.client(), try world.sidecar.client())
+    try early.send("GET", "user:7")
+    let first = try world.runner.next()
+    try world.sidecar.change("user:7")
+    // It may know of the change: what the statement found is not for it.
+    try late.send("GET", "user:7")
+    try world.waiting(2)
+    world.runner.answer(first, "old")
+    #expect(try early.receive() == "old")
+    let second = try world.runner.next()
+    #expect(try world.sidecar.redis.cli("EXISTS", "user:7") == "0")
+    world.runner.answer(second, "new")
+    #expect(try late.receive() == "new")
+    #expect(try world.sidecar.redis.cli("GET", "user:7") == "new")
+    #expect(try early.call("GET", "user:7") == "new")
+    #expect(world.runner.count == 2)
+  }
+
+  @Test("Replies keep the order of the commands")
+  func order() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.send(
+      raw: RESPClient.encode(["GET", "user:7"]) + RESPClient.encode(["PING"])
+        + RESPClient.encode(["GET", "user:8"]) + RESPClient.encode(["GET", "plain"]))
+    let (seven, eight) = (try world.runner.next(), try world.runner.next())
+    world.runner.answer(eight, "eight")
+    world.runner.answer(seven, "seven")
+    #expect(try client.receive() == "seven")
+    #expect(try client.receive() == .simple("PONG"))
+    #expect(try client.receive() == "eight")
+    #expect(try client.receive() == nil)
+  }
+
+  @Test("MGET loads what it misses, and shows the rest as it is")
+  func mget() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.call("SET", "plain", "p")
+    try client.send("MGET", "user:1", "plain", "user:2", "page:1", "user:1")
+    let (one, two) = (try world.runner.next(), try world.runner.next())
+    world.runner.answer(one, "one")
+    world.runner.answer(two, nil)
+    #expect(try client.receive() == .array(["one", "p", nil, nil, "one"]))
+    #expect(world.runner.count == 2)
+  }
+
+  @Test("EXISTS, STRLEN, TYPE, TTL, GETRANGE and NEARSIDE LEASE load too")
+  func others() throws {
+    let world = try World(ttl: 60_000_000_000)
+    let client = try world.sidecar.client()
+    let commands: [(words: [String], reply: Reply)] = [
+      (["EXISTS"], 1), (["STRLEN"], 3), (["TYPE"], .simple("string")), (["TTL"], 60),
+      (["NEARSIDE", "LEASE"], .array(["Ada", nil])),
+    ]
+    for (number, command) in commands.enumerated() {
+      try client.send(command.words + ["user:\(number)"])
+      world.runner.answer(try world.runner.next(), "Ada")
+      let reply = try client.receive()
+      #expect(reply == command.reply, "\(command.words)")
+      try eventually("it is stored") { try world.sidecar.redis.cli("GET", "user:\(number)") == "Ada" }
+    }
+    try client.send("GETRANGE", "user:99", "0", "1")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ad")
+  }
+
+  @Test("A hash, a list and a set are stored as such")
+  func shapes() throws {
+    let rows = SQLRows(columns: ["name", "mail"], height: 1, values: [Array("Ada".utf8), nil])
+    let hash = try World(shape: .hash, ttl: 60_000_000_000)
+    var client = try hash.sidecar.client()
+    try client.send("HGETALL", "user:7")
+    hash.runner.answer(try hash.runner.next(), rows)
+    #expect(try client.receive() == .array(["name", "Ada"]))
+    #expect(try client.call("HGET", "user:7", "name") == "Ada")
+    #expect(try hash.sidecar.redis.cli("TTL", "user:7") != "-1")
+    // Redis itself refuses a command of another type, once the value is there.
+    try client.send("GET", "user:8")
+    hash.runner.answer(try hash.runner.next(), rows)
+    #expect(try client.receive().errorText?.hasPrefix("WRONGTYPE") == true)
+
+    let several = SQLRows(columns: ["n"], height: 3, values: ["b", "a", "b"].map { Array($0.utf8) })
+    let list = try World(shape: .list)
+    client = try list.sidecar.client()
+    try client.send("LRANGE", "user:7", "0", "-1")
+    list.runner.answer(try list.runner.next(), several)
+    #expect(try client.receive() == .array(["b", "a", "b"]))
+    #expect(try client.call("LRANGE", "user:7", "1", "-1") == .array(["a", "b"]))
+
+    let set = try World(shape: .set)
+    client = try set.sidecar.client()
+    try client.send("SCARD", "user:7")
+    set.runner.answer(try set.runner.next(), several)
+    #expect(try client.receive() == 2)
+    #expect(try client.call("SISMEMBER", "user:7", "a") == 1)
+  }
+
+  @Test("An absent row is known to be absent until its key is invalidated, or time is up")
+  func negative() throws {
+    let world = try World(negative: 3_600_000_000_000)
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), nil)
+    #expect(try client.receive() == nil)
+    try eventually("it is known") {
+      let reply = try client.call("GET", "user:7")
+      let hits = try world.sidecar.count("absent_hits")
+      return reply == nil && hits > 0
+    }
+    #expect(try client.call("EXISTS", "user:7") == 0)
+    #expect(try client.call("HGETALL", "user:7") == .array([]))
+    #expect(try client.call("MGET", "user:7", "user:7") == .array([nil, nil]))
+    #expect(world.runner.count == 1)
+    // An application's own deletion clears it as it clears values.
+    try client.call("DEL", "user:7")
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ada")
+  }
+
+  @Test("Without `negative` an absent row is asked for each time")
+  func noNegative() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    for _ in 0..<2 {
+      try client.send("GET", "user:7")
+      world.runner.answer(try world.runner.next(), nil)
+      #expect(try client.receive() == nil)
+    }
+  }
+
+  @Test("An error of PostgreSQL is an error with its SQLSTATE, and nothing is stored")
+  func failure() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    world.runner.fail(
+      try world.runner.next(), SQLFailure(kind: .statement, sqlState: "42P01", sentence: "No such table."))
+    let error = try client.receive().errorText ?? ""
+    #expect(error.contains("42P01") && error.hasPrefix("ERR Nearside: "))
+    #expect(try world.sidecar.redis.cli("EXISTS", "user:7") == "0")
+  }
+
+  @Test("With evidence that is too old a load is answered and not stored")
+  func bypassed() throws {
+    let world = try World(bound: 200_000_000)
+    let client = try world.sidecar.client()
+    try world.sidecar.redis.cli("SET", "user:7", "stale")
+    try world.sidecar.waitUntilOld(300)
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "fresh")
+    #expect(try client.receive() == "fresh")
+    #expect(try world.sidecar.redis.cli("GET", "user:7") == "stale")
+  }
+
+  @Test("Without Redis keys are loaded, once for all who ask at a time")
+  func redisDown() throws {
+    let world = try World(timeout: 300_000_000)
+    world.sidecar.redis.pause()
+    let clients = try (0..<20).map { _ in try world.sidecar.client() }
+    for client in clients { try client.send("GET", "user:7") }
+    try world.waiting(20)
+    world.runner.answer(try world.runner.next(), "Ada")
+    for client in clients { #expect(try client.receive() == "Ada") }
+    try clients[0].send("MGET", "user:7", "user:8")
+    world.runner.answer(try world.runner.next(), "Ada")
+    world.runner.answer(try world.runner.next(), nil)
+    #expect(try clients[0].receive() == .array(["Ada", nil]))
+    #expect(try clients[0].call("GET", "page:1").errorText?.contains("unreachable") == true)
+    world.sidecar.redis.resume()
+  }
+
+  @Test("A client that leaves is forgotten, and its load helps others")
+  func clientGone() throws {
+    let world = try World()
+    var leaving: RESPClient? = try world.sidecar.client()
+    try leaving?.send("GET", "user:7")
+    let job = try world.runner.next()
+    leaving = nil
+    try eventually("it is gone") { try world.sidecar.count("clients") == 1 }
+    world.runner.answer(job, "Ada")
+    try eventually("it is stored") { try world.sidecar.redis.cli("GET", "user:7") == "Ada" }
+  }
+
+  @Test("A new generation during a load: its value is shown to who waits, and not stored")
+  func newGeneration() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    let job = try world.runner.next()
+    try world.sidecar.begin(Generation(0xb2))
+    world.runner.answer(job, "Ada")
+    #expect(try client.receive() == "Ada")
+    #expect(try world.sidecar.redis.cli("EXISTS", "user:7") == "0")
+  }
+
+  @Test("A replica that is behind is asked again")
+  func replica() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try world.sidecar.change("user:9")
+    try client.send("GET", "user:7")
+    let rows = { (text: String) in SQLRows(columns: ["v"], height: 1, values: [Array(text.utf8)]) }
+    world.runner.answer(try world.runner.next(), rows("old"), replayed: world.sidecar.position - 1)
+    world.runner.answer(try world.runner.next(), rows("new"), replayed: world.sidecar.position)
+    #expect(try client.receive() == "new")
+  }
+
+  @Test("A key that no row can have is a plain miss")
+  func noParameters() throws {
+    let world = try World()
+    #expect(try world.sidecar.client().call("GET", "user:%61") == nil)
+    #expect(world.runner.count == 0)
+  }
+}
