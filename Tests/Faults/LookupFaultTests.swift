@@ -5,7 +5,7 @@ import Testing
 struct LookupFaultTests {
   private static let lookup = "SELECT user_id FROM orders WHERE id = :order_id"
 
-  private func cluster(_ sql: String = lookup) throws -> Cluster {
+  private func cluster(_ sql: String = lookup, start: Bool = true) throws -> Cluster {
     var options = Cluster.Options()
     options.tables = """
       "kv": "kv:{id}",
@@ -17,7 +17,7 @@ struct LookupFaultTests {
       INSERT INTO orders SELECT o, o + 100 FROM generate_series(1, 50) o;
       INSERT INTO items SELECT i, i % 50 + 1 FROM generate_series(1, 1000) i;
       """
-    return try Cluster(options)
+    return try Cluster(options, start: start)
   }
 
   /// Stores a value and has every host keep it near.
@@ -62,6 +62,30 @@ struct LookupFaultTests {
     #expect(why.contains("invalidation_template:user:{user_id}:orders"), "\(why)")
     #expect(try cluster.generation() == before)
     try cluster.expectSound()
+  }
+
+  @Test("check prepares a lookup and says what is wrong with it, explain shows what a row asks")
+  func checked() throws {
+    func run(_ cluster: Cluster, _ command: String, _ rest: String...) throws -> Finished {
+      let folder = try TemporaryFolder()
+      let file = try folder.write(cluster.configuration, to: "config.json")
+      return try Sidecar.command(
+        [command, "--config", file] + rest,
+        environment: ["DATABASE_URL": cluster.url, "REDIS_URL": cluster.redis.url])
+    }
+    let sound = try cluster(start: false)
+    let good = try run(sound, "check")
+    #expect(good.exit == .code(0), "\(good.errors)")
+    let row = #"{"id": 4, "order_id": 5}"#
+    let explained = try run(sound, "explain", "items", row, "--old", #"{"id": 4, "order_id": 6}"#)
+    #expect(explained.output.contains("user:{user_id}:orders: \(Self.lookup) with order_id = 5"))
+    #expect(explained.output.contains("with order_id = 6"))
+    let wrong = try run(cluster("SELECT user_id FROM ordres WHERE id = :order_id", start: false), "check")
+    #expect(wrong.exit != .code(0))
+    #expect(wrong.errors.contains("5:") && wrong.errors.contains("the lookup cannot be prepared"))
+    #expect(wrong.errors.contains("ordres"))
+    let other = try run(cluster("SELECT id FROM orders WHERE id = :order_id", start: false), "check")
+    #expect(other.errors.contains("user_id"), "\(other.errors)")
   }
 
   @Test("A lookup waits until its transaction is visible; plain keys and evidence do not")
@@ -149,7 +173,7 @@ struct LookupFaultTests {
     try eventually("the trouble is told") {
       try tailer.status()["trouble"]?.contains("lookup of table public.items") == true
     }
-    #expect(tailer.sidecar.log.contains("division by zero"))
+    #expect(tailer.sidecar.log.contains("PostgreSQL reported error 22012"))
     try cluster.waitUntilWell()
   }
 }
