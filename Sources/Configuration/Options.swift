@@ -220,6 +220,10 @@ extension ConfigurationOption {
         "tables.*.lookup.remember", .duration,
         "How long keys that the query found are cleared again with each later answer for the same values, also if "
           + "it no longer finds them. Default: not at all."),
+      .init(
+        "tables.*.when", .text,
+        "A change counts only if this condition on its old and new row is not false. Default: every change "
+          + "counts."),
     ] + caches
 
   /// Keys that the design names and this version does not have, by their section.
@@ -229,7 +233,6 @@ extension ConfigurationOption {
     ],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
-    "tables.*": ["when"],
   ]
 
   /// Options that are read and checked, and that nothing acts on in this version: a program that starts must

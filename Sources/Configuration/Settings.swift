@@ -239,12 +239,15 @@ public struct TableRule: Sendable {
   public var columns: [String]?
   public var operations: Set<RowOperation>
   public var lookups: [LookupRule]
+  /// Which changes count; nil: every one.
+  public var when: RowCondition?
   /// Where the rule stands in the file.
   public var place: SourcePlace
 
   public init(
     schema: String, name: String, keys: [KeyTemplate], tags: [KeyTemplate] = [], columns: [String]?,
-    operations: Set<RowOperation>, lookups: [LookupRule] = [], place: SourcePlace
+    operations: Set<RowOperation>, lookups: [LookupRule] = [], when: RowCondition? = nil,
+    place: SourcePlace
   ) {
     self.schema = schema
     self.name = name
@@ -253,6 +256,7 @@ public struct TableRule: Sendable {
     self.columns = columns
     self.operations = operations
     self.lookups = lookups
+    self.when = when
     self.place = place
   }
 

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("The option \"lookup\" of a table")
 struct LookupOptionTests {
-  private func settings(_ table: String) -> Settings? {
+  private func parsed(_ table: String) -> Settings? {
     read("{\"namespace\": \"s\", \"redis\": \"redis://h\", \"tables\": {\"items\": \(table)}}").settings
   }
 
@@ -15,10 +15,10 @@ struct LookupOptionTests {
   }
 
   @Test("its statement, its templates and how long answers are remembered")
-  func read() throws {
+  func members() throws {
     let lookup =
       #"{"sql": "SELECT user_id FROM orders WHERE id = :order_id", "keys": "user:{user_id}:orders", "remember": "1m"}"#
-    let settings = try #require(settings("{\"lookup\": [\(lookup)]}"))
+    let settings = try #require(parsed("{\"lookup\": [\(lookup)]}"))
     let rule = try #require(settings.tables.first)
     #expect(rule.keys.isEmpty)
     #expect(rule.lookups.count == 1)
@@ -28,7 +28,7 @@ struct LookupOptionTests {
     #expect(rule.lookups[0].remember == 60_000_000_000)
     // Its keys are cached, and it makes another mapping.
     #expect(settings.governed.map(\.text) == ["user:{user_id}:orders"])
-    let other = self.settings("{\"lookup\": [\(lookup.replacing("orders WHERE", with: "invoices WHERE"))]}")
+    let other = parsed("{\"lookup\": [\(lookup.replacing("orders WHERE", with: "invoices WHERE"))]}")
     #expect(settings.mappingHash != other?.mappingHash)
   }
 
