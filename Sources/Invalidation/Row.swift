@@ -98,7 +98,33 @@ struct Row: Sendable {
         }
       }
     }
+    for number in rule.lookups {
+      for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
+        if !ask(relation.lookups[number], image, hasOld: hasOld, message, transaction, &batch) {
+          outcome = .valueMissing
+        }
+      }
+    }
     return outcome
+  }
+
+  /// Asks a lookup with the values of one image; false if one is not known.
+  private mutating func ask(
+    _ lookup: BoundRelation.BoundLookup, _ image: Image, hasOld: Bool, _ message: UnsafeRawBufferPointer,
+    _ transaction: UInt32, _ batch: inout KeyBatch
+  ) -> Bool {
+    key.removeAll(keepingCapacity: true)
+    for slot in lookup.slots {
+      var value = image == .new ? new[slot] : old[slot]
+      if value.kind == .unchanged, image == .new, hasOld { value = old[slot] }
+      switch value.kind {
+      case .null: LookupAsk.append(nil, to: &key)
+      case .unchanged: return false
+      case .text: LookupAsk.append(value.bytes(in: message), to: &key)
+      }
+    }
+    key.withUnsafeBytes { batch.ask($0, lookup: lookup.index, transaction: transaction) }
+    return true
   }
 
   private enum Image { case new, old }
