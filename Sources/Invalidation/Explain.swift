@@ -132,7 +132,7 @@ extension KeyPlan {
     _ operation: RowOperation, isPassed: Bool
   ) -> Bool {
     guard let when = rule.when else { return isPassed }
-    let keyed = Set(rule.templates.flatMap(\.columns).map(\.name))
+    let keyed = Set(rule.columnsRead)
     let names = Array(keyed.union(when.columns.map(\.name)))
     let (bound, _) = ConditionBinder.bind(when) { column in
       guard let slot = names.firstIndex(of: column.name) else { return nil }

@@ -40,13 +40,15 @@ struct Row: Sendable {
       if hasOld {
         let steps = relation.steps
         let templates = relation.templates[rule.templates]
+        let lookups = relation.lookups[rule.lookups]
+        func hasMoved(_ slot: Int) -> Bool {
+          slot >= 0 && !new[slot].isUnchanged(from: old[slot], in: message)
+        }
         return condition.counts(
           new: new, old: old, isPassed: isPassed,
           hasMoved: {
-            templates.joined().contains { position in
-              let slot = Int(steps[position].slot)
-              return slot >= 0 && !new[slot].isUnchanged(from: old[slot], in: message)
-            }
+            templates.joined().contains { hasMoved(Int(steps[$0].slot)) }
+              || lookups.contains { $0.slots.contains { hasMoved(Int($0)) } }
           }, message)
       }
       // A whole old row that is missing is a doubt, which must be told.
