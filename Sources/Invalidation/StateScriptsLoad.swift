@@ -46,4 +46,30 @@ extension StateScripts {
       end
       return answer('OK',1)
       """
+
+  /// Asks for the right to load a key for the whole fleet.
+  ///
+  /// - KEYS: 1 M, 2 `StateKeys.lock`, 3 the key.
+  /// - ARGV: 1 a random name of the asker, 2 for how long, in milliseconds, 3 the key's tags packed, 4 `1` if a
+  ///   value that counts makes the load needless.
+  /// - Replies: 1 the asker has it, 2 there is a value, 0 another has it.
+  public static let lock =
+    coveredFunction + """
+      if ARGV[4]=='1' then
+        local m=redis.pcall('HMGET',KEYS[1],'g','c','pd')
+        if not m.err and m[1] and m[1]==m[2] and not covered(m[3],KEYS[3],ARGV[3])
+          and redis.call('EXISTS',KEYS[3])==1 then return 2 end
+      end
+      if redis.call('SET',KEYS[2],ARGV[1],'NX','PX',ARGV[2]) then return 1 end
+      return 0
+      """
+
+  /// Gives the right back, unless it has passed to another.
+  ///
+  /// - KEYS: 1 `StateKeys.lock`. ARGV: 1 the asker's name. Replies: 1 or 0.
+  public static let unlock = """
+    #!lua flags=allow-oom
+    if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end
+    return 0
+    """
 }

@@ -57,7 +57,8 @@ final class RelaySidecar {
       staleness: StalenessSettings(bound: bound, beyond: beyond),
       plainSet: plainSet,
       leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
-      log: LogSettings(level: .error, format: .text), tables: [table], caches: caches + (page == nil ? [] : [pageRule]),
+      log: LogSettings(level: .error, format: .text), tables: [table],
+      caches: caches + (page == nil ? [] : [pageRule]),
       mappingHash: "0000000000000000")
     let runner = sql?(mailbox)
     let starting = Starting()

@@ -19,7 +19,7 @@ extension EventLoop {
   mutating func decision(
     _ key: GovernedKey, _ certificate: Instant?, at instant: Instant
   ) -> (LoadDecision, until: Instant)? {
-    guard let rule = key.rule.load else { return nil }
+    guard sql != nil, let rule = key.rule.load else { return nil }
     if let decision = loading.resumed?.read.decided[key.bytes] {
       return (decision, Instant(nanoseconds: .max))
     }
@@ -135,7 +135,7 @@ extension EventLoop {
     }
   }
 
-  private mutating func release(_ releases: [LoadTable<LoadedValue, LoadFailure>.Release]) {
+  mutating func release(_ releases: [LoadTable<LoadedValue, LoadFailure>.Release]) {
     for release in releases {
       guard var wait = loading.waits[release.waiter] else { continue }
       wait.missing -= 1
@@ -168,6 +168,8 @@ extension EventLoop {
         loading.ready.append(wait)
       }
     }
+    tickLocks()
+    refreshChanged()
     while !loading.ready.isEmpty {
       let waits = loading.ready
       loading.ready = []
@@ -194,18 +196,23 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0, let sql else { return }
+    guard loading.table.queued > 0 else { return }
     while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
-      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }),
-        let values = rule.values(of: start.key)
-      else { preconditionFailure("only keys with a load are loaded") }
-      counters.loads += 1
-      let job = LoadJob(
-        load: start.load, key: start.key, rule: rule,
-        needed: max(appliedPosition, start.lease?.stamp.visible ?? .zero),
-        deadline: now.after(nanoseconds: rule.patience))
-      sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
+      if !asksForLock(start) { begin(start.load, start.key) }
     }
+  }
+
+  /// Sends the statement of a load.
+  mutating func begin(_ load: UInt64, _ key: [UInt8]) {
+    guard let sql, let rule = key.withUnsafeBytes({ governance.rule($0)?.load }),
+      let values = rule.values(of: key)
+    else { preconditionFailure("only keys with a load are loaded") }
+    counters.loads += 1
+    let lease = loading.table.begins(load)
+    let job = LoadJob(
+      load: load, key: key, rule: rule, needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
+      deadline: now.after(nanoseconds: rule.patience))
+    sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
   }
 
   mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {
@@ -227,9 +234,12 @@ extension EventLoop {
       result = .failed(.slow)
     case .success(let rows): result = LoadedValue(rows, as: job.rule.shape).map { .value($0) } ?? .absent
     }
+    if case .success = outcome.result, job.rule.stampede.early != nil {
+      loading.early.took(job.key.withUnsafeBytes { near.hash($0) }, outcome.took)
+    }
     guard let ended = loading.table.finished(job.load, result) else { return }
     release(ended.releases)
-    guard let lease = ended.lease else { return }
+    guard let lease = ended.lease else { return unlock(job.load) }
     var value: LoadedValue?
     if case .value(let loaded) = result { value = loaded }
     store(job, value, lease)
@@ -239,13 +249,13 @@ extension EventLoop {
 
   private mutating func store(_ job: LoadJob, _ value: LoadedValue?, _ lease: Lease) {
     guard let key = job.key.withUnsafeBytes({ governedKey($0) }) else {
-      return release(loading.table.filled(job.load, stored: false))
+      return filled(job.load, stored: false)
     }
     if embedded != nil {
       let isStored = storeEmbedded(key, job.rule, value, lease)
-      return release(loading.table.filled(job.load, stored: isStored))
+      return filled(job.load, stored: isStored)
     }
-    guard resp2.isReady else { return release(loading.table.filled(job.load, stored: false)) }
+    guard resp2.isReady else { return filled(job.load, stored: false) }
     var fill = LoadedFill(load: job.load, key: key, lease: lease, value: value)
     if value != nil { noteWrite(key) }
     fill.key.version = writeVersion(key.hash)
@@ -273,12 +283,12 @@ extension EventLoop {
     if fill.value != nil { dropNear(fill.key) }
     guard !cursor.isError, cursor.enter() == 6, let word = cursor.text() else {
       if isForgottenScript(replies) { reloadScripts() }
-      return release(loading.table.filled(fill.load, stored: false))
+      return filled(fill.load, stored: false)
     }
     let reply = cursor.integer()
     guard word == "OK" else {
       noteRefused(fill.key, by: Self.loadCommand, FillRefusal(script: word), under: fill.lease)
-      return release(loading.table.filled(fill.load, stored: false))
+      return filled(fill.load, stored: false)
     }
     // Where a load finds no row, and Redis has a value, an application has stored one.
     let isStored = reply == (fill.value == nil ? 0 : 1)
@@ -292,7 +302,12 @@ extension EventLoop {
       default: break
       }
     }
-    release(loading.table.filled(fill.load, stored: isStored))
+    filled(fill.load, stored: isStored)
+  }
+
+  private mutating func filled(_ load: UInt64, stored: Bool) {
+    release(loading.table.filled(load, stored: stored))
+    unlock(load)
   }
 
   static let loadCommand = "nearside load"
@@ -300,7 +315,7 @@ extension EventLoop {
   /// No reply will come: Redis may have stored it.
   mutating func abandon(_ fill: LoadedFill) {
     if fill.value != nil { dropNear(fill.key) }
-    release(loading.table.filled(fill.load, stored: false))
+    filled(fill.load, stored: false)
   }
 
   /// Remembers that no row gives this key. Whatever clears a near value clears this too.
