@@ -162,6 +162,12 @@ final class RelaySidecar {
     }
   }
 
+  /// A lease as of now, as NEARSIDE LEASE would give it.
+  func lease() throws -> String {
+    let fields = try direct.call("HMGET", meta, "g", "V", "d").elements ?? []
+    return fields.compactMap(\.text).joined()
+  }
+
   func count(_ name: String) throws -> Int { try status(name).flatMap { Int($0) } ?? 0 }
 
   func status(_ name: String) throws -> String? {

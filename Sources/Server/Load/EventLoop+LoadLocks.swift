@@ -45,7 +45,7 @@ extension EventLoop {
     switch cursor.integer() {
     case 1:
       loading.locks[load]?.standing = .held
-      if lock.standing == .asked { begin(load, lock.key) } else { loading.table.takeBack(load) }
+      if lock.standing == .asked { begin(load, lock.key, isErrand: lock.isErrand) } else { loading.table.takeBack(load) }
     case 2:
       loading.locks[load] = nil
       release(loading.table.appeared(load))
@@ -69,7 +69,7 @@ extension EventLoop {
     switch lock.standing {
     case .asked:
       loading.locks[load] = nil
-      begin(load, lock.key)
+      begin(load, lock.key, isErrand: lock.isErrand)
     case .elsewhere: loading.table.takeBack(load)
     case .held: break
     }

@@ -198,19 +198,19 @@ extension EventLoop {
   private mutating func startLoads() {
     guard loading.table.queued > 0 else { return }
     while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
-      if !asksForLock(start) { begin(start.load, start.key) }
+      if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
     }
   }
 
   /// Sends the statement of a load.
-  mutating func begin(_ load: UInt64, _ key: [UInt8]) {
+  mutating func begin(_ load: UInt64, _ key: [UInt8], isErrand: Bool) {
     guard let sql, let rule = key.withUnsafeBytes({ governance.rule($0)?.load }),
       let values = rule.values(of: key)
     else { preconditionFailure("only keys with a load are loaded") }
     counters.loads += 1
     let lease = loading.table.begins(load)
     let job = LoadJob(
-      load: load, key: key, rule: rule, needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
+      load: load, key: key, isErrand: isErrand, rule: rule, needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience))
     sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
   }
@@ -263,7 +263,7 @@ extension EventLoop {
     let ends = value == nil ? job.rule.negative : lifetime
     fill.expires = ends.map { now.after(nanoseconds: $0) }
     let arguments = value?.arguments ?? []
-    resp2.begin(.load, keys: 2, arguments: 6 + arguments.count)
+    resp2.begin(.load, keys: 2, arguments: 7 + arguments.count)
     resp2.output.bulk(keys.meta)
     resp2.output.bulk(key.bytes)
     resp2.output.bulk(lease.generation.hex)
@@ -272,6 +272,7 @@ extension EventLoop {
     resp2.output.bulk(key.tags)
     resp2.output.bulk(value?.type ?? "none")
     resp2.appendLimit(lifetime)
+    resp2.output.argument(job.isErrand ? "1" : "")
     for argument in arguments { resp2.output.bulk(argument) }
     resp2.await(.task(UpstreamTask(client: nil, work: .loadedFill(fill))))
   }
@@ -290,7 +291,7 @@ extension EventLoop {
       noteRefused(fill.key, by: Self.loadCommand, FillRefusal(script: word), under: fill.lease)
       return filled(fill.load, stored: false)
     }
-    // Where a load finds no row, and Redis has a value, an application has stored one.
+    // Otherwise Redis has a value that an application has stored meanwhile, or another host.
     let isStored = reply == (fill.value == nil ? 0 : 1)
     if isStored, fill.value != nil { noteStored(fill.key, by: Self.loadCommand, under: fill.lease) }
     if isStored, !moved, acceptsFill(&cursor) {

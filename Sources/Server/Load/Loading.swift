@@ -73,6 +73,8 @@ struct LoadJob {
   /// As the table names it.
   var load: UInt64
   var key: [UInt8]
+  /// It takes the place of the value that is there.
+  var isErrand: Bool
   var rule: LoadRule
   /// What a replica must have replayed for its rows to count.
   var needed: LSN
