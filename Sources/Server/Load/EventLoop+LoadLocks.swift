@@ -45,7 +45,11 @@ extension EventLoop {
     switch cursor.integer() {
     case 1:
       loading.locks[load]?.standing = .held
-      if lock.standing == .asked { begin(load, lock.key, isErrand: lock.isErrand) } else { loading.table.takeBack(load) }
+      if lock.standing == .asked {
+        begin(load, lock.key, isErrand: lock.isErrand)
+      } else {
+        loading.table.takeBack(load)
+      }
     case 2:
       loading.locks[load] = nil
       release(loading.table.appeared(load))

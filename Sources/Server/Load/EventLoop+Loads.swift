@@ -210,7 +210,8 @@ extension EventLoop {
     counters.loads += 1
     let lease = loading.table.begins(load)
     let job = LoadJob(
-      load: load, key: key, isErrand: isErrand, rule: rule, needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
+      load: load, key: key, isErrand: isErrand, rule: rule,
+      needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience))
     sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
   }
