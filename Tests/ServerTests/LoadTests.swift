@@ -334,4 +334,18 @@ struct LoadTests {
       try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:9") == "0"
     }
   }
+
+  @Test("A value that Redis has evicted is loaded for a command that only Redis answers, though it is near")
+  func evicted() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ada")
+    try eventually("it is stored") { try world.sidecar.count("fills_stored") == 1 }
+    try world.sidecar.redis.cli("DEL", "user:7")
+    try client.send("GETRANGE", "user:7", "0", "1")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ad")
+  }
 }

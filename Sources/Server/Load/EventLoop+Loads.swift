@@ -102,7 +102,7 @@ extension EventLoop {
         continue
       }
       // Another's load has ended while Redis was asked.
-      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key) { continue }
+      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key, read) { continue }
       counters.loadWaits += 1
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
@@ -120,8 +120,12 @@ extension EventLoop {
     }
   }
 
-  private mutating func isNear(_ key: GovernedKey) -> Bool {
-    key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
+  /// Whether the near cache answers this read of a key. Other commands than these ask Redis all the same.
+  private mutating func isNear(_ key: GovernedKey, _ read: LoadedRead) -> Bool {
+    guard embedded != nil || ["get", "mget", "exists", "strlen", "lease"].contains(read.name) else {
+      return false
+    }
+    return key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
   }
 
   private static func apply(
