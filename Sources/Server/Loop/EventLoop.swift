@@ -173,7 +173,8 @@ public struct EventLoop: ~Copyable {
     tick()
     while true {
       let began = clock()
-      let count = clinux_epoll_wait(epoll, events, 512, holds.isEmpty && !waitsForFence ? 100 : 1)
+      let count = clinux_epoll_wait(
+        epoll, events, 512, holds.isEmpty && !waitsForFence && !waitsForLock ? 100 : 1)
       now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
       tickLoads()
@@ -241,17 +242,21 @@ public struct EventLoop: ~Copyable {
 
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
+    var changed: [(key: [UInt8], position: LSN)] = []
+    let refreshes = governance.refreshes
     let action = follower.hear(
       event,
       evict: { key, cause in
         let hash = near.hash(key)
-        near.remove(key, hash: hash)
+        let wasNear = near.remove(key, hash: hash)
+        if refreshes, wasNear, cause.origin != nil { changed.append(([UInt8](key), cause.position)) }
         chronicle.removed(hash, cause, at: now)
       },
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
       })
+    for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
     if case .state = event, let state = follower.state {
@@ -295,6 +300,7 @@ struct Counters {
   var loadsFailed = 0
   var loadWaits = 0
   var absentHits = 0
+  var refreshes = 0
   var removals = 0
   var drops = 0
   var announcements = 0

@@ -137,6 +137,8 @@ extension EventLoop {
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
     case .loadedFill(let fill): finish(fill, replies)
+    case .loadLock(let load): finishLock(load, replies)
+    case .loadUnlock: break
     case .fillMany(let fills): finishMany(fills, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)

@@ -17,6 +17,10 @@ final class UpstreamTask {
     case fill(GovernedFill)
     /// What a load has found.
     case loadedFill(LoadedFill)
+    /// Whether this host may load a key for the fleet; by the load's number.
+    case loadLock(UInt64)
+    /// The right was given back.
+    case loadUnlock
     /// The keys of an MSET, nil for one that is not governed.
     case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
@@ -152,13 +156,15 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, load, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, lock, unlock, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
     case .fill: StateScripts.fill
     case .fillMany: StateScripts.fillMany
     case .load: StateScripts.load
+    case .lock: StateScripts.lock
+    case .unlock: StateScripts.unlock
     case .remove: StateScripts.del
     case .expire: StateScripts.expire
     case .invalidateGroup: StateScripts.invalidateGroup
