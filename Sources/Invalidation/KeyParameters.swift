@@ -79,6 +79,36 @@ public struct KeyParameters: Sendable {
     return built.elementsEqual(key)
   }
 
+  /// Whether PostgreSQL prints this value of a type as it is spelt here. Only types whose one spelling is known here
+  /// have any: integers, boolean, date, text, varchar and uuid. Of the others (numeric, timestamps, citext, enums …)
+  /// the spelling depends on more than the type, so their values are never known to be the printed ones.
+  ///
+  /// Source: PostgreSQL source, src/include/catalog/pg_type.dat, for the oids.
+  public static func isPrinted(_ value: [UInt8], type: UInt32) -> Bool {
+    func isDigit(_ byte: UInt8) -> Bool { byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9") }
+    switch type {
+    case 25, 1043: return true
+    case 16: return value == [UInt8(ascii: "t")] || value == [UInt8(ascii: "f")]
+    case 20, 21, 23:
+      if value == [UInt8(ascii: "0")] { return true }
+      let digits = value.first == UInt8(ascii: "-") ? value.dropFirst() : value[...]
+      return digits.first.map { $0 != UInt8(ascii: "0") } ?? false && digits.allSatisfy(isDigit)
+    case 1082:
+      return value.count == 10 && !value.starts(with: "0000".utf8)
+        && value.indices.allSatisfy {
+          $0 == 4 || $0 == 7 ? value[$0] == UInt8(ascii: "-") : isDigit(value[$0])
+        }
+    case 2950:
+      return value.count == 36
+        && value.indices.allSatisfy {
+          [8, 13, 18, 23].contains($0)
+            ? value[$0] == UInt8(ascii: "-")
+            : isDigit(value[$0]) || value[$0] >= UInt8(ascii: "a") && value[$0] <= UInt8(ascii: "f")
+        }
+    default: return false
+    }
+  }
+
   /// Where the columns' values stand, each literal as early as it can; nil: the key is none of these.
   private static func places(_ literals: [[UInt8]], _ key: [UInt8]) -> [Range<Int>]? {
     guard let first = literals.first, let last = literals.last, key.starts(with: first) else { return nil }

@@ -11,8 +11,8 @@ extension PostgresConnection {
     var values: [[UInt8]?] = []
     /// How many rows a write has changed.
     var affected = 0
-    /// Of a described statement.
-    var parameterCount = 0
+    /// Of a described statement: the oids of its parameters' types.
+    var parameterTypes: [UInt32] = []
   }
 
   /// What the server says of a command that it refused, without any text that may hold data.
@@ -111,6 +111,6 @@ extension PostgresConnection {
       columns: (0..<width).map { PQfname(result, $0).map { String(cString: $0) } ?? "" },
       height: Int(height), values: values,
       affected: PQcmdTuples(result).flatMap { Int(String(cString: $0)) } ?? 0,
-      parameterCount: Int(PQnparams(result)))
+      parameterTypes: (0..<PQnparams(result)).map { PQparamtype(result, $0) })
   }
 }

@@ -2,11 +2,11 @@ import Invalidation
 
 extension StatementPool {
   /// What a job is loaded from: decided once for the whole pool, by what the server says of the statement.
-  enum Form: Hashable, Sendable {
-    /// As it is written.
-    case plain
-    /// Several columns for one value: PostgreSQL makes a JSON object of the row.
-    case json
+  struct Form: Hashable, Sendable {
+    /// Several columns for one value: PostgreSQL makes a JSON object of the row. Otherwise as it is written.
+    var isJSON: Bool
+    /// The oids of the types that the server has found for the parameters.
+    var types: [UInt32]
   }
 
   /// What one connection says to its server, one command after the other: a value that takes answers and gives
@@ -88,7 +88,7 @@ extension StatementPool {
         } else if run.leftover {
           .deallocate(name)
         } else if let form = run.form {
-          .prepare(name: name, form == .json ? Self.wrapped(run.statement.sql) : run.statement.sql)
+          .prepare(name: name, form.isJSON ? Self.wrapped(run.statement.sql) : run.statement.sql)
         } else {
           .parse(run.statement.sql)
         }
@@ -112,12 +112,12 @@ extension StatementPool {
         self.run = run
         return .send(.describe)
       case .describe:
-        let wanted = answer.parameterCount
+        let wanted = answer.parameterTypes.count
         guard wanted == run.statement.parameterCount else {
           return .done(.failure(.wrongCount(given: run.statement.parameterCount, wanted: wanted)))
         }
         switch Self.form(run.statement.shape, columns: answer.columns.count) {
-        case .success(let form): run.form = form
+        case .success(let isJSON): run.form = Form(isJSON: isJSON, types: answer.parameterTypes)
         case .failure(let failure): return .done(.failure(failure))
         }
       case .deallocate: run.leftover = false
@@ -161,13 +161,14 @@ extension StatementPool {
       return true
     }
 
-    private static func form(_ shape: Shape, columns: Int) -> Result<Form, Failure> {
+    /// Whether the row becomes a JSON object.
+    private static func form(_ shape: Shape, columns: Int) -> Result<Bool, Failure> {
       switch shape {
-      case .any: .success(.plain)
+      case .any: .success(false)
       case _ where columns == 0: .failure(.noColumns)
-      case .value: .success(columns == 1 ? .plain : .json)
-      case .values: columns == 1 ? .success(.plain) : .failure(.manyColumns(columns))
-      case .fields: .success(.plain)
+      case .value: .success(columns > 1)
+      case .values: columns == 1 ? .success(false) : .failure(.manyColumns(columns))
+      case .fields: .success(false)
       }
     }
 

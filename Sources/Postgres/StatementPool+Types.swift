@@ -76,6 +76,9 @@ extension StatementPool {
     public var took: UInt64
     /// What a standby had replayed before the statement began; nil if it was not asked or is none.
     public var replayed: UInt64?
+    /// The oids of the types that PostgreSQL has found for the parameters; empty where the statement was never
+    /// prepared.
+    public var types: [UInt32] = []
   }
 
   /// What the pool is for.

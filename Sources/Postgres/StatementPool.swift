@@ -162,7 +162,8 @@ public struct StatementPool: ~Copyable {
     forms[job.statement] = session.script.form
     completions.append(
       Completion(
-        id: job.id, result: result, took: now &- session.sent, replayed: session.script.replayed))
+        id: job.id, result: result, took: now &- session.sent, replayed: session.script.replayed,
+        types: session.script.form?.types ?? []))
     session.clear()
   }
 

@@ -60,6 +60,22 @@ struct ReadThroughTests {
     #expect(reply == .array(["Ada", "User 8", "User 9"]))
   }
 
+  @Test("What a key in another spelling finds is answered and not kept")
+  func spelling() throws {
+    let world = try world(Self.users)
+    let sidecar = try world.sidecar()
+    let client = try sidecar.client()
+    #expect(try client.call("GET", world.key("user:007")) == "User 7")
+    #expect(try client.call("GET", world.key("user:0099999")) == nil)
+    #expect(try client.call("GET", world.key("user:x")).errorText?.contains("22P02") == true)
+    #expect(try #require(world.redis).client().call("EXISTS", world.key("user:007")) == 0)
+    try world.psql("UPDATE users SET name = 'Ada' WHERE id = 7; INSERT INTO users VALUES (99999, 'e', 'Eve')")
+    try world.settle(sidecar)
+    #expect(try client.call("GET", world.key("user:007")) == "Ada")
+    #expect(try client.call("GET", world.key("user:0099999")) == "Eve")
+    #expect(try sidecar.count("loads_not_stored") == 4)
+  }
+
   @Test("A row that does not exist is known not to, until it appears", arguments: [true, false])
   func absent(redis: Bool) throws {
     let world = try world(Self.users, redis: redis)

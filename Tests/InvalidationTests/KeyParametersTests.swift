@@ -106,4 +106,27 @@ struct KeyParametersTests {
     }
     #expect(isKey == expected)
   }
+
+  @Test(
+    "A value is known to be printed only in the one spelling of its type",
+    arguments: [
+      (
+        20, ["0", "7", "-7", "9223372036854775807"],
+        ["", "-", "007", "-0", "+7", " 7", "7 ", "0x7", "1_0", "1e1"]
+      ),
+      (25, ["", "007", "A b"], []), (1043, ["007"], []), (16, ["t", "f"], ["true", "T", "1", ""]),
+      (1082, ["2026-02-03"], ["2026-2-3", "20260203", "0000-01-01", "2026-02-03 BC", "infinity"]),
+      (
+        2950, ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"],
+        [
+          "6BA7B810-9dad-11d1-80b4-00c04fd430c8", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}",
+          "6ba7b8109dad11d180b400c04fd430c8",
+        ]
+      ),
+      (1700, [], ["1", "1.50"]), (1184, [], ["2026-02-03 00:00:00+00"]), (99_999, [], ["a"]),
+    ] as [(UInt32, [String], [String])])
+  func printed(_ type: UInt32, _ printed: [String], _ others: [String]) {
+    for text in printed { #expect(KeyParameters.isPrinted(Array(text.utf8), type: type), "\(text)") }
+    for text in others { #expect(!KeyParameters.isPrinted(Array(text.utf8), type: type), "\(text)") }
+  }
 }

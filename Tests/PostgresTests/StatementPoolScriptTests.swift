@@ -37,7 +37,7 @@ struct StatementPoolScriptTests {
 
   private func answer(_ command: Command, columns: [String], parameters: Int = 1) -> Answer {
     switch command {
-    case .describe: Answer(columns: columns, parameterCount: parameters)
+    case .describe: Answer(columns: columns, parameterTypes: Array(repeating: 20, count: parameters))
     case .execute: Answer(columns: ["v"], height: 1, values: [[1]])
     case .askReplayed: Answer(columns: ["c"], height: 1, values: [Array("1/A".utf8)])
     default: Answer()
@@ -53,7 +53,7 @@ struct StatementPoolScriptTests {
         .parse(statement.sql), .describe, .prepare(name: "nearside_0", statement.sql),
         .execute(name: "nearside_0"),
       ])
-    #expect(script.form == .plain)
+    #expect(script.form == StatementPool.Form(isJSON: false, types: [20]))
     let second = run(&script, statement) { .success(answer($0, columns: ["v"])) }
     #expect(second.said == [.execute(name: "nearside_0")])
     #expect(try! second.result.get().values == [[1]])
@@ -62,7 +62,9 @@ struct StatementPoolScriptTests {
   @Test("What another connection has found out is not asked for again")
   func known() {
     var script = StatementPool.Script(timeout: 2, asksReplayed: false)
-    let said = run(&script, statement, form: .json) { .success(answer($0, columns: [])) }.said
+    let said = run(&script, statement, form: StatementPool.Form(isJSON: true, types: [20])) {
+      .success(answer($0, columns: []))
+    }.said
     #expect(said.count == 2)
     guard case .prepare(_, let sql) = said[0] else {
       Issue.record("\(said)")
@@ -75,7 +77,9 @@ struct StatementPoolScriptTests {
   @Test("The time limit is set only when it differs, and a replica is asked before each job")
   func limits() {
     var script = StatementPool.Script(timeout: 10, asksReplayed: true)
-    let first = run(&script, statement, form: .plain) { .success(answer($0, columns: ["v"])) }
+    let first = run(&script, statement, form: StatementPool.Form(isJSON: false, types: [20])) {
+      .success(answer($0, columns: ["v"]))
+    }
     #expect(first.said.first == .setTimeout(milliseconds: 2))
     #expect(script.replayed == 1 << 32 | 10)
     let second = run(&script, statement) { .success(answer($0, columns: ["v"])) }

@@ -9,6 +9,9 @@ final class ScriptedRunner: SQLRunner {
   private let waiting = Mutex<[SQLJob]>([])
   private let everything = Mutex(0)
 
+  /// The type that all parameters have: text, which is spelt as it is printed.
+  var type: UInt32 { 25 }
+
   init(_ mailbox: LoopMailbox) { self.mailbox = mailbox }
 
   func submit(_ job: SQLJob) {
@@ -29,7 +32,10 @@ final class ScriptedRunner: SQLRunner {
   }
 
   func answer(_ job: SQLJob, _ rows: SQLRows, took: UInt64 = 1_000_000, replayed: UInt64? = nil) {
-    mailbox.finished(SQLOutcome(id: job.id, result: .success(rows), took: took, replayed: replayed))
+    mailbox.finished(
+      SQLOutcome(
+        id: job.id, result: .success(rows), took: took, replayed: replayed,
+        types: job.parameters.map { _ in type }))
   }
 
   /// One value; nil: no row.

@@ -247,6 +247,11 @@ extension EventLoop {
     guard let lease = ended.lease else { return unlock(job.load) }
     var value: LoadedValue?
     if case .value(let loaded) = result { value = loaded }
+    // A change of row 7 clears the key of 7, and not one of 007, which finds the same row.
+    guard job.rule.isSpeltAsPrinted(job.key, outcome.types) else {
+      counters.loadsNotStored += 1
+      return filled(job.load, stored: false)
+    }
     store(job, value, lease)
   }
 

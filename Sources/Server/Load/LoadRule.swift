@@ -32,6 +32,15 @@ final class LoadRule: Sendable {
     patience = load.timeout + cache.stampede.wait
   }
 
+  /// Whether a change of the row that the statement finds for this key clears this very key: the values are bound as
+  /// PostgreSQL prints values of these types. `types`: of the statement's parameters.
+  func isSpeltAsPrinted(_ key: [UInt8], _ types: [UInt32]) -> Bool {
+    guard let values = values(of: key), values.count == types.count else { return false }
+    return zip(values, types).allSatisfy { value, type in
+      value.map { KeyParameters.isPrinted($0, type: type) } ?? false
+    }
+  }
+
   /// What the statement is given for a key; nil: no row gives this key.
   func values(of key: [UInt8]) -> [[UInt8]?]? {
     guard let values = key.withUnsafeBytes({ parameters.values(of: $0) }) else { return nil }

@@ -69,12 +69,18 @@ public struct SQLOutcome: Sendable {
   /// What a replica had replayed before it was asked, so that the rows hold every transaction up to there and
   /// nothing is known of later ones. Nil: it ran on a primary, or the runner was not told to ask.
   public var replayed: UInt64?
+  /// The oids of the types that PostgreSQL has found for the parameters, which tell how it spells their values.
+  public var types: [UInt32]
 
-  public init(id: UInt64, result: Result<SQLRows, SQLFailure>, took: UInt64, replayed: UInt64? = nil) {
+  public init(
+    id: UInt64, result: Result<SQLRows, SQLFailure>, took: UInt64, replayed: UInt64? = nil,
+    types: [UInt32] = []
+  ) {
     self.id = id
     self.result = result
     self.took = took
     self.replayed = replayed
+    self.types = types
   }
 }
 

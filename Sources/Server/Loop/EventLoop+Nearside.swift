@@ -125,6 +125,7 @@ extension EventLoop {
       "fills_refused:\(counters.fillsRefused)",
       "loads:\(counters.loads)",
       "loads_failed:\(counters.loadsFailed)",
+      "loads_not_stored:\(counters.loadsNotStored)",
       "loads_waiting:\(loading.table.count)",
       "load_waits:\(counters.loadWaits)",
       "refreshes:\(counters.refreshes)",

@@ -298,6 +298,7 @@ struct Counters {
   var fillsRefused = 0
   var loads = 0
   var loadsFailed = 0
+  var loadsNotStored = 0
   var loadWaits = 0
   var absentHits = 0
   var refreshes = 0

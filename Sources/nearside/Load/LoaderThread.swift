@@ -187,7 +187,9 @@ extension SQLOutcome {
           SQLFailure(
             kind: SQLFailure.Kind(failure.kind), sqlState: failure.sqlState, sentence: failure.sentence))
       }
-    self.init(id: completion.id, result: result, took: completion.took, replayed: completion.replayed)
+    self.init(
+      id: completion.id, result: result, took: completion.took, replayed: completion.replayed,
+      types: completion.types)
   }
 }
 
