@@ -278,6 +278,7 @@ final class Host {
   /// An application has been told that the key is deleted, whose last part was `old` until then. From now on
   /// nobody on this host is shown that.
   func noteRemoved(_ key: Key, _ old: Int) {
+    guard !world.redis.isDoubted else { return removed[key.number] = nil }
     removed[key.number] = Removal(version: old, losses: world.redis.losses)
   }
 

@@ -8,7 +8,13 @@ final class SimulatedRedis {
   /// Grows whenever connections to it break.
   private(set) var incarnation = 0
   /// Grows whenever writes are lost; what an application deleted before may be back.
-  private(set) var losses = 0
+  private(set) var losses = 0 {
+    didSet { doubted = data.hash?.g }
+  }
+  private var doubted: Generation?
+  /// Whether the present generation is one that has lost something: until the next one, leases that were given
+  /// before the loss may be above the fences that are raised after it.
+  var isDoubted: Bool { losses > 0 && doubted == state?.generation }
   var links: [Link] = []
   private var images: [ModelRedis] = []
   private var waiting: [Waiter] = []

@@ -111,7 +111,8 @@ struct Rule: Sendable {
 
   /// What `simulate --weaknesses` tells after a change of the simulator.
   private static let seeds: [String: UInt64] = [
-    "noPredecessor": 8970, "oneBeat": 62, "forgetsUnrecorded": 3527, "noCount": 399,
+    "noPredecessor": 8970, "ignoresFingerprint": 1116, "noCompare": 399, "oneBeat": 62,
+    "forgetsUnrecorded": 3527, "noCount": 399,
     "acceptsAnything": 163, "anyGeneration": 132, "arrivalIsEvidence": 20, "beatsBeforeApplied": 62,
     "bypassedMissesForgotten": 86, "carryCleared": 91, "clearedTooEarly": 2, "confirmsApplied": 1,
     "endlessPatience": 379, "everyStepMovesApplied": 124, "fillUnfenced": 4, "fillsIgnoreGroups": 27,
@@ -121,11 +122,11 @@ struct Rule: Sendable {
     "keepsOverGenerations": 7, "keepsWhateverCame": 163, "lateEvidence": 543, "lateSets": 1602,
     "nearHitsNeedNoEvidence": 18, "newestMiss": 9, "noCanary": 88, "noChain": 4, "noFences": 15,
     "noFloor": 13, "noGroupsInJournal": 15, "noHoleTest": 125, "noJournal": 6, "noNudge": 43,
-    "noRegressionCheck": 371, "noWatch": 612, "nothingPending": 9, "ownWritesNotCounted": 9516,
+    "noRegressionCheck": 2649, "noWatch": 612, "nothingPending": 9, "ownWritesNotCounted": 9516,
     "pendingCounts": 9, "pipelinedSamples": 2862, "pollsCountAtOnce": 6, "presentLease": 59,
     "purgeNotCounted": 1916, "redisHitsNeedNoEvidence": 19, "removeUnfenced": 4,
     "resumesWhileWatching":
-      484, "setsDatedWhenRead": 244, "sweepNotCounted": 19010, "sweptForgetsLater": 927,
+      484, "setsDatedWhenRead": 244, "sweptForgetsLater": 927,
     "sweptTooEarly":
       9, "untrustedCounts": 620, "valueBeforeState": 252, "visibleIsApplied": 1,
   ]
