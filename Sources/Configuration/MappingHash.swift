@@ -29,6 +29,7 @@ public enum MappingHash {
     counted(rule.schema) + counted(rule.name) + "keys" + list(rule.keys.map(canonical)) + "tags"
       + list(rule.tags.map(canonical)) + "columns"
       + (rule.columns.map(list) ?? "all;") + "on" + list(rule.operations.map(\.rawValue))
+      + (rule.when.map { "when" + counted($0.canonical) } ?? "")
   }
 
   private static func canonical(_ template: KeyTemplate) -> String {

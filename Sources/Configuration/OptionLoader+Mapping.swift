@@ -43,6 +43,7 @@ extension OptionLoader {
     var tags: [KeyTemplate] = []
     var columns: [String]?
     var operations = Set(RowOperation.allCases)
+    var when: RowCondition?
     if member.node.string != nil || member.node.elements != nil {
       keys = templates(member.node, steps, option: "tables.*")
     } else {
@@ -66,11 +67,25 @@ extension OptionLoader {
         loader.choice(node, option: "tables.*.on" + Self.element, steps: steps)?.value
       }
       if let words { operations = Set(words) }
+      when = condition("tables.*.when", in: section)
     }
     guard let name else { return nil }
     return TableRule(
       schema: name.schema, name: name.table, keys: keys, tags: tags, columns: columns,
-      operations: operations, place: member.keyPlace)
+      operations: operations, when: when, place: member.keyPlace)
+  }
+
+  private mutating func condition(_ path: String, in section: Section) -> RowCondition? {
+    guard let (node, steps) = find(path, in: section), let text = text(node, option: path, steps: steps)
+    else { return nil }
+    do {
+      return try RowCondition.parse(text)
+    } catch {
+      self.error(
+        error.place, .badValue, steps, error.message,
+        suggestion: text.isExpanded ? nil : error.suggestion)
+      return nil
+    }
   }
 
   /// `users` or `shop.users`; the names are the catalogue's own, so capital letters count.

@@ -203,6 +203,10 @@ extension ConfigurationOption {
       .init(
         "tables.*.on", .choices(words(RowOperation.self)),
         "Which operations count. Default: all of them."),
+      .init(
+        "tables.*.when", .text,
+        "A change counts only if this condition on its old and new row is not false. Default: every change "
+          + "counts."),
     ] + caches
 
   /// Keys that the design names and this version does not have, by their section.
@@ -212,7 +216,7 @@ extension ConfigurationOption {
     ],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
-    "tables.*": ["lookup", "when"],
+    "tables.*": ["lookup"],
   ]
 
   /// Options that are read and checked, and that nothing acts on in this version: a program that starts must

@@ -238,12 +238,14 @@ public struct TableRule: Sendable {
   /// An UPDATE that changes none of these is ignored; nil: every UPDATE counts.
   public var columns: [String]?
   public var operations: Set<RowOperation>
+  /// Which changes count; nil: every one.
+  public var when: RowCondition?
   /// Where the rule stands in the file.
   public var place: SourcePlace
 
   public init(
     schema: String, name: String, keys: [KeyTemplate], tags: [KeyTemplate] = [], columns: [String]?,
-    operations: Set<RowOperation>, place: SourcePlace
+    operations: Set<RowOperation>, when: RowCondition? = nil, place: SourcePlace
   ) {
     self.schema = schema
     self.name = name
@@ -251,6 +253,7 @@ public struct TableRule: Sendable {
     self.tags = tags
     self.columns = columns
     self.operations = operations
+    self.when = when
     self.place = place
   }
 

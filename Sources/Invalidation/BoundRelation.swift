@@ -28,6 +28,8 @@ struct BoundRelation: Sendable {
     var hasFilter = false
     /// The slots that are compared.
     var filter: Range<Int> = 0..<0
+    /// Index into `conditions`; negative: every change counts.
+    var condition = -1
     /// Indices into `templates`.
     var templates: Range<Int> = 0..<0
   }
@@ -52,6 +54,7 @@ struct BoundRelation: Sendable {
   private(set) var steps: [Step] = []
   private(set) var literals: [UInt8] = []
   private(set) var filterSlots: [Int] = []
+  private(set) var conditions: [BoundCondition] = []
 
   init(_ relation: PgOutputRelation, catalogue: CatalogueTable, plan: KeyPlan) {
     self.relation = relation
@@ -100,6 +103,7 @@ struct BoundRelation: Sendable {
     rule.templates = firstTemplate..<templates.count
     rule.isBroken = !broken.isEmpty
     bindFilter(table, &rule)
+    bindCondition(table, catalogue, &rule)
     rules.append(rule)
     brokenReasons.append(broken)
   }
@@ -118,6 +122,27 @@ struct BoundRelation: Sendable {
     for index in indices { filterSlots.append(slot(of: index)) }
     rule.hasFilter = true
     rule.filter = first..<filterSlots.count
+  }
+
+  /// Where the log no longer gives what the condition needs, every change counts, as with the filter.
+  private mutating func bindCondition(_ table: TableRule, _ catalogue: CatalogueTable, _ rule: inout Rule) {
+    guard let when = table.when else { return }
+    let (bound, _) = ConditionBinder.bind(when) { column in
+      guard let index = relation.columns.firstIndex(where: { $0.name == column.name }) else { return nil }
+      let sent = relation.columns[index]
+      guard sent.isKey || !table.needsInOldRow(column) else { return nil }
+      if sent.type < Self.firstTypeOfDatabase {
+        let comparing = Comparing(type: sent.type, name: "")
+        return ConditionBinder.Column(
+          slot: slot(of: index), comparing: comparing, type: sent.type, typeName: "")
+      }
+      return catalogue.columns.first { $0.name == column.name }.map {
+        ConditionBinder.Column(slot: slot(of: index), $0)
+      }
+    }
+    guard let bound else { return }
+    rule.condition = conditions.count
+    conditions.append(bound)
   }
 
   private struct Unusable: Error { var reason: String }
@@ -175,7 +200,8 @@ struct BoundRelation: Sendable {
     guard !indices.isEmpty else { return false }
     if table.schema != relation.schema || table.name != relation.name { return true }
     for index in indices {
-      for (name, _, _) in plan.tables[index].templates.flatMap(\.columns) {
+      let rule = plan.tables[index]
+      for name in rule.templates.flatMap(\.columns).map(\.name) + (rule.when?.columns.map(\.name) ?? []) {
         let sent = relation.columns.first { $0.name == name }
         let known = table.columns.first { $0.name == name }
         if (sent == nil) != (known == nil) { return true }

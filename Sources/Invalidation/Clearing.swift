@@ -24,6 +24,8 @@ struct Clearing {
   init(now: Instant) { nextStep = now }
 
   var isUnderWay: Bool { cursor != nil }
+  /// Whether the pass removes what older generations left.
+  var isPurge: Bool { groups == nil }
   /// When the next step is due; nil: none is.
   var due: Instant? { cursor == nil ? nil : nextStep }
 

@@ -58,13 +58,16 @@ extension KeyPlan {
     guard rule.operations.contains(operation) else {
       return none("the rule of \(rule.qualifiedName) leaves \(operation.rawValue.uppercased()) out")
     }
-    switch operation {
-    case .truncate: return none("TRUNCATE names no rows, so it clears every key of the namespace at once")
-    case .update:
-      if let old, let new, isIgnored(rule, new, old) {
-        return none("the UPDATE changes no column that \"columns\" lists or a template names")
-      }
-    case .insert, .delete: break
+    if operation == .truncate {
+      return none("TRUNCATE names no rows, so it clears every key of the namespace at once")
+    }
+    var isPassed = true
+    if operation == .update, let old, let new { isPassed = !isIgnored(rule, new, old) }
+    if !meets(rule, catalogue, new: new, old: old, operation, isPassed: isPassed) {
+      return none(
+        isPassed
+          ? "the condition of \"when\" is not met"
+          : "the UPDATE changes no column that \"columns\" lists or a template names")
     }
     var explained: [ExplainedKey] = []
     for (template, kind) in templates {
@@ -91,6 +94,50 @@ extension KeyPlan {
     return Set(listed).union(rule.templates.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
       guard let before = old[name], let after = new[name] else { return true }
       return before == after
+    }
+  }
+
+  /// Whether the change counts by the rule's condition. What is not given is not known, and what is given of only
+  /// one row has not changed.
+  private func meets(
+    _ rule: TableRule, _ catalogue: CatalogueTable?, new: [String: String?]?, old: [String: String?]?,
+    _ operation: RowOperation, isPassed: Bool
+  ) -> Bool {
+    guard let when = rule.when else { return isPassed }
+    let keyed = Set(rule.templates.flatMap(\.columns).map(\.name))
+    let names = Array(keyed.union(when.columns.map(\.name)))
+    let (bound, _) = ConditionBinder.bind(when) { column in
+      guard let slot = names.firstIndex(of: column.name) else { return nil }
+      guard let catalogue else {
+        return ConditionBinder.Column(slot: slot, comparing: nil, type: 0, typeName: "")
+      }
+      return catalogue.columns.first { $0.name == column.name }.map { ConditionBinder.Column(slot: slot, $0) }
+    }
+    guard let bound else { return isPassed }
+    var message: [UInt8] = []
+    func values(_ row: [String: String?]?, or other: [String: String?]?) -> [TupleValue]? {
+      row.map { row in
+        names.map { name in
+          guard let given = row[name] ?? other?[name] else { return TupleValue(kind: .unchanged) }
+          guard let text = given else { return TupleValue(kind: .null) }
+          let start = message.count
+          message += Array(text.utf8)
+          return TupleValue(kind: .text, start: start, count: message.count - start)
+        }
+      }
+    }
+    let isUpdate = operation == .update
+    let after = values(operation == .delete ? nil : new ?? [:], or: isUpdate ? old : nil)
+    let before = values(operation == .insert ? nil : old ?? [:], or: isUpdate && old != nil ? new : nil)
+    return message.withUnsafeBytes { message in
+      bound.counts(
+        new: after, old: before, isPassed: isPassed,
+        hasMoved: {
+          guard let after, let before else { return false }
+          return names.indices.contains {
+            keyed.contains(names[$0]) && !after[$0].isUnchanged(from: before[$0], in: message)
+          }
+        }, message)
     }
   }
 

@@ -36,6 +36,12 @@ extension TableRule {
   /// Whether old rows are needed: only for them must the replica identity hold the templates' columns.
   var needsOldRows: Bool { operations.contains(.update) || operations.contains(.delete) }
 
+  /// Whether the condition can be judged only if old rows hold this column of it.
+  func needsInOldRow(_ column: RowCondition.Column) -> Bool {
+    // Where the row was before an UPDATE decides whether the UPDATE takes it in or out.
+    operations.contains(.update) || (operations.contains(.delete) && column.image != .new)
+  }
+
   /// The templates that a row is written into: keys, prefixes and tags.
   var templates: [KeyTemplate] { keys + tags }
 }

@@ -237,13 +237,20 @@ public struct LogReader: ~Copyable, Sendable {
     var event = LogEvent.nothing
     for number in relations[index].rules.indices {
       let rule = relations[index].rules[number]
+      var isPassed = true
       switch operation {
       case .insert: guard rule.insert else { continue }
       case .update:
-        guard rule.update, !hasOld || row.changes(rule, relations[index], message) else { continue }
+        guard rule.update else { continue }
+        isPassed = !hasOld || row.changes(rule, relations[index], message)
       case .delete: guard rule.delete else { continue }
       case .truncate: continue
       }
+      if rule.condition >= 0 {
+        isPassed = row.meets(
+          operation, rule, relations[index], hasOld: hasOld, isPassed: isPassed, message)
+      }
+      guard isPassed else { continue }
       if event == .nothing { event = .rows }
       let reason: String?
       if rule.isBroken {

@@ -56,7 +56,7 @@ private struct RuleCheck {
         if !saysIdentity, let problem = keyProblem(column, template, place) { problems.append(problem) }
       }
     }
-    return problems + filterProblems()
+    return problems + filterProblems() + conditionProblems(saysIdentity: saysIdentity)
   }
 
   private func fatal(_ place: SourcePlace, _ message: String) -> PlanProblem {
@@ -182,9 +182,10 @@ private struct RuleCheck {
   }
 
   /// The two ways to have all columns of the rule's templates in old rows.
-  private func identityFix() -> String {
+  private func identityFix(with more: [String] = []) -> String {
     var names = table.columns.filter(\.inIdentity).map(\.name)
-    for (name, _, _) in rule.templates.flatMap(\.columns) where !names.contains(name) { names.append(name) }
+    let wanted = rule.templates.flatMap(\.columns).map(\.name) + more
+    for name in wanted where !names.contains(name) { names.append(name) }
     let nullable = names.filter { name in table.columns.contains { $0.name == name && !$0.isNotNull } }
     let index = sqlName(table.name + "_nearside")
     let notNull =
@@ -212,6 +213,38 @@ private struct RuleCheck {
             + "run ALTER TABLE \(sqlTable) REPLICA IDENTITY FULL, or leave \"columns\" out"))
     }
     return problems
+  }
+
+  /// "when" reads the new row and the old one.
+  private func conditionProblems(saysIdentity: Bool) -> [PlanProblem] {
+    guard let when = rule.when else { return [] }
+    var problems: [PlanProblem] = []
+    func add(_ problem: PlanProblem) { if !problems.contains(problem) { problems.append(problem) } }
+    let (_, faults) = ConditionBinder.bind(when) { name in
+      let found = columnProblem(name.name, in: "\"when\"", name.place)
+      if let problem = found.problem { add(problem) }
+      guard let column = found.column else { return nil }
+      if !saysIdentity, let problem = conditionIdentityProblem(column, name) { add(problem) }
+      return ConditionBinder.Column(slot: 0, column)
+    }
+    for fault in faults {
+      add(fatal(fault.place, "in \"when\" of \(table.qualifiedName) " + fault.message))
+    }
+    return problems
+  }
+
+  private func conditionIdentityProblem(
+    _ column: CatalogueColumn, _ name: RowCondition.Column
+  ) -> PlanProblem? {
+    guard rule.needsInOldRow(name), hasRows, table.identity != .full, !column.inIdentity else { return nil }
+    let why =
+      name.image == .new
+      ? "so an UPDATE that takes a row out of the condition could not be told"
+      : "so what it was before an UPDATE or DELETE could not be told"
+    return fatal(
+      name.place,
+      "\"when\" names column \"\(column.name)\", which the replica identity of \(table.qualifiedName) does not "
+        + "hold, \(why); " + identityFix(with: rule.when?.columns.map(\.name) ?? []))
   }
 
   private var sqlTable: String { sqlName(table.schema) + "." + sqlName(table.name) }

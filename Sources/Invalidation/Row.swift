@@ -26,6 +26,36 @@ struct Row: Sendable {
     return false
   }
 
+  /// Whether a change meets the condition of a rule that has one.
+  func meets(
+    _ operation: RowOperation, _ rule: BoundRelation.Rule, _ relation: borrowing BoundRelation, hasOld: Bool,
+    isPassed: Bool, _ message: UnsafeRawBufferPointer
+  ) -> Bool {
+    let condition = relation.conditions[rule.condition]
+    switch operation {
+    case .insert: return condition.counts(new: new, old: nil, hasMoved: { false }, message)
+    case .delete: return condition.counts(new: nil, old: old, hasMoved: { false }, message)
+    case .truncate: return true
+    case .update:
+      if hasOld {
+        let steps = relation.steps
+        let templates = relation.templates[rule.templates]
+        return condition.counts(
+          new: new, old: old, isPassed: isPassed,
+          hasMoved: {
+            templates.joined().contains { position in
+              let slot = Int(steps[position].slot)
+              return slot >= 0 && !new[slot].isUnchanged(from: old[slot], in: message)
+            }
+          }, message)
+      }
+      // A whole old row that is missing is a doubt, which must be told.
+      guard !relation.isFull else { return true }
+      // Otherwise no column of the replica identity has changed, and the condition has no others.
+      return condition.counts(new: new, old: new, isPassed: isPassed, hasMoved: { false }, message)
+    }
+  }
+
   /// How writing a rule's keys went; anything but `told` is a doubt.
   enum Outcome {
     case told, valueMissing, oldRowMissing, tooLong

@@ -151,8 +151,10 @@ extension TailSession {
       isEnding = ends
       return .began(new, reason: reason)
     case (.clearing(.scan), .purgeStep(let next, _)):
-      if !weakness.contains(.purgeNotCounted) { count += 1 }
-      clearing.went(to: next, endsEarly: weakness.contains(.clearedTooEarly), now: now)
+      let isPurge = clearing.isPurge
+      if !weakness.contains(isPurge ? .purgeNotCounted : .sweepNotCounted) { count += 1 }
+      clearing.went(
+        to: next, endsEarly: weakness.contains(isPurge ? .clearedTooEarly : .sweptTooEarly), now: now)
       return .goOn
     case (.clearing(.purged), .cleared):
       count += 1

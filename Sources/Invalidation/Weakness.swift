@@ -51,6 +51,11 @@ package struct Weakness: OptionSet, Hashable, Sendable {
   /// A snapshot's list of running transactions is not read.
   package static let ignoresRunning = Weakness(rawValue: 1 << 20)
 
+  /// Sweep steps are not counted in n.
+  package static let sweepNotCounted = Weakness(rawValue: 1 << 38)
+  /// A pass over the keys of groups counts as done after its first step.
+  package static let sweptTooEarly = Weakness(rawValue: 1 << 39)
+
   // Following.
   /// One beat after a poll proves what two do.
   package static let oneBeat = Weakness(rawValue: 1 << 22)

@@ -493,8 +493,8 @@ struct FillLedgerTests {
       var ledger = FillLedger(capacity: 10, seed: 9, started: at(50_000), keep: ms(window))
       ledger.adopt(LedgerFile(boot: "this", touched: at(48_500), table: broken), boot: "this")
       ledger.missed(1, lease: lease(300), at: at(50_001))
-      #expect(ledger.set(1, at: 59_499) == .refuse(.predecessor))
-      #expect(ledger.set(1, at: 59_500) == .fill(lease(300)))
+      #expect(ledger.set(1, at: 59_999) == .refuse(.predecessor))
+      #expect(ledger.set(1, at: 60_000) == .fill(lease(300)))
     }
   }
 }

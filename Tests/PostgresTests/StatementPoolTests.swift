@@ -142,6 +142,31 @@ struct StatementPoolTests {
     #expect(try runner.values(0, ["3"]) == ["3"])
   }
 
+  @Test("Jobs do not wait long for a first connection that is not made")
+  func patience() throws {
+    let place = try Place(PostgresServer())
+    place.server.pause()
+    let runner = PoolRunner(place, [.init("SELECT 1")])
+    let failure = try runner.failure(0)
+    #expect(failure.sqlState == "08001")
+    #expect(failure.sentence == "There is no connection to PostgreSQL yet.")
+    #expect(runner.trouble == nil, "the attempt is still under way")
+    place.server.resume()
+    try runner.turn("a connection stands") { runner.standing == 1 }
+    #expect(try runner.values(0) == ["1"])
+  }
+
+  @Test("One connection is enough until jobs wait for more")
+  func grows() throws {
+    let runner = PoolRunner(
+      try Place(), [.init("SELECT 1"), .init("SELECT pg_sleep(0.2)::text")], connections: 3)
+    for _ in 0..<20 { #expect(try runner.values(0) == ["1"]) }
+    #expect(runner.standing == 1)
+    let slow = [1, 1, 1, 1].map { runner.submit($0) }
+    try runner.turn("all have ended") { slow.allSatisfy { runner.ended[$0] != nil } }
+    #expect(runner.standing == 3)
+  }
+
   @Test(
     "A write whose server dies is said to be unknown; a load is said to be lost; an ended backend is named")
   func lost() throws {

@@ -124,7 +124,9 @@ final class Flow {
               guard
                 command({ [self] _ in
                   world.note("\(host.number): FILL \(key.name) \(text) under \(lease.stamp)")
-                  host.fill(key, text, life: chooseLife(), lease, plain: false, via: via) { [self] _ in begin() }
+                  host.fill(key, text, life: chooseLife(), lease, plain: false, via: via) { [self] _ in
+                    begin()
+                  }
                 })
               else { return begin() }
             }
@@ -134,8 +136,36 @@ final class Flow {
     else { return begin() }
   }
 
+  /// The same for all keys of a prefix, of one that no rule gives, or of a tag.
+  private func changeAndInvalidate(_ key: Key) {
+    let (a, b) = (key.number / 2, key.number % 2)
+    let group = Array(
+      world.random.one(of: ["ps:c:\(a):", "ps:c:\(a):", "tg:\(b)", "tg:\(b)", "ps:c:\(a):\(b):", "ps:"]).utf8)
+    let keys = world.mapping.keys(of: group)
+    let old = keys.map { world.externals[$0.number] }
+    for key in keys { world.externals[key.number] = world.oracle.make() }
+    let losses = world.redis.losses
+    var isCleared = false
+    guard
+      command({ [self] _ in
+        host.invalidate(group, via: via) { [self] outcome in
+          if case .done = outcome, isCleared, losses == world.redis.losses {
+            for (key, old) in zip(keys, old) {
+              world.oracle.supersede(old, at: world.now)
+              host.noteRemoved(key, old)
+            }
+          }
+          begin()
+        } cleared: {
+          isCleared = true
+        }
+      })
+    else { return begin() }
+  }
+
   /// Something changes that no row stands behind; then the key is deleted.
   private func changeAndDelete(_ key: Key) {
+    if world.swarm.hasGroups, world.random.once(in: 2) { return changeAndInvalidate(key) }
     let old = world.externals[key.number]
     world.externals[key.number] = world.oracle.make()
     let losses = world.redis.losses

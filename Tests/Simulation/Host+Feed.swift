@@ -68,7 +68,7 @@ extension Host {
             if let last = entries.last {
               feed.position = last.id
               post(.entries(entries, generation: reading))
-              if last.keys.isEmpty { feed.generation = nil }
+              if last.isEmpty { feed.generation = nil }
             }
             feedPoll(link)
           } else if feed.generation == nil {

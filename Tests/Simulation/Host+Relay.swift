@@ -17,6 +17,7 @@ extension Host {
     var client: ((Outcome) -> Void)?
     /// A governed write that may have been carried out.
     var writes: Key?
+    var clears: [UInt8]?
   }
 
   enum Outcome {
@@ -64,20 +65,22 @@ extension Host {
     for request in upstream.awaited {
       // `abandon`: no reply will come, and Redis may have carried the write out.
       if let key = request.writes { noteWrite(key) }
+      request.clears?.withUnsafeBytes { clear($0) }
       request.client?(.error)
     }
   }
 
   /// Sends one request; `finish` is run in a turn of the loop when its reply has come.
   private func request<Reply>(
-    via: Int, writes: Key? = nil, client: ((Outcome) -> Void)?, _ work: @escaping (SimulatedRedis) -> Reply,
+    via: Int, writes: Key? = nil, clears: [UInt8]? = nil, client: ((Outcome) -> Void)?,
+    _ work: @escaping (SimulatedRedis) -> Reply,
     _ finish: @escaping (Reply) -> Void
   ) {
     guard let link = upstreams[via]?.link else {
       client?(.error)
       return
     }
-    let number = expect(via, writes, client)
+    let number = expect(via, writes, clears, client)
     let redis = world.redis
     link.send {
       let reply = work(redis)
@@ -87,9 +90,12 @@ extension Host {
     }
   }
 
-  private func expect(_ via: Int, _ writes: Key?, _ client: ((Outcome) -> Void)?) -> Int {
+  private func expect(
+    _ via: Int, _ writes: Key?, _ clears: [UInt8]?, _ client: ((Outcome) -> Void)?
+  ) -> Int {
     requests += 1
-    upstreams[via]?.awaited.append(Request(number: requests, client: client, writes: writes))
+    upstreams[via]?.awaited.append(
+      Request(number: requests, client: client, writes: writes, clears: clears))
     return requests
   }
 
@@ -125,10 +131,11 @@ extension Host {
     for key: Key, via: Int, holdUntil: Instant?, _ client: @escaping (Outcome) -> Void
   ) {
     guard let link = upstreams[via]?.link else { return client(.error) }
-    let number = expect(via, nil, client)
+    let number = expect(via, nil, nil, client)
     let asked = now
     let basis = follower.basis
     let version = writes[key.number]
+    let serial = serial(key)
     let redis = world.redis
     let valueFirst = world.weakness.contains(.valueBeforeState)
     // Three requests in one pipeline. Other connections' requests may be carried out between them.
@@ -140,7 +147,8 @@ extension Host {
     let readState = {
       incarnations.append(redis.incarnation)
       state = redis.state
-      fence = redis.data.hash?.fences[key.bucket]
+      let hash = redis.data.hash
+      fence = key.buckets.compactMap { hash?.fences[$0] }.reduce(hash?.F ?? .zero) { max($0, $1) }
     }
     let readValue = {
       incarnations.append(redis.incarnation)
@@ -158,10 +166,10 @@ extension Host {
           guard settle(via, number, link) else { return }
           guard incarnations[0] == incarnations[1] || valueFirst else { return client(.error) }
           let answer = { [self] in
-            finish(key, version, state, value, life, asked: asked, basis, client)
+            finish(key, version, serial, state, value, life, asked: asked, basis, client)
           }
           guard let state, let fence, fence > state.stamp, holdUntil.map({ clock < $0 }) ?? true,
-            value == nil || !state.trusted, lease(judge(state, basis), value) != nil
+            value == nil || !isTrusted(key, state), lease(judge(state, basis, key), value) != nil
           else { return answer() }
           holdBack(
             Hold(
@@ -174,10 +182,11 @@ extension Host {
 
   /// finishGet and finishLease.
   private func finish(
-    _ key: Key, _ version: UInt32, _ state: FleetState?, _ value: String?, _ life: Int, asked: Instant,
+    _ key: Key, _ version: UInt32, _ serial: UInt32?, _ state: FleetState?, _ value: String?, _ life: Int,
+    asked: Instant,
     _ basis: Follower.Basis, _ client: (Outcome) -> Void
   ) {
-    let judgement = judge(state, basis)
+    let judgement = judge(state, basis, key)
     guard let value, case .trusted(_, let mayKeep) = judgement else {
       let lease = lease(judgement, value)
       world.misses += 1
@@ -190,7 +199,7 @@ extension Host {
     guard mayKeep || world.weakness.contains(.keepsWhateverCame), life != -2 else { return }
     let expires =
       life < 0 ? nil : Instant(nanoseconds: asked.nanoseconds + UInt64(life) * 1_000_000)
-    keepNear(key, version: version, value, expires: expires)
+    keepNear(key, version: version, serial: serial, value, expires: expires)
   }
 
   private func lease(_ judgement: Judgement, _ value: String?) -> Lease? {
@@ -273,10 +282,13 @@ extension Host {
   ) {
     noteWrite(key)
     let version = writes[key.number]
+    let serial = serial(key)
     let expires = life.map { Instant(nanoseconds: now.nanoseconds + $0 * 1_000_000) }
     let command = ModelRedis.Command.set(text, life: life.map { .milliseconds(Int($0)) } ?? .none)
     request(via: via, writes: key, client: client) { redis in
-      redis.write { $0.fill(replaces: true, lease, bucket: key.bucket, key: key.name, command) }
+      redis.write {
+        $0.fill(replaces: true, lease, buckets: key.buckets, tags: key.tags, key: key.name, command)
+      }
     } _: { [self] reply in
       world.count("fill \(reply.word.rawValue)")
       guard reply.word == .ok else {
@@ -291,7 +303,7 @@ extension Host {
         follower.accepts(generation: g, beats: h, journal: jl) || world.weakness.contains(.keepsWhateverCame),
         !moved || world.weakness.contains(.ownWritesNotCounted)
       else { return }
-      keepNear(key, version: writes[key.number], text, expires: expires)
+      keepNear(key, version: writes[key.number], serial: serial, text, expires: expires)
     }
   }
 
@@ -304,7 +316,8 @@ extension Host {
     let keep = world.swarm.journalKeep
     request(via: via, writes: key, client: client) { redis in
       let reply = redis.write {
-        $0.del([(key: key.name, bucket: key.bucket)], getting: false, keep: keep, message: true)
+        $0.del(
+          [(key: key.name, bucket: key.bucket, tags: key.tags)], getting: false, keep: keep, message: true)
       }
       if reply.error == nil { removed() }
       return reply
@@ -314,12 +327,34 @@ extension Host {
     }
   }
 
+  /// NEARSIDE INVALIDATE PREFIX and TAG; the group with its kind.
+  func invalidate(
+    _ group: [UInt8], via: Int, _ client: @escaping (Outcome) -> Void, cleared: @escaping () -> Void
+  ) {
+    group.withUnsafeBytes { clear($0) }
+    let keep = world.swarm.journalKeep
+    let raisesFloor = group.withUnsafeBytes { world.mapping.groups.isAdHoc($0) }
+    let bucket = group.withUnsafeBytes { KeyHash.bucket($0) }
+    let name = String(decoding: group, as: UTF8.self)
+    world.note("\(number): INVALIDATE \(name)")
+    request(via: via, clears: group, client: client) { redis in
+      let reply = redis.write {
+        $0.invalidateGroup(name, bucket: bucket, raisesFloor: raisesFloor, keep: keep)
+      }
+      if reply.error == nil { cleared() }
+      return reply
+    } _: { [self] reply in
+      group.withUnsafeBytes { clear($0) }
+      client(reply.error == nil ? .done : .error)
+    }
+  }
+
   func expire(_ key: Key, life: Int, via: Int, _ client: @escaping (Outcome) -> Void) {
     noteWrite(key)
     let keep = world.swarm.journalKeep
     request(via: via, writes: key, client: client) { redis in
       redis.write {
-        $0.expire(key.name, bucket: key.bucket, keep: keep, message: true, .expire(life))
+        $0.expire(key.name, bucket: key.bucket, tags: key.tags, keep: keep, message: true, .expire(life))
       }
     } _: { [self] reply in
       noteWrite(key)

@@ -40,6 +40,8 @@ final class Host {
   var waiting: [Wait] = []
   var requests = 0
   var holds: [Hold] = []
+  /// nil: the mapping has no groups.
+  private(set) var epochs: GroupEpochs?
   /// Of each key what an application beside this host has deleted last.
   private(set) var removed: [Int: Removal] = [:]
 
@@ -148,6 +150,7 @@ final class Host {
     follower = Follower(mapping: Self.mapping)
     follower.weakness = world.weakness.product
     near.removeAll()
+    epochs = world.swarm.hasGroups ? GroupEpochs() : nil
     now = clock
     pollBegan = now
     turnEnded = now
@@ -230,9 +233,9 @@ final class Host {
     case bypass(Lease?)
   }
 
-  func judge(_ state: FleetState?, _ basis: Follower.Basis) -> Judgement {
+  func judge(_ state: FleetState?, _ basis: Follower.Basis, _ key: Key) -> Judgement {
     guard let state, follower.follows(state, basis) else { return .bypass(nil) }
-    guard state.trusted || world.weakness.contains(.untrustedCounts) else { return .absent(state.lease) }
+    guard isTrusted(key, state) else { return .absent(state.lease) }
     let evidence = follower.certificate(state, basis)
     if let evidence, clock.since(evidence) <= world.swarm.bound {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
@@ -241,6 +244,30 @@ final class Host {
       return .trusted(state.lease, mayKeep: follower.accepts(state))
     }
     return .bypass(evidence == nil ? state.lease : nil)
+  }
+
+  func isTrusted(_ key: Key, _ state: FleetState) -> Bool {
+    guard state.trusted || world.weakness.contains(.untrustedCounts) else { return false }
+    guard key.isGrouped, !world.weakness.contains(.pendingCounts) else { return true }
+    return key.withBytes { state.trusts($0, tags: key.tags) || !state.trusted }
+  }
+
+  // MARK: Groups (EventLoop+Groups.swift)
+
+  /// When a value is asked for, as its near entry will bear it.
+  func serial(_ key: Key) -> UInt32? { key.isGrouped ? epochs?.serial : nil }
+
+  func clear(_ group: UnsafeRawBufferPointer) {
+    guard epochs != nil, epochs?.clear(group) == true || world.mapping.groups.isAdHoc(group) else { return }
+    near.removeAll()
+  }
+
+  private func isCurrent(_ serial: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
+    var isCurrent = true
+    world.mapping.groups.forEach(of: key) { group in
+      if epochs?.isCurrent(serial, group) == false { isCurrent = false }
+    }
+    return isCurrent
   }
 
   func noteWrite(_ key: Key) {
@@ -269,7 +296,8 @@ final class Host {
     }
   }
 
-  func keepNear(_ key: Key, version: UInt32, _ value: String, expires: Instant?) {
+  func keepNear(_ key: Key, version: UInt32, serial: UInt32?, _ value: String, expires: Instant?) {
+    let serial = world.weakness.contains(.groupsDatedWhenKept) ? self.serial(key) : serial
     guard version == writes[key.number] || world.weakness.contains(.ownWritesNotCounted) else { return }
     var until = expires
     if let ttl = world.swarm.nearTTL {
@@ -279,23 +307,28 @@ final class Host {
     var value = value
     value.withUTF8 { value in
       _ = key.withBytes {
-        near.insert($0, hash: near.hash($0), value: UnsafeRawBufferPointer(value), expires: until, tag: 0)
+        near.insert(
+          $0, hash: near.hash($0), value: UnsafeRawBufferPointer(value), expires: until, tag: 0,
+          serial: serial)
       }
     }
   }
 
   func findNear(_ key: Key) -> String? {
     key.withBytes {
-      near.find($0, hash: near.hash($0), now: now).map { String(decoding: $0.value, as: UTF8.self) }
+      guard let entry = near.find($0, hash: near.hash($0), now: now) else { return nil }
+      if let serial = entry.serial, !isCurrent(serial, $0), !world.weakness.contains(.groupsStayNear) {
+        return nil
+      }
+      return String(decoding: entry.value, as: UTF8.self)
     }
   }
 
   // MARK: Hearing (EventLoop.swift, hear)
 
   func hear(_ event: FeedEvent) {
-    // The simulated mapping has no groups.
     let action = follower.hear(
-      event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { _ in })
+      event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { clear($0) })
     if case .state = event, let state = follower.state {
       ledger.observed(state.lease, at: clock)
       releaseHolds(state)

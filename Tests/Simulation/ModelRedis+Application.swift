@@ -108,9 +108,11 @@ extension ModelRedis {
     live(key, most)
   }
 
-  /// `replaces`: the mode, `replace` or `merge`; `most`: how long the key may live, in milliseconds.
+  /// `replaces`: the mode, `replace` or `merge`. `buckets`: that of the key, and those of its groups. `most`: how
+  /// long the key may live, in milliseconds.
   mutating func fill(
-    replaces: Bool, _ lease: Lease, bucket: Int, key: String, _ command: Command, most: Int? = nil
+    replaces: Bool, _ lease: Lease, buckets: [Int], tags: PackedKeys, key: String, _ command: Command,
+    most: Int? = nil
   ) -> FillReply {
     guard let m = hash, let g = m.g, let floor = m.F else { return FillReply(word: .noState) }
     let found = Found(g: g, h: m.h, W: m.W, jl: m.jl)
@@ -118,10 +120,13 @@ extension ModelRedis {
       return FillReply(word: .generation, found: found)
     }
     if lease.stamp < floor, !weakness.contains(.noFloor) { return FillReply(word: .floor, found: found) }
-    if let fence = m.fences[bucket], fence > lease.stamp, !weakness.contains(.fillUnfenced) {
+    let asked = weakness.contains(.fillsIgnoreGroups) ? buckets.prefix(1) : buckets[...]
+    if asked.contains(where: { m.fences[$0].map { $0 > lease.stamp } ?? false }),
+      !weakness.contains(.fillUnfenced)
+    {
       return FillReply(word: .fence, found: found)
     }
-    if m.c != g, !weakness.contains(.mergeUntrusted) {
+    if m.c != g || m.covers(key, tags), !weakness.contains(.mergeUntrusted) {
       guard replaces else { return FillReply(word: .untrusted, found: found) }
       values[key] = nil
     }
@@ -134,7 +139,8 @@ extension ModelRedis {
     var key: String
     /// nil: the key is not governed.
     var lease: Lease?
-    var bucket: Int
+    /// Of the key and of its groups.
+    var buckets: [Int]
     var value: String
     /// How long it lives, in milliseconds; nil: for ever.
     var most: Int?
@@ -149,7 +155,7 @@ extension ModelRedis {
       var isOpen = true
       if let lease = setting.lease {
         if let m, m.g == lease.generation, let floor = m.F, lease.stamp >= floor {
-          isOpen = m.fences[setting.bucket].map { $0 <= lease.stamp } ?? true
+          isOpen = setting.buckets.allSatisfy { m.fences[$0].map { $0 <= lease.stamp } ?? true }
         } else {
           isOpen = false
         }
@@ -176,12 +182,14 @@ extension ModelRedis {
 
   /// DEL and UNLINK; with `getting`, GETDEL of the one key. A key without a bucket is not governed.
   mutating func del(
-    _ keys: [(key: String, bucket: Int?)], getting: Bool, keep: UInt64, message: Bool
+    _ keys: [(key: String, bucket: Int?, tags: PackedKeys)], getting: Bool, keep: UInt64, message: Bool
   ) -> RemovalReply {
     var usable: (m: Meta, g: Generation, W: LSN, V: LSN, jl: JournalID)?
     if case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl {
       usable = (m, g, w, v, jl)
     }
+    let found = hash
+    func covered(_ key: String, _ tags: PackedKeys) -> Bool { found?.covers(key, tags) ?? true }
     let trusted = usable.map { $0.m.c == $0.g } ?? false
     let governed = keys.filter { $0.bucket != nil }
     let fenced = usable != nil && !governed.isEmpty
@@ -196,7 +204,7 @@ extension ModelRedis {
     let word: RemovalWord = usable == nil ? .noState : .ok
     var reply = Answer.null
     if getting {
-      if !governed.isEmpty, !trusted {
+      if !governed.isEmpty, !(trusted && !covered(keys[0].key, keys[0].tags)) {
         values[keys[0].key] = nil
       } else {
         reply = run(.getDelete, on: keys[0].key)
@@ -206,17 +214,17 @@ extension ModelRedis {
       }
     } else {
       var count = 0
-      for (key, bucket) in keys {
-        let removed = unlink(key)
-        if bucket == nil || trusted { count += removed }
-      }
+      // Those that count go first.
+      let counting = keys.map { $0.bucket == nil || trusted && !covered($0.key, $0.tags) }
+      for (key, counts) in zip(keys, counting) where counts { count += unlink(key.key) }
+      for (key, counts) in zip(keys, counting) where !counts { _ = unlink(key.key) }
       reply = .integer(count)
     }
     guard let (_, g, w, _, jl) = usable else { return RemovalReply(word: .noState, reply: reply) }
     var last = jl
     if fenced {
       var packed = PackedKeys()
-      for (key, _) in governed { packed.append(key) }
+      for (key, _, _) in governed { packed.append(key) }
       guard let id = journal(g, after: jl, keep: keep, position: w, keys: packed) else {
         return RemovalReply(word: .ok, reply: reply, error: "WRONGTYPE")
       }
@@ -230,12 +238,15 @@ extension ModelRedis {
   }
 
   mutating func expire(
-    _ key: String, bucket: Int, keep: UInt64, message: Bool, _ command: Command, most: Int? = nil
+    _ key: String, bucket: Int, tags: PackedKeys, keep: UInt64, message: Bool, _ command: Command,
+    most: Int? = nil
   ) -> RemovalReply {
     guard case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl else {
       return RemovalReply(word: .untrusted, reply: .null)
     }
-    guard m.c == g else { return RemovalReply(word: .untrusted, reply: .null, g: g, jl: jl) }
+    guard m.c == g, !m.covers(key, tags) else {
+      return RemovalReply(word: .untrusted, reply: .null, g: g, jl: jl)
+    }
     let existed = value(key) != nil
     let reply = run(command, on: key)
     limit(key, most)
@@ -255,10 +266,36 @@ extension ModelRedis {
     return RemovalReply(word: .ok, reply: reply, g: g, jl: id)
   }
 
+  /// `raisesFloor`: it is a prefix that no rule gives.
+  mutating func invalidateGroup(
+    _ group: String, bucket: Int, raisesFloor: Bool, keep: UInt64
+  ) -> RemovalReply {
+    guard case .present(let m) = meta, let g = m.g, let v = m.V, let w = m.W, let jl = m.jl, let f = m.F
+    else { return RemovalReply(word: .noState, reply: .null) }
+    let weakness = weakness
+    change {
+      Self.fence(&$0, visible: v, buckets: weakness.contains(.groupsUnfenced) ? [] : [bucket])
+      if raisesFloor, !weakness.contains(.groupsUnfenced) {
+        $0.F = max(f, Stamp(visible: v, deletions: $0.d ?? 0))
+      }
+    }
+    var packed = PackedKeys()
+    if !weakness.contains(.noGroupsInJournal) { packed.append(group) }
+    guard let id = journal(g, after: jl, keep: keep, position: w, keys: PackedKeys(), groups: packed) else {
+      return RemovalReply(word: .ok, reply: .null, error: "WRONGTYPE")
+    }
+    change {
+      $0.jl = id
+      if !weakness.contains(.nothingPending) { $0.pd = Self.enter(m.pd, [group], id) }
+      $0.s = ($0.s ?? 0) + 1
+    }
+    return RemovalReply(word: .ok, reply: .null, g: g, jl: id)
+  }
+
   /// True if there was a state to ask.
   mutating func ask() -> Bool {
     guard hash?.g != nil else { return false }
-    change { $0.req = true }
+    change { $0.req = 1 }
     return true
   }
 
@@ -283,4 +320,5 @@ extension ScriptWeakness {
   static let fillUnfenced = ScriptWeakness(rawValue: 1 << 10)
   static let mergeUntrusted = ScriptWeakness(rawValue: 1 << 11)
   static let removeUnfenced = ScriptWeakness(rawValue: 1 << 12)
+  static let fillsIgnoreGroups = ScriptWeakness(rawValue: 1 << 18)
 }

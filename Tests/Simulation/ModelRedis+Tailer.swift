@@ -7,7 +7,7 @@ extension ModelRedis {
     case noState
     case fenced(Generation)
     case regressed(n: UInt64, W: LSN?)
-    case applied(W: LSN, V: LSN, asked: Bool)
+    case applied(W: LSN, V: LSN, asked: Int?, pending: PendingGroups)
     case takenOver(
       g: Generation, W: LSN, V: LSN, n: UInt64, h: UInt64, jl: JournalID, wt: Bool, c: Generation?)
     case otherSystem(String)
@@ -17,6 +17,7 @@ extension ModelRedis {
     case began
     case purgeStep(cursor: Int, removed: Int)
     case cleared
+    case swept(left: PendingGroups)
     case error(String)
   }
 
@@ -35,6 +36,12 @@ extension ModelRedis {
     var buckets: [Int]
     var packed: PackedKeys
     var messages: Int
+    /// Their kind included.
+    var groups: [String] = []
+    var groupBuckets: [Int] = []
+    /// One of them is a prefix that no rule gives.
+    var raisesFloor = false
+    var tellsPending = false
   }
 
   mutating func apply(_ order: Apply) -> TailerReply {
@@ -46,15 +53,27 @@ extension ModelRedis {
     if order.X > w, !weakness.contains(.noFences) {
       let fence = Stamp(visible: order.X, deletions: 0)
       for bucket in order.buckets { m.fences[bucket] = fence }
+      if !weakness.contains(.groupsUnfenced) {
+        for bucket in order.groupBuckets { m.fences[bucket] = fence }
+        if order.raisesFloor { m.F = fence }
+      }
     }
     for key in order.keys { values[key] = nil }
     var last = jl
-    if !order.packed.isEmpty, !weakness.contains(.noJournal) {
-      guard let id = journal(g, after: jl, keep: order.keep, position: order.X, keys: order.packed) else {
+    var groups = PackedKeys()
+    for group in order.groups where !weakness.contains(.noGroupsInJournal) { groups.append(group) }
+    if !(order.packed.isEmpty && groups.isEmpty), !weakness.contains(.noJournal) {
+      guard
+        let id = journal(
+          g, after: jl, keep: order.keep, position: order.X, keys: order.packed, groups: groups)
+      else {
         meta = .present(m)
         return .error("WRONGTYPE")
       }
       last = id
+    }
+    if order.X > w, !order.groups.isEmpty, !weakness.contains(.nothingPending) {
+      m.pd = Self.enter(m.pd, order.groups, last)
     }
     if order.messages > 0 { m.s = (m.s ?? 0) + UInt64(order.messages) }
     m.W = max(w, order.W)
@@ -64,7 +83,9 @@ extension ModelRedis {
     if let wt = order.wt { m.wt = wt }
     m.n = n + 1
     counted += 1
-    let reply = TailerReply.applied(W: m.W ?? w, V: m.V ?? v, asked: m.req)
+    let reply = TailerReply.applied(
+      W: m.W ?? w, V: m.V ?? v, asked: m.req,
+      pending: order.tellsPending || m.req == 2 ? m.pending : PendingGroups())
     meta = .present(m)
     return reply
   }
@@ -167,6 +188,35 @@ extension ModelRedis {
     return .cleared
   }
 
+  /// `places` as for `purge`; `tags` tells those of a key.
+  mutating func sweep(
+    token: String, g: Generation, n: UInt64, groups: PackedKeys, places: some Sequence<String>, next: Int,
+    tags: (String) -> PackedKeys
+  ) -> TailerReply {
+    if let refusal = refusal(token, g, n) { return refusal }
+    var all = Meta()
+    all.pd = []
+    groups.forEach { all.pd?.append(Pending(group: String(decoding: $0, as: UTF8.self), id: .zero)) }
+    var removed = 0
+    for key in places where all.covers(key, tags(key)) { removed += unlink(key) }
+    if weakness.contains(.sweepNotCounted) { counted += 1 } else { count() }
+    return .purgeStep(cursor: next, removed: removed)
+  }
+
+  mutating func swept(token: String, g: Generation, n: UInt64, pending: PendingGroups) -> TailerReply {
+    if let refusal = refusal(token, g, n) { return refusal }
+    let done = pending.entries
+    count { [weakness] in
+      let left = ($0.pd ?? []).filter { entry in
+        !done.contains {
+          $0 == entry || weakness.contains(.sweptForgetsLater) && $0.group == entry.group
+        }
+      }
+      $0.pd = left.isEmpty ? nil : left
+    }
+    return .swept(left: hash?.pending ?? PendingGroups())
+  }
+
   private func refusal(_ token: String, _ g: Generation, _ n: UInt64) -> TailerReply? {
     guard case .present(let m) = meta, let own = m.g, let count = m.n else { return .noState }
     if m.tok != token && !weakness.contains(.noToken) || own != g { return .fenced(own) }
@@ -192,6 +242,11 @@ extension ScriptWeakness {
   static let floorAtV = ScriptWeakness(rawValue: 1 << 5)
   static let carryCleared = ScriptWeakness(rawValue: 1 << 6)
   static let purgeNotCounted = ScriptWeakness(rawValue: 1 << 7)
+  static let groupsUnfenced = ScriptWeakness(rawValue: 1 << 13)
+  static let noGroupsInJournal = ScriptWeakness(rawValue: 1 << 14)
+  static let nothingPending = ScriptWeakness(rawValue: 1 << 15)
+  static let sweepNotCounted = ScriptWeakness(rawValue: 1 << 16)
+  static let sweptForgetsLater = ScriptWeakness(rawValue: 1 << 17)
 }
 
 extension ModelRedis.TailerReply {
@@ -201,7 +256,8 @@ extension ModelRedis.TailerReply {
     case .noState: .noState
     case .fenced: .fenced
     case .regressed: .regressed
-    case .applied(let w, let v, let asked): .applied(W: w, V: v, generationAsked: asked)
+    case .applied(let w, let v, let asked, let pending):
+      .applied(W: w, V: v, generationAsked: asked != nil, pending: pending)
     case .takenOver(let g, let w, let v, let n, _, _, let wt, let c):
       .takenOver(
         StateReply.Takeover(
@@ -213,6 +269,7 @@ extension ModelRedis.TailerReply {
     case .began: .began
     case .purgeStep(let cursor, let removed): .purgeStep(cursor: String(cursor), removed: removed)
     case .cleared: .cleared
+    case .swept(let left): .swept(left: left)
     case .error: nil
     }
   }

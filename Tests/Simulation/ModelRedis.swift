@@ -34,10 +34,20 @@ struct ModelRedis {
     var tl: UInt32?
     var cfg: String?
     var fp: String?
-    var req = false
+    /// What is asked for: `1` a new generation.
+    var req: Int?
+    /// The groups that wait to be swept, each with its entry in the journal; nil: there is no such field. Never as
+    /// many as are too many.
+    var pd: [Pending]?
     var s: UInt64?
     /// b<bucket>
     var fences: [Int: Stamp] = [:]
+  }
+
+  struct Pending: Hashable {
+    /// Its kind included.
+    var group: String
+    var id: JournalID
   }
 
   struct Journal {
@@ -47,6 +57,7 @@ struct ModelRedis {
       var position: LSN
       /// nil: the entry that tells of a new generation.
       var keys: PackedKeys?
+      var groups: PackedKeys
     }
 
     var entries: [Entry] = []
@@ -92,7 +103,7 @@ struct ModelRedis {
     else { return nil }
     return FleetState(
       generation: g, cleared: m.c, beats: h, applied: w, visible: v, floor: f, deletions: d, journal: jl,
-      watching: m.wt ?? false, mapping: m.cfg ?? "")
+      watching: m.wt ?? false, mapping: m.cfg ?? "", pending: m.pending)
   }
 
   /// M, if the scripts can use it at all.
@@ -121,7 +132,8 @@ struct ModelRedis {
     while first > 0, journal.entries[first - 1].id > id { first -= 1 }
     return journal.entries[first...].prefix(limit).map {
       JournalEntry(
-        id: $0.id, previous: $0.previous, position: $0.position, keys: $0.keys ?? PackedKeys())
+        id: $0.id, previous: $0.previous, position: $0.position, keys: $0.keys ?? PackedKeys(),
+        groups: $0.groups)
     }
   }
 
@@ -136,7 +148,7 @@ struct ModelRedis {
   /// XADD under the id `*`; false if something else stands under the journal's name.
   mutating func add(
     to generation: Generation, previous: JournalID, position: LSN, keys: PackedKeys?,
-    id forced: JournalID? = nil
+    groups: PackedKeys = PackedKeys(), id forced: JournalID? = nil
   ) -> JournalID? {
     var journal: Journal
     switch liveJournal(generation) {
@@ -150,7 +162,8 @@ struct ModelRedis {
       ?? (clock > journal.last.milliseconds
         ? JournalID(milliseconds: clock, sequence: 0)
         : JournalID(milliseconds: journal.last.milliseconds, sequence: journal.last.sequence + 1))
-    journal.entries.append(Journal.Entry(id: id, previous: previous, position: position, keys: keys))
+    journal.entries.append(
+      Journal.Entry(id: id, previous: previous, position: position, keys: keys, groups: groups))
     journal.last = id
     journals[generation] = .present(journal)
     return id
@@ -167,16 +180,18 @@ struct ModelRedis {
   /// The scripts' function `journal`. Redis trims whole nodes of a stream only; here every entry goes that
   /// may.
   mutating func journal(
-    _ generation: Generation, after jl: JournalID, keep: UInt64, position: LSN, keys: PackedKeys
+    _ generation: Generation, after jl: JournalID, keep: UInt64, position: LSN, keys: PackedKeys,
+    groups: PackedKeys = PackedKeys()
   ) -> JournalID? {
     var forced: JournalID?
     if clock <= jl.milliseconds, case .missing = liveJournal(generation) {
       forced = JournalID(milliseconds: jl.milliseconds + 1, sequence: 0)
     }
     if case .missing = liveJournal(generation) { journals[generation] = nil }
-    guard let id = add(to: generation, previous: jl, position: position, keys: keys, id: forced) else {
-      return nil
-    }
+    guard
+      let id = add(
+        to: generation, previous: jl, position: position, keys: keys, groups: groups, id: forced)
+    else { return nil }
     let oldest = clock > keep ? clock - keep : 0
     if case .present(let present)? = journals[generation], let first = present.entries.first,
       first.id.milliseconds < oldest
@@ -192,6 +207,11 @@ struct ModelRedis {
     journals[generation] = .present(journal)
   }
 
+  /// The scripts' function `enter`.
+  static func enter(_ pd: [Pending]?, _ groups: [String], _ id: JournalID) -> [Pending] {
+    (pd ?? []).filter { !groups.contains($0.group) } + groups.map { Pending(group: $0, id: id) }
+  }
+
   /// The scripts' function `fence`.
   static func fence(_ meta: inout Meta, visible: LSN, buckets: [Int]) {
     let count = (meta.dc ?? 0) + 1
@@ -200,6 +220,36 @@ struct ModelRedis {
     let stamp = Stamp(visible: visible, deletions: count)
     for bucket in buckets where meta.fences[bucket].map({ $0 < stamp }) ?? true {
       meta.fences[bucket] = stamp
+    }
+  }
+}
+
+extension ModelRedis.Meta {
+  var pending: PendingGroups {
+    guard let pd, !pd.isEmpty else { return PendingGroups() }
+    var packed = PackedKeys()
+    for entry in pd {
+      packed.append(entry.group)
+      packed.append(entry.id.description)
+    }
+    return PendingGroups(bytes: packed.bytes) ?? PendingGroups()
+  }
+
+  /// The scripts' function `covered`.
+  func covers(_ key: String, _ tags: PackedKeys) -> Bool {
+    guard pd != nil else { return false }
+    var key = key
+    return key.withUTF8 { pending.covers(UnsafeRawBufferPointer($0), tags: tags) }
+  }
+}
+
+extension PendingGroups {
+  /// As the twin has them.
+  var entries: [ModelRedis.Pending] {
+    var texts: [String] = []
+    packed.forEach { texts.append(String(decoding: $0, as: UTF8.self)) }
+    return stride(from: 0, to: texts.count, by: 2).compactMap { index in
+      JournalID(texts[index + 1]).map { ModelRedis.Pending(group: texts[index], id: $0) }
     }
   }
 }

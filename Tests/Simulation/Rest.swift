@@ -41,8 +41,9 @@ extension World {
     if !redis.isOf(postgres.incarnation, state.generation) {
       return "the generation is one of before a crash"
     }
-    if redis.data.hash?.req == true { return "a new generation is asked for" }
+    if redis.data.hash?.req != nil { return "a new generation is asked for" }
     if !state.trusted { return "the generation is not cleared" }
+    if !state.pending.isEmpty { return "groups wait to be swept" }
     if state.watching { return "transactions are watched" }
     if postgres.slot?.walsender == nil { return "nobody tails" }
     if let last = postgres.commits.last?.end, state.applied < LSN(last) { return "W has not come to \(last)" }

@@ -36,6 +36,8 @@ final class SimulatedPostgres {
     /// Row, the version that this transaction gives it, and the one that it replaces.
     var writes: [(row: Int, new: Int, old: Int)] = []
     var keys: [Int] = []
+    var groups: [[UInt8]] = []
+    var isEmpty: Bool { keys.isEmpty && groups.isEmpty }
     var doubt: Doubt?
     /// Where its commit record begins and ends.
     var record: UInt64 = 0
@@ -78,7 +80,7 @@ final class SimulatedPostgres {
   func invisible(above low: LSN, through high: LSN) -> LSN? {
     for commit in commits.reversed() {
       if commit.record < low.rawValue { break }
-      if commit.record < high.rawValue, !commit.isVisible, !commit.keys.isEmpty || commit.doubt != nil {
+      if commit.record < high.rawValue, !commit.isVisible, !commit.isEmpty || commit.doubt != nil {
         if commit.end > slot?.beginning ?? 0 { return LSN(commit.end) }
       }
     }
@@ -110,6 +112,7 @@ final class SimulatedPostgres {
       transaction.writes.append((row, 0, 0))
     }
     transaction.keys = world.keys(ofRows: chosen)
+    transaction.groups = world.groups(ofRows: chosen)
     written += 10 + world.random.below(60 as UInt64)
     let connection = connections
     world.at(world.now + world.random.below(3_000_000 as UInt64)) { [self] in
@@ -200,8 +203,10 @@ final class SimulatedPostgres {
       locked.remove(write.row)
       world.oracle.supersede(write.old, at: world.now + (transaction.isSilent ? world.silentGrace : 0))
     }
-    if !transaction.keys.isEmpty {
-      world.note("pg: \(transaction.xid) of \(LSN(transaction.end)) is visible, keys \(transaction.keys)")
+    if !transaction.isEmpty {
+      world.note(
+        "pg: \(transaction.xid) of \(LSN(transaction.end)) is visible, keys \(transaction.keys), groups "
+          + "\(transaction.groups.map { String(decoding: $0, as: UTF8.self) })")
     }
   }
 
@@ -362,7 +367,7 @@ final class Walsender {
 
   enum LogMessage {
     case began(UInt32)
-    case rows([Int])
+    case rows([Int], [[UInt8]])
     case doubt(Doubt)
     case committed(Commit)
     case keepalive(UInt64)
@@ -394,7 +399,7 @@ final class Walsender {
       let xid = UInt32(truncatingIfNeeded: transaction.xid)
       send(.began(xid))
       if world.random.once(in: 10) { send(.keepalive(transaction.end)) }
-      if !transaction.keys.isEmpty { send(.rows(transaction.keys)) }
+      if !transaction.isEmpty { send(.rows(transaction.keys, transaction.groups)) }
       if let doubt = transaction.doubt { send(.doubt(doubt)) }
       send(
         .committed(

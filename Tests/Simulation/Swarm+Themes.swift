@@ -34,6 +34,7 @@ extension Swarm {
     ("longClearing", { $0.longClearing(&$1) }),
     ("ownRemovals", { $0.ownRemovals(&$1) }),
     ("standstills", { $0.standstills(&$1) }),
+    ("sweeping", { $0.sweeping(&$1) }),
     ("lateAnswers", { $0.lateAnswers(&$1) }),
   ]
 
@@ -104,10 +105,27 @@ extension Swarm {
   /// Applications delete what others are reading just now.
   private mutating func ownRemovals(_ random: inout SplitMix) {
     flows = 4
+    hasGroups = random.once(in: 2)
     deletes = 30
     jitter = 60_000_000
     thinkTime = 4_000_000
     often([.stallReplies, .stallFeed], &random, [300, 700])
+  }
+
+  /// Prefixes and tags are cleared while others of them are being swept.
+  private mutating func sweeping(_ random: inout SplitMix) {
+    hasGroups = true
+    keys = 6
+    deletes = 10
+    flows = 3
+    purgeCount = 1
+    foreign = random.one(of: [0, 0, 20, 200])
+    sweepStrikes = random.one(of: [0, 8, 40])
+    bound = random.one(of: [500, 1000]) * 1_000_000
+    commitPeriod = random.one(of: [20, 100, 400]) * 1_000_000
+    lateVisible = random.one(of: [0, 30])
+    stalls = 50_000_000...900_000_000
+    often([.stallFeed, .stallReplies], &random, [500, 1000])
   }
 
   /// Hosts stand still while commands wait at their sockets.

@@ -53,10 +53,14 @@ struct Swarm {
   var ledger: Int
   /// How long a slot of Redis's SCAN gives at a time.
   var purgeCount: Int
+  /// Whether the mapping has prefixes and tags.
+  var hasGroups = false
   /// How many keys of others SCAN comes upon, too.
   var foreign = 0
   /// Of so many steps that clear Redis, one is taken back by a failover; 0: none.
   var strikes = 0
+  /// The same for steps that sweep groups.
+  var sweepStrikes = 0
   /// What comes together, one after the other, each within `stormSpread` of the one before. As far as it concerns one
   /// host that is the same, and not the one that tails.
   var storm: [Fault] = []
@@ -92,6 +96,7 @@ struct Swarm {
     purgeCount = 1 + random.below(4)
     splitReads = random.once(in: 2)
     keysPerStep = random.one(of: [1, 2, 1000])
+    hasGroups = random.once(in: 3)
     faults = Array(repeating: nil, count: Fault.allCases.count)
     for fault in Self.kinds(&random) {
       faults[fault.rawValue] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000

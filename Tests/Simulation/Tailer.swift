@@ -238,7 +238,7 @@ final class Tailer {
         token: token, server: server, mapping: Host.mapping, acquisition: acquisition,
         confirmed: held.confirmed, running: held.running, fingerprint: String(held.definitions),
         now: host.clock,
-        keysPerStep: world.swarm.keysPerStep, mostPending: 50)
+        keysPerStep: world.swarm.keysPerStep, groupsPerStep: world.swarm.keysPerStep, mostPending: 50)
       session?.weakness = world.weakness.product
       self.confirmed = .zero
       pump()
@@ -295,8 +295,9 @@ final class Tailer {
   private func hear(_ message: Walsender.LogMessage) {
     switch message {
     case .began(let id): session?.heard(.began(transaction: id))
-    case .rows(let keys):
+    case .rows(let keys, let groups):
       for key in keys { world.keys[key].withBytes { session?.pending.append($0, table: 0) } }
+      for group in groups { group.withUnsafeBytes { session?.pending.append(group: $0, table: 0) } }
       session?.heard(.rows)
     case .doubt(let doubt): session?.heard(.doubt(doubt))
     case .committed(let commit): session?.heard(.committed(commit))
@@ -352,7 +353,6 @@ final class Tailer {
     sentAt = host.clock
     switch request {
     case .takeover: preconditionFailure("a session has taken over")
-    case .sweep, .swept: preconditionFailure("nothing is pending: the simulated mapping has no groups")
     case .newGeneration(
       let token, let old, let new, let server, let mapping, let applied, let visible, let wt,
       let fingerprint):
@@ -377,7 +377,26 @@ final class Tailer {
       } _: { [self] in
         replied($0)
       }
-      strike(sink)
+      strike(sink, world.swarm.strikes)
+    case .sweep(let check, let cursor, let groups):
+      let (redis, keyNamed) = (world.redis, world.keyNamed)
+      world.count("sweep")
+      write(sink) {
+        let step = redis.scan(Int(cursor) ?? 0)
+        return $0.sweep(
+          token: check.token, g: check.generation, n: check.count, groups: groups, places: step.places,
+          next: step.next
+        ) { keyNamed[$0]?.tags ?? PackedKeys() }
+      } _: { [self] in
+        replied($0)
+      }
+      strike(sink, world.swarm.sweepStrikes)
+    case .swept(let check, let pending):
+      write(sink) {
+        $0.swept(token: check.token, g: check.generation, n: check.count, pending: pending)
+      } _: { [self] in
+        replied($0)
+      }
     case .purged(let check):
       write(sink) {
         $0.purged(token: check.token, g: check.generation, n: check.count)
@@ -388,9 +407,9 @@ final class Tailer {
   }
 
   /// A failover that takes the last steps back, while the connection is led on.
-  private func strike(_ link: Link) {
-    guard world.swarm.strikes > 0, world.random.once(in: world.swarm.strikes) else { return }
-    link.send { [world] in if !world.isQuiet { world.redis.failOver(outliving: true, latest: 4) } }
+  private func strike(_ link: Link, _ chance: Int) {
+    guard chance > 0, world.random.once(in: chance) else { return }
+    link.send { [world] in if !world.isQuiet { world.redis.failOver(outliving: true, latest: 2) } }
   }
 
   private func apply(_ request: ApplyRequest, _ chunk: Range<Int>) {
@@ -406,13 +425,23 @@ final class Tailer {
     }
     var packed = PackedKeys()
     for key in keys { key.withBytes { packed.append($0) } }
+    var (groups, groupBuckets, raisesFloor): ([String], [Int], Bool) = ([], [], false)
+    for index in request.groups {
+      session?.sending.withGroup(index) { group, _ in
+        groups.append(String(decoding: group, as: UTF8.self))
+        groupBuckets.append(KeyHash.bucket(group))
+        if world.mapping.groups.isAdHoc(group) { raisesFloor = true }
+      }
+    }
     let order = ModelRedis.Apply(
       token: request.check.token, g: request.check.generation, n: request.check.count, W: request.applied,
       V: request.visible, X: request.fence, beat: request.sampled != nil,
       wt: request.stopsWatching ? false : nil, keep: world.swarm.journalKeep, keys: keys.map(\.name),
-      buckets: keys.map(\.bucket), packed: packed, messages: keys.isEmpty ? 0 : 1)
+      buckets: keys.map(\.bucket), packed: packed, messages: keys.isEmpty ? 0 : 1,
+      groups: groups, groupBuckets: groupBuckets, raisesFloor: raisesFloor, tellsPending: request.tellsPending
+    )
     world.note(
-      "\(host.number): apply W \(order.W) V \(order.V) X \(order.X)\(order.beat ? " beat" : "") \(order.keys)"
+      "\(host.number): apply W \(order.W) V \(order.V) X \(order.X)\(order.beat ? " beat" : "") \(order.keys + order.groups)"
     )
     write(sink) {
       $0.apply(order)

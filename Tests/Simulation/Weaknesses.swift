@@ -24,6 +24,9 @@ struct RimWeakness: OptionSet, Sendable {
   static let ownWritesNotCounted = RimWeakness(rawValue: 1 << 6)
   static let valueBeforeState = RimWeakness(rawValue: 1 << 7)
   static let keepsWhateverCame = RimWeakness(rawValue: 1 << 8)
+  static let pendingCounts = RimWeakness(rawValue: 1 << 9)
+  static let groupsStayNear = RimWeakness(rawValue: 1 << 10)
+  static let groupsDatedWhenKept = RimWeakness(rawValue: 1 << 11)
 }
 
 /// A rule, and what a run is without it. The names in capitals are those of the protocol's models.
@@ -56,6 +59,7 @@ struct Rule: Sendable {
     ("pipelinedSamples", "a sample is taken after the beat before was stored (PIPE)", .pipelinedSamples),
     ("confirmsApplied", "PostgreSQL forgets up to V, not up to W (ACKW)", .confirmsApplied),
     ("clearedTooEarly", "c is set after SCAN's cursor came back to 0 (CEARLY)", .clearedTooEarly),
+    ("sweptTooEarly", "a pass ends after SCAN's cursor came back to 0 (PDEARLY)", .sweptTooEarly),
     ("everyStepMovesApplied", "only the last step of a batch moves W", .everyStepMovesApplied),
     ("ignoresDoubt", "TRUNCATE and DDL begin a generation", .ignoresDoubt),
     ("ignoresFingerprint", "DDL that the log does not tell is noticed", .ignoresFingerprint),
@@ -93,12 +97,36 @@ struct Rule: Sendable {
     ("purgeNotCounted", "purge steps are counted in n (NOCOUNT)", .purgeNotCounted, .purgeNotCounted),
     ("anyGeneration", "fills name their lease's generation (NOGCHK, NOG)", .anyGeneration, []),
     ("fillUnfenced", "fills ask for the fence", .fillUnfenced, []),
+    ("groupsUnfenced", "clearing a group raises its fence (NOGROUPFENCE)", .groupsUnfenced, []),
+    ("fillsIgnoreGroups", "fills ask for the fences of their key's groups", .fillsIgnoreGroups, []),
+    ("nothingPending", "a cleared group waits to be swept (NOPD)", .nothingPending, []),
+    ("noGroupsInJournal", "clearing a group enters it into the journal (NOJGROUP)", .noGroupsInJournal, []),
+    ("sweepNotCounted", "sweep steps are counted in n (NOCOUNT)", .sweepNotCounted, .sweepNotCounted),
+    (
+      "sweptForgetsLater", "what is cleared during a pass waits for the next (PDRAISED)", .sweptForgetsLater,
+      []
+    ),
     ("removeUnfenced", "an application's DEL raises the fence (DELNOF)", .removeUnfenced, []),
   ]
 
   /// What `simulate --weaknesses` tells after a change of the simulator.
   private static let seeds: [String: UInt64] = [
-    "noRegressionCheck": 1462
+    "acceptsAnything": 163, "anyGeneration": 132, "arrivalIsEvidence": 20, "beatsBeforeApplied": 62,
+    "bypassedMissesForgotten": 86, "carryCleared": 91, "clearedTooEarly": 2, "confirmsApplied": 1,
+    "endlessPatience": 379, "everyStepMovesApplied": 124, "fillUnfenced": 4, "fillsIgnoreGroups": 27,
+    "floorAtV": 14, "followsAnything": 115, "forgetsBypassed": 86, "groupsDatedWhenKept": 4302,
+    "groupsStayNear": 9, "groupsUnfenced": 15, "holeTestWithApplied": 141, "ignoresDoubt": 44,
+    "ignoresRunning": 1, "keepalivesInsideTransactions": 3, "keepsEvidence": 297,
+    "keepsOverGenerations": 7, "keepsWhateverCame": 163, "lateEvidence": 543, "lateSets": 1602,
+    "nearHitsNeedNoEvidence": 18, "newestMiss": 9, "noCanary": 88, "noChain": 4, "noFences": 15,
+    "noFloor": 13, "noGroupsInJournal": 15, "noHoleTest": 125, "noJournal": 6, "noNudge": 43,
+    "noRegressionCheck": 371, "noWatch": 612, "nothingPending": 9, "ownWritesNotCounted": 9516,
+    "pendingCounts": 9, "pipelinedSamples": 2862, "pollsCountAtOnce": 6, "presentLease": 59,
+    "purgeNotCounted": 1916, "redisHitsNeedNoEvidence": 19, "removeUnfenced": 4,
+    "resumesWhileWatching":
+      484, "setsDatedWhenRead": 244, "sweepNotCounted": 19010, "sweptForgetsLater": 927,
+    "sweptTooEarly":
+      9, "untrustedCounts": 620, "valueBeforeState": 252, "visibleIsApplied": 1,
   ]
 
   private static let rim: [(String, String, RimWeakness)] = [
@@ -108,6 +136,9 @@ struct Rule: Sendable {
     ("nearHitsNeedNoEvidence", "a near hit needs evidence", .nearHitsNeedNoEvidence),
     ("keepsWhateverCame", "a reply behind the news is not kept near", .keepsWhateverCame),
     ("ownWritesNotCounted", "a read that a write of this host overtook is not kept", .ownWritesNotCounted),
+    ("pendingCounts", "a value of a group that waits to be swept does not count (PDIGNORE)", .pendingCounts),
+    ("groupsStayNear", "a near entry counts only while its groups are not cleared", .groupsStayNear),
+    ("groupsDatedWhenKept", "a near entry is dated by when it was asked for", .groupsDatedWhenKept),
     ("setsDatedWhenRead", "a SET is dated by when its socket was empty (PAUSE)", .setsDatedWhenRead),
     ("missesKeepTheirDate", "a miss is dated by when it was written", .missesKeepTheirDate),
     ("bypassedMissesForgotten", "a bypassed miss enters the table", .bypassedMissesForgotten),

@@ -1,29 +1,6 @@
 import Configuration
 import Invalidation
 
-/// A key that a mapping governs.
-struct Key {
-  let number: Int
-  let name: String
-  private let bytes: [UInt8]
-  let bucket: Int
-  /// The rows that its value is made of.
-  let rows: [Int]
-
-  init(number: Int, rows: [Int]) {
-    self.number = number
-    name = "s:\(number)"
-    let bytes = Array(name.utf8)
-    self.bytes = bytes
-    bucket = bytes.withUnsafeBytes { KeyHash.bucket($0) }
-    self.rows = rows
-  }
-
-  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-    bytes.withUnsafeBytes(body)
-  }
-}
-
 /// Everything there is in one run, and its time.
 final class World {
   let seed: UInt64
@@ -35,9 +12,10 @@ final class World {
   private(set) var steps = 0
 
   var oracle = Oracle()
-  let keys: [Key]
+  let mapping: Mapping
+  var keys: [Key] { mapping.keys }
   let keyNamed: [String: Key]
-  let rowCount: Int
+  var rowCount: Int { mapping.rowCount }
   /// What no row stands behind: an application changes it and deletes the key then.
   var externals: [Int]
   private var ownPostgres: SimulatedPostgres?
@@ -67,12 +45,10 @@ final class World {
     self.traces = traces
     random = SplitMix(state: seed)
     swarm = Swarm(&random)
-    let count = swarm.keys
-    rowCount = count + (count + 1) / 2
-    keys = (0..<count).map { Key(number: $0, rows: [$0, count + $0 / 2]) }
-    keyNamed = Dictionary(uniqueKeysWithValues: keys.map { ($0.name, $0) })
+    mapping = Mapping(keys: swarm.keys, hasGroups: swarm.hasGroups)
+    keyNamed = Dictionary(uniqueKeysWithValues: mapping.keys.map { ($0.name, $0) })
     externals = []
-    externals = keys.map { _ in oracle.make() }
+    externals = mapping.keys.map { _ in oracle.make() }
     ownPostgres = SimulatedPostgres(self)
     ownRedis = SimulatedRedis(self, weakness: weakness.scripts)
     for number in 0..<swarm.hosts { hosts.append(Host(self, number: number)) }
@@ -144,7 +120,7 @@ final class World {
 
   var keepsImages: Bool {
     let failovers: [Swarm.Fault] = [.failover, .failoverBehindProxy]
-    return swarm.strikes > 0
+    return swarm.strikes + swarm.sweepStrikes > 0
       || failovers.contains { swarm.faults[$0.rawValue] != nil || swarm.storm.contains($0) }
   }
 
@@ -155,9 +131,13 @@ final class World {
 
   // MARK: PostgreSQL's applications
 
+  /// What a transaction that changes these rows clears one by one.
   func keys(ofRows rows: [Int]) -> [Int] {
-    keys.filter { key in key.rows.contains { rows.contains($0) } }.map(\.number)
+    let alone = rows.filter { mapping.groupOfRow[$0] == nil }
+    return keys.filter { key in key.rows.contains { alone.contains($0) } }.map(\.number)
   }
+
+  func groups(ofRows rows: [Int]) -> [[UInt8]] { rows.compactMap { mapping.groupOfRow[$0] } }
 
   private func scheduleCommit() {
     at(now + around(swarm.commitPeriod)) { [self] in

@@ -13,7 +13,11 @@ struct Comparison {
   private var twin = ModelRedis()
   private var random: SplitMix
   private var generations: UInt64 = 0
-  private let names = ["s:1", "s:2", "s:3", "s:lock"]
+  /// The last belongs to no group.
+  private let names = ["s:c:0:0:1", "s:c:0:1:2", "s:c:1:1:3", "s:lock"]
+  /// Two that the mapping gives, and two prefixes that it does not.
+  private let groups = ["ps:c:0:", "tg:1", "ps:c:1:1", "ps:"]
+  private let mapping = Mapping.withGroups
   private let tokens = ["t1", "t2"]
 
   init(_ server: RedisServer, seed: UInt64) throws {
@@ -24,6 +28,8 @@ struct Comparison {
       ("newGeneration", StateScripts.newGeneration), ("purge", StateScripts.purge),
       ("purged", StateScripts.purged), ("fill", StateScripts.fill), ("fillMany", StateScripts.fillMany),
       ("del", StateScripts.del), ("expire", StateScripts.expire), ("ask", StateScripts.ask),
+      ("sweep", StateScripts.sweep),
+      ("swept", StateScripts.swept), ("invalidateGroup", StateScripts.invalidateGroup),
     ] {
       digests[name] = try client.call("SCRIPT", "LOAD", script).text
     }
@@ -46,11 +52,14 @@ struct Comparison {
     case 34..<40: return try newGeneration()
     case 40..<43: return purge()
     case 43..<47: return purged()
-    case 47..<66: return fill()
-    case 66..<71: return fillMany()
-    case 71..<79: return del()
-    case 79..<86: return expire()
-    case 86..<88: return ask()
+    case 47..<50: return sweep()
+    case 50..<53: return try swept()
+    case 53..<57: return invalidateGroup()
+    case 57..<70: return fill()
+    case 70..<74: return fillMany()
+    case 74..<81: return del()
+    case 81..<87: return expire()
+    case 87..<89: return ask()
     default: return blow()
     }
   }
@@ -83,6 +92,29 @@ struct Comparison {
     return key.withUTF8 { KeyHash.bucket(UnsafeRawBufferPointer($0)) }
   }
 
+  private func membership(_ key: String) -> GroupMembership? {
+    var key = key
+    return key.withUTF8 { mapping.membership(of: UnsafeRawBufferPointer($0)) }
+  }
+
+  private func tags(_ key: String) -> PackedKeys { membership(key)?.tags ?? PackedKeys() }
+
+  /// Those of the key and of its groups.
+  private func buckets(_ key: String) -> [Int] {
+    [bucket(key)] + (membership(key)?.buckets ?? []).map(Int.init)
+  }
+
+  private func isAdHoc(_ group: String) -> Bool {
+    var group = group
+    return group.withUTF8 { mapping.isAdHoc(UnsafeRawBufferPointer($0)) }
+  }
+
+  private func text(_ packed: PackedKeys) -> String { String(decoding: packed.bytes, as: UTF8.self) }
+
+  private mutating func someGroups() -> [String] {
+    random.once(in: 2) ? [] : groups.filter { _ in random.once(in: 4) }
+  }
+
   private mutating func someKeys() -> [String] {
     names.filter { _ in random.once(in: 3) }
   }
@@ -95,6 +127,8 @@ struct Comparison {
       stamp: Stamp(visible: visible, deletions: random.once(in: 4) ? 0 : m?.d ?? 0))
   }
 
+  private func commas(_ numbers: [Int]) -> String { numbers.map(String.init).joined(separator: ",") }
+
   private func call(_ name: String, _ names: [String], _ arguments: [String]) -> [String] {
     ["EVALSHA", digests[name] ?? "", String(names.count)] + names + arguments
   }
@@ -106,20 +140,26 @@ struct Comparison {
     var packed = PackedKeys()
     for key in chosen { packed.append(key) }
     if random.once(in: 6) { packed = PackedKeys() }
+    let cleared = someGroups()
+    var packedGroups = PackedKeys()
+    for group in cleared { packedGroups.append(group) }
     let order = ModelRedis.Apply(
       token: token(), g: some(g), n: count(), W: position(twin.hash?.W), V: position(twin.hash?.V),
       X: position(twin.hash?.W), beat: random.once(in: 2),
       wt: random.once(in: 5) ? random.once(in: 2) : nil, keep: 60_000, keys: chosen,
-      buckets: chosen.map(bucket), packed: packed, messages: random.below(3))
+      buckets: chosen.map(bucket), packed: packed, messages: random.below(3), groups: cleared,
+      groupBuckets: cleared.map(bucket), raisesFloor: cleared.contains(where: isAdHoc),
+      tellsPending: random.once(in: 2))
     let wt = order.wt.map { $0 ? "1" : "0" } ?? ""
     let command = call(
       "apply", [keys.meta, keys.journal(order.g)] + chosen,
       [
         order.token, order.g.hex, String(order.n), order.W.hex, order.V.hex, order.X.hex,
         order.beat ? "1" : "0",
-        wt, "60000", "", keys.channel, String(decoding: packed.bytes, as: UTF8.self), "", "", "",
-        "", String(order.messages),
-      ] + (0..<order.messages).map { _ in "}" } + order.buckets.map(String.init))
+        wt, "60000", "", keys.channel, text(packed), "", text(packedGroups),
+        order.raisesFloor ? "1" : "", order.tellsPending ? "1" : "", String(order.messages),
+      ] + (0..<order.messages).map { _ in "}" }
+        + (order.buckets + order.groupBuckets).map(String.init))
     return ("apply \(order)", Self.line(twin.apply(order)), command)
   }
 
@@ -172,7 +212,7 @@ struct Comparison {
 
   private mutating func purge() -> (String, String, [String]) {
     let (token, g, n) = (token(), some(g), count())
-    let patterns = random.once(in: 2) ? ["^s:[12]$", "^s:3"] : []
+    let patterns = random.once(in: 2) ? ["^s:c:0:%d:%d$", "^s:c:"] : []
     let command = call(
       "purge", [keys.meta], [token, g.hex, String(n), "0", "s:*", "10000"] + patterns)
     let places = twin.values.keys.filter { $0.hasPrefix("s:") }.sorted()
@@ -186,6 +226,62 @@ struct Comparison {
     let (token, g, n) = (token(), some(g), count())
     let command = call("purged", [keys.meta], [token, g.hex, String(n)])
     return ("purged", Self.line(twin.purged(token: token, g: g, n: n)), command)
+  }
+
+  private mutating func sweep() -> (String, String, [String]) {
+    let (token, g, n) = (token(), some(g), count())
+    var packed = PackedKeys()
+    for group in groups where random.once(in: 3) { packed.append(group) }
+    let command = call(
+      "sweep", [keys.meta],
+      [token, g.hex, String(n), "0", "s:*", "10000", text(packed)]
+        + mapping.sweepRules.flatMap { [$0.pattern, $0.replacement] })
+    let places = twin.values.keys.filter { $0.hasPrefix("s:") }.sorted()
+    let tagged = Dictionary(uniqueKeysWithValues: names.map { ($0, tags($0)) })
+    let reply = twin.sweep(token: token, g: g, n: n, groups: packed, places: places, next: 0) {
+      tagged[$0] ?? PackedKeys()
+    }
+    return ("sweep", Self.line(reply), command)
+  }
+
+  /// Ids are the server's, so what is handed over is taken from there: a part of it, or with an id that is over.
+  private mutating func swept() throws -> (String, String, [String]) {
+    let (token, g, n) = (token(), some(g), count())
+    let ours = twin.hash?.pd ?? []
+    var theirs: [String] = []
+    if !ours.isEmpty {
+      let bytes = Array((try client.call("HGET", keys.meta, "pd").text ?? "").utf8)
+      PackedKeys(bytes: bytes)?.forEach { theirs.append(String(decoding: $0, as: UTF8.self)) }
+    }
+    var (meta, packed) = (ModelRedis.Meta(), PackedKeys())
+    meta.pd = []
+    let isOver = random.once(in: 4)
+    for (index, entry) in ours.enumerated() where random.below(4) != 0 && 2 * index + 1 < theirs.count {
+      meta.pd?.append(isOver ? ModelRedis.Pending(group: entry.group, id: .zero) : entry)
+      packed.append(theirs[2 * index])
+      packed.append(isOver ? "0-0" : theirs[2 * index + 1])
+    }
+    let line = call("swept", [keys.meta], [token, g.hex, String(n), text(packed)])
+    let reply = twin.swept(token: token, g: g, n: n, pending: meta.pending)
+    return ("swept", Self.line(reply), line)
+  }
+
+  private mutating func invalidateGroup() -> (String, String, [String]) {
+    let group = pick(groups)
+    var packed = PackedKeys()
+    packed.append(group)
+    let raisesFloor = isAdHoc(group)
+    let line = call(
+      "invalidateGroup", [keys.meta],
+      [
+        keys.journalPrefix, keys.channel, "60000", "\"prefixes\":[]}", text(packed), String(bucket(group)),
+        raisesFloor ? "1" : "",
+      ])
+    let reply = twin.invalidateGroup(
+      group, bucket: bucket(group), raisesFloor: raisesFloor, keep: 60_000)
+    let answer =
+      reply.error.map { "-" + $0 } ?? (reply.word == .noState ? "[NOSTATE]" : "[OK \(reply.g?.hex ?? "") id]")
+    return ("invalidateGroup \(group)", answer, line)
   }
 
   // MARK: The applications' scripts
@@ -210,9 +306,12 @@ struct Comparison {
     let most = limit()
     let line = call(
       "fill", [keys.meta, key],
-      [replaces ? "replace" : "merge", lease.generation.hex, String(bucket(key)), lease.stamp.hex, ""]
-        + [most.map { "\($0)" } ?? ""] + words)
-    let reply = twin.fill(replaces: replaces, lease, bucket: bucket(key), key: key, command, most: most)
+      [
+        replaces ? "replace" : "merge", lease.generation.hex, commas(buckets(key)), lease.stamp.hex,
+        text(tags(key)), most.map { "\($0)" } ?? "",
+      ] + words)
+    let reply = twin.fill(
+      replaces: replaces, lease, buckets: buckets(key), tags: tags(key), key: key, command, most: most)
     let found = Self.line(reply.found)
     return (
       "fill \(words)", "[\(reply.word.rawValue) \(Self.line(reply.reply)) \(found)]", line
@@ -227,13 +326,13 @@ struct Comparison {
     for key in someKeys() {
       settings.append(
         ModelRedis.Setting(
-          key: key, lease: random.once(in: 4) ? nil : lease(), bucket: bucket(key),
+          key: key, lease: random.once(in: 4) ? nil : lease(), buckets: buckets(key),
           value: String(random.below(100)), most: limit()))
     }
     let arguments = settings.flatMap { setting -> [String] in
       let most = setting.most.map { "\($0)" } ?? ""
       guard let lease = setting.lease else { return ["", "", "", most, setting.value] }
-      return [lease.generation.hex, String(setting.bucket), lease.stamp.hex, most, setting.value]
+      return [lease.generation.hex, commas(setting.buckets), lease.stamp.hex, most, setting.value]
     }
     let line = call("fillMany", [keys.meta] + settings.map(\.key), arguments)
     let (found, stored) = twin.fillMany(settings)
@@ -245,15 +344,17 @@ struct Comparison {
   private mutating func del() -> (String, String, [String]) {
     let getting = random.once(in: 3)
     let chosen = getting ? [pick(names)] : someKeys()
-    let pairs = chosen.map { (key: $0, bucket: random.once(in: 4) ? nil : bucket($0)) }
+    let pairs = chosen.map {
+      (key: $0, bucket: random.once(in: 4) ? nil : bucket($0), tags: tags($0))
+    }
     let message = random.once(in: 2)
     let word = getting ? "GETDEL" : pick(["DEL", "UNLINK"])
     let line = call(
       "del", [keys.meta] + chosen,
       [keys.journalPrefix, keys.channel, "60000", message ? "}" : "", word]
-        + pairs.flatMap { [$0.bucket.map(String.init) ?? "", ""] })
+        + pairs.flatMap { [$0.bucket.map(String.init) ?? "", text($0.tags)] })
     let reply = twin.del(pairs, getting: getting, keep: 60_000, message: message)
-    return ("del \(word) \(pairs)", Self.line(reply), line)
+    return ("del \(word) \(chosen)", Self.line(reply), line)
   }
 
   private mutating func expire() -> (String, String, [String]) {
@@ -270,10 +371,12 @@ struct Comparison {
     let most = limit()
     let line = call(
       "expire", [keys.meta, key],
-      [keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key)), ""]
-        + [most.map { "\($0)" } ?? ""] + words)
+      [
+        keys.journalPrefix, message ? keys.channel : "", "60000", String(bucket(key)),
+        text(tags(key)), most.map { "\($0)" } ?? "",
+      ] + words)
     let reply = twin.expire(
-      key, bucket: bucket(key), keep: 60_000, message: message, command, most: most)
+      key, bucket: bucket(key), tags: tags(key), keep: 60_000, message: message, command, most: most)
     return ("expire \(words)", Self.line(reply), line)
   }
 
@@ -319,6 +422,7 @@ struct Comparison {
     guard case .present(var m) = twin.meta else { return ("PING", "+PONG", ["PING"]) }
     let field = pick([
       "g", "tok", "n", "h", "W", "V", "F", "d", "dc", "jl", "wt", "sys", "tl", "cfg", "c", "ep", "s",
+      "pd",
     ])
     var existed = true
     switch field {
@@ -337,6 +441,7 @@ struct Comparison {
     case "tl": existed = m.tl != nil; m.tl = nil
     case "cfg": existed = m.cfg != nil; m.cfg = nil
     case "c": existed = m.c != nil; m.c = nil
+    case "pd": existed = m.pd != nil; m.pd = nil
     case "ep": existed = m.ep != nil; m.ep = nil
     default: existed = m.s != nil; m.s = nil
     }

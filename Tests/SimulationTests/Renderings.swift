@@ -19,8 +19,22 @@ extension Comparison {
     case .integer(let value): ":\(value)"
     case .null, .nullArray: "nil"
     case .array(let all): "[" + all.map(line).joined(separator: " ") + "]"
-    default: isID(reply.text ?? "") ? "id" : reply.text == "" ? "''" : reply.text ?? "?"
+    default:
+      isID(reply.text ?? "")
+        ? "id" : reply.text == "" ? "''" : reply.text.map { packed($0) { _ in "id" } ?? $0 } ?? "?"
     }
+  }
+
+  /// Packed names, of which those that are ids are shown as `show` says; nil: it is something else.
+  static func packed(_ text: String, _ show: (String) -> String) -> String? {
+    guard text.utf8.first == 0, let names = PackedKeys(bytes: Array(text.utf8)) else { return nil }
+    var all: [String] = []
+    names.forEach { all.append(String(decoding: $0, as: UTF8.self)) }
+    return "(" + all.map { isID($0) ? show($0) : $0 }.joined(separator: " ") + ")"
+  }
+
+  static func line(_ pending: PendingGroups) -> String {
+    line(.bulk(Array(pending.packed.bytes)))
   }
 
   static func isID(_ text: String) -> Bool { JournalID(text) != nil }
@@ -51,7 +65,9 @@ extension Comparison {
     case .noState: "[NOSTATE]"
     case .fenced(let g): "[FENCED \(g.hex)]"
     case .regressed(let n, let w): "[REGRESSED \(n)\(w.map { " " + $0.hex } ?? "")]"
-    case .applied(let w, let v, let asked): "[OK \(w.hex) \(v.hex) \(asked ? "1" : "''") '']"
+    case .applied(let w, let v, let asked, let pending):
+      "[OK \(w.hex) \(v.hex) \(asked.map(String.init) ?? "''") \(line(pending))]"
+    case .swept(let left): "[OK \(line(left))]"
     case .takenOver(let g, let w, let v, let n, let h, _, let wt, let c):
       "[OK \(g.hex) \(w.hex) \(v.hex) \(n) \(h) id \(wt ? "1" : "0") \(c?.hex ?? "''")]"
     case .otherSystem(let system): "[SYSID \(system)]"
@@ -97,7 +113,14 @@ extension ModelRedis {
       fields["tl"] = m.tl.map { Comparison.hex($0) }
       fields["cfg"] = m.cfg
       fields["fp"] = m.fp
-      fields["req"] = m.req ? "1" : nil
+      fields["req"] = m.req.map(String.init)
+      let pending = m.pending.packed.bytes
+      fields["pd"] =
+        m.pd == nil
+        ? nil
+        : Comparison.packed(String(decoding: pending, as: UTF8.self)) { id in
+          JournalID(id).map { place($0, in: m.g) } ?? id
+        }
       fields["s"] = m.s.map { String($0) }
       for (bucket, fence) in m.fences { fields["b\(bucket)"] = fence.hex }
       lines.append("M " + fields.map { "\($0)=\($1)" }.sorted().joined(separator: " "))
@@ -109,7 +132,8 @@ extension ModelRedis {
       case .present(let journal):
         let entries = journal.entries.map { entry in
           let keys = entry.keys.map { String(decoding: $0.bytes, as: UTF8.self) } ?? "none"
-          return "(\(place(entry.previous, in: generation)) \(entry.position.hex) \(keys))"
+          let groups = String(decoding: entry.groups.bytes, as: UTF8.self)
+          return "(\(place(entry.previous, in: generation)) \(entry.position.hex) \(keys) \(groups))"
         }
         let ends = journal.expires == nil ? "" : " ends"
         lines.append("J \(generation.hex)\(ends) \(entries.joined())")
@@ -176,10 +200,9 @@ enum RealState {
     for index in stride(from: 0, to: pairs.count, by: 2) {
       fields[pairs[index].text ?? ""] = pairs[index + 1].text ?? ""
     }
-    if let jl = fields["jl"] {
-      let ids = fields["g"].flatMap { journals["nearside:{s}:j:" + $0] }
-      fields["jl"] = place(jl, ids)
-    }
+    let ids = fields["g"].flatMap { journals["nearside:{s}:j:" + $0] }
+    fields["jl"] = fields["jl"].map { place($0, ids) }
+    fields["pd"] = fields["pd"].map { Comparison.packed($0) { place($0, ids) } ?? $0 }
     return "M " + fields.map { "\($0)=\($1)" }.sorted().joined(separator: " ")
   }
 
@@ -190,7 +213,8 @@ enum RealState {
       for index in stride(from: 0, to: pairs.count, by: 2) {
         fields[pairs[index].text ?? ""] = pairs[index + 1].text ?? ""
       }
-      return "(\(place(fields["p"] ?? "", ids)) \(fields["l"] ?? "") \(fields["k"] ?? "none"))"
+      return
+        "(\(place(fields["p"] ?? "", ids)) \(fields["l"] ?? "") \(fields["k"] ?? "none") \(fields["q"] ?? ""))"
     }.joined()
   }
 

@@ -9,19 +9,26 @@ public struct SQLStatements: Sendable {
   public let writes: [Int?]
 
   public init(_ settings: Settings) {
+    self.init(caches: settings.caches, writeTimeout: settings.postgres.loader.timeout)
+  }
+
+  init(caches: [CacheRule], writeTimeout: UInt64) {
     var all: [SQLStatement] = []
+    var loads: [Int?] = []
+    var writes: [Int?] = []
     func add(_ sql: SQLTemplate, _ mode: SQLStatement.Mode, _ timeout: UInt64) -> Int {
       all.append(
         SQLStatement(sql: sql.text, parameterCount: sql.names.count, mode: mode, timeout: timeout))
       return all.count - 1
     }
-    loads = settings.caches.map { cache in
-      cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) }
-    }
-    writes = settings.caches.map { cache in
-      cache.write.sql.map { add($0, .write, settings.postgres.loader.timeout) }
+    for cache in caches {
+      loads.append(
+        cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) })
+      writes.append(cache.write.sql.map { add($0, .write, writeTimeout) })
     }
     self.all = all
+    self.loads = loads
+    self.writes = writes
   }
 }
 
