@@ -17,6 +17,11 @@ final class UpstreamTask {
     case fill(GovernedFill)
     /// What a load has found.
     case loadedFill(LoadedFill)
+    /// The removal of a key that was written through, and then its value; the number is that in `Writing`.
+    case writtenRemoval(UInt64)
+    case writtenFill(WrittenFill)
+    /// Which session of a tailer writes.
+    case tailSession
     /// The keys of an MSET, nil for one that is not governed.
     case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
@@ -152,13 +157,14 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, load, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, written, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
     case .fill: StateScripts.fill
     case .fillMany: StateScripts.fillMany
     case .load: StateScripts.load
+    case .written: StateScripts.written
     case .remove: StateScripts.del
     case .expire: StateScripts.expire
     case .invalidateGroup: StateScripts.invalidateGroup
