@@ -32,7 +32,8 @@ public enum ConfigurationReader {
       let diagnostics = inFileOrder(loader.diagnostics)
       return Reading(
         settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
-        diagnostics: diagnostics, unserved: json.node.map { unserved($0, [], hasRedis: settings?.redis != nil) } ?? [],
+        diagnostics: diagnostics,
+        unserved: json.node.map { unserved($0, [], hasRedis: settings?.redis != nil) } ?? [],
         source: SourceText(file: file, text: text, reading: json))
     }
   }

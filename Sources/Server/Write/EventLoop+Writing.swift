@@ -76,7 +76,8 @@ extension EventLoop {
       counters.writesFailed += 1
       finish(
         id,
-        "ERR Nearside: the statement of this key's write changed no row, so nothing was written and nothing stored")
+        "ERR Nearside: the statement of this key's write changed no row, so nothing was written and nothing stored"
+      )
     case .success(let rows):
       write.transaction = rows.transaction
       writing.writes[id] = write
@@ -168,7 +169,9 @@ extension EventLoop {
     write.removal = cursor.text().flatMap { JournalID($0) }
     let isLast = writing.keys[write.key.bytes]?.running == nil
     // What another SET is about to replace is not stored.
-    guard write.failure == nil, write.removal != nil, write.transaction != nil, isLast else { return finish(id, write.failure) }
+    guard write.failure == nil, write.removal != nil, write.transaction != nil, isLast else {
+      return finish(id, write.failure)
+    }
     write.phase = .awaiting(until: now.after(nanoseconds: Writing.patience))
     writing.writes[id] = write
     writing.awaiting += 1
@@ -280,10 +283,11 @@ extension EventLoop {
 
   /// Asks for the tailer's session now and then, so that it is known before a SET comes.
   private mutating func askForSession() {
-    guard governance.writesThrough, resp2.isReady, now.since(writing.sessionAsked) >= 1_000_000_000 else {
-      return
-    }
+    guard governance.writesThrough, resp2.isReady, let generation = follower.generation else { return }
+    let isNew = writing.session == nil || generation != writing.sessionGeneration
+    guard now.since(writing.sessionAsked) >= (isNew ? 20_000_000 : 1_000_000_000) else { return }
     writing.sessionAsked = now
+    writing.sessionGeneration = generation
     resp2.output.array(3)
     resp2.output.argument("HGET")
     resp2.output.bulk(keys.meta)

@@ -27,6 +27,7 @@ struct Writing {
   /// `ep` of the state as it was last heard: it rises with each session of a tailer.
   var session: String?
   var sessionAsked = Instant(nanoseconds: 0)
+  var sessionGeneration: Generation?
   /// How often entries of the journal may have been missed.
   var gaps = 0
   /// How many writes wait for the journal.
