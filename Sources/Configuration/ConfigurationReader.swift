@@ -33,7 +33,8 @@ public enum ConfigurationReader {
       return Reading(
         settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
         diagnostics: diagnostics,
-        unserved: json.node.map { unserved($0, [], hasRedis: settings?.redis != nil) } ?? [],
+        unserved: json.node.map { unserved($0, [], hasRedis: settings.map { $0.redis != nil } ?? true) }
+          ?? [],
         source: SourceText(file: file, text: text, reading: json))
     }
   }

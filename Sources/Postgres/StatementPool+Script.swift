@@ -179,7 +179,12 @@ extension StatementPool {
       {
         return .send(run.transaction == nil ? proceed() : rollback(nil))
       }
-      if case .execute = run.command, run.transaction != nil { return .send(rollback(Failure(refusal))) }
+      switch run.command {
+      // The rest of a command that began a transaction may have failed.
+      case .begin: return .send(rollback(Failure(refusal)))
+      case .execute where run.transaction != nil: return .send(rollback(Failure(refusal)))
+      default: break
+      }
       return .done(.failure(Failure(refusal)))
     }
 
