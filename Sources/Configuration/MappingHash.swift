@@ -30,6 +30,12 @@ public enum MappingHash {
       + list(rule.tags.map(canonical)) + "columns"
       + (rule.columns.map(list) ?? "all;") + "on" + list(rule.operations.map(\.rawValue))
       + (rule.when.map { "when" + counted($0.canonical) } ?? "")
+      + (rule.lookups.isEmpty ? "" : "lookups" + list(rule.lookups.map(canonical)))
+  }
+
+  private static func canonical(_ lookup: LookupRule) -> String {
+    counted(lookup.sql.text) + lookup.sql.names.map(counted).joined() + "keys"
+      + list(lookup.keys.map(canonical))
   }
 
   private static func canonical(_ template: KeyTemplate) -> String {

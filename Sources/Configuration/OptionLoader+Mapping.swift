@@ -43,6 +43,7 @@ extension OptionLoader {
     var tags: [KeyTemplate] = []
     var columns: [String]?
     var operations = Set(RowOperation.allCases)
+    var lookups: [LookupRule] = []
     var when: RowCondition?
     if member.node.string != nil || member.node.elements != nil {
       keys = templates(member.node, steps, option: "tables.*")
@@ -54,12 +55,13 @@ extension OptionLoader {
         keys = templates(node, steps, option: "tables.*.keys")
       } else {
         keys = []
-        if tagList == nil {
+        if tagList == nil, section["lookup"] == nil {
           error(
             section.place, .missing, steps + [.key("keys")],
             "this table has no \"keys\"; add for example \"keys\": [\"user:{id}\"]")
         }
       }
+      lookups = self.lookups(in: section)
       columns = list("tables.*.columns", in: section) { loader, node, steps in
         loader.nonEmpty(node, option: "tables.*.columns" + Self.element, steps: steps)?.text
       }
@@ -72,7 +74,7 @@ extension OptionLoader {
     guard let name else { return nil }
     return TableRule(
       schema: name.schema, name: name.table, keys: keys, tags: tags, columns: columns,
-      operations: operations, when: when, place: member.keyPlace)
+      operations: operations, lookups: lookups, when: when, place: member.keyPlace)
   }
 
   private mutating func condition(_ path: String, in section: Section) -> RowCondition? {

@@ -94,6 +94,7 @@ struct OptionLoader {
   static func expectation(_ path: String) -> String {
     if path.hasSuffix(Self.element) { return "text in double quotes" }
     return switch ConfigurationOption.at(path)?.kind {
+    case .sections: "an object such as {\"sql\": \"SELECT …\", \"keys\": […]}"
     case .sectionOr(.templates): "a key template, a list of them, or an object"
     case .sectionOr: "text in double quotes or an object"
     case .flag: "true or false"

@@ -31,6 +31,8 @@ public struct ConfigurationOption: Sendable {
     case templates
     /// An object with the options below this one.
     case section
+    /// A list of such objects.
+    case sections
     /// A section, or this in its place.
     case sectionOr(Kind)
     /// A section, or `false`.
@@ -204,6 +206,21 @@ extension ConfigurationOption {
         "tables.*.on", .choices(words(RowOperation.self)),
         "Which operations count. Default: all of them."),
       .init(
+        "tables.*.lookup", .sections,
+        "Keys that no column of the changed row names: statements that find what they are made of. Each runs once "
+          + "for all rows of a batch, as soon as their changes are visible."),
+      .init(
+        "tables.*.lookup.sql", .text,
+        "One query; :name binds a column of the changed row, old and new. It sees the database as it is then."
+      ),
+      .init(
+        "tables.*.lookup.keys", .templates,
+        "The templates of the keys to clear; their columns are those of the query's rows."),
+      .init(
+        "tables.*.lookup.remember", .duration,
+        "How long keys that the query found are cleared again with each later answer for the same values, also if "
+          + "it no longer finds them. Default: not at all."),
+      .init(
         "tables.*.when", .text,
         "A change counts only if this condition on its old and new row is not false. Default: every change "
           + "counts."),
@@ -216,14 +233,12 @@ extension ConfigurationOption {
     ],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],
-    "tables.*": ["lookup"],
   ]
 
   /// Options that are read and checked, and that nothing acts on in this version: a program that starts must
   /// refuse them, since what they promise would silently not hold. One of a section stands for all below it.
   static let unserved: Set<String> = [
-    "caches.*.stampede.coalesce", "caches.*.stampede.lock", "caches.*.stampede.early",
-    "caches.*.onChange", "caches.*.failSafe",
+    "caches.*.stampede.coalesce", "caches.*.failSafe",
   ]
 
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })

@@ -54,7 +54,7 @@ public struct Settings: Sendable {
   /// The templates of all governed keys: those that a change of some table's row clears, by a key, by a
   /// prefix or by a tag.
   public var governed: [KeyTemplate] {
-    tables.flatMap(\.keys) + caches.filter { !$0.tags.isEmpty }.map(\.template)
+    tables.flatMap(\.cleared) + caches.filter { !$0.tags.isEmpty }.map(\.template)
   }
 }
 
@@ -238,6 +238,7 @@ public struct TableRule: Sendable {
   /// An UPDATE that changes none of these is ignored; nil: every UPDATE counts.
   public var columns: [String]?
   public var operations: Set<RowOperation>
+  public var lookups: [LookupRule]
   /// Which changes count; nil: every one.
   public var when: RowCondition?
   /// Where the rule stands in the file.
@@ -245,7 +246,8 @@ public struct TableRule: Sendable {
 
   public init(
     schema: String, name: String, keys: [KeyTemplate], tags: [KeyTemplate] = [], columns: [String]?,
-    operations: Set<RowOperation>, when: RowCondition? = nil, place: SourcePlace
+    operations: Set<RowOperation>, lookups: [LookupRule] = [], when: RowCondition? = nil,
+    place: SourcePlace
   ) {
     self.schema = schema
     self.name = name
@@ -253,6 +255,7 @@ public struct TableRule: Sendable {
     self.tags = tags
     self.columns = columns
     self.operations = operations
+    self.lookups = lookups
     self.when = when
     self.place = place
   }

@@ -32,6 +32,15 @@ struct BoundRelation: Sendable {
     var condition = -1
     /// Indices into `templates`.
     var templates: Range<Int> = 0..<0
+    /// Indices into `lookups`.
+    var lookups: Range<Int> = 0..<0
+  }
+
+  struct BoundLookup: Sendable {
+    /// Index into the plan's lookups.
+    var index: Int
+    /// Of each parameter.
+    var slots: [Int] = []
   }
 
   /// What a template gives.
@@ -54,6 +63,7 @@ struct BoundRelation: Sendable {
   private(set) var steps: [Step] = []
   private(set) var literals: [UInt8] = []
   private(set) var filterSlots: [Int] = []
+  private(set) var lookups: [BoundLookup] = []
   private(set) var conditions: [BoundCondition] = []
 
   init(_ relation: PgOutputRelation, catalogue: CatalogueTable, plan: KeyPlan) {
@@ -101,6 +111,19 @@ struct BoundRelation: Sendable {
       origins.append(plan.originNames.origin(of: table, template))
     }
     rule.templates = firstTemplate..<templates.count
+    let firstLookup = lookups.count
+    for (number, lookup) in plan.lookups.enumerated() where lookup.table == index {
+      var bound = BoundLookup(index: number)
+      for name in lookup.rule.sql.names {
+        do {
+          bound.slots.append(slot(of: try usable(name, [.raw], catalogue, table.needsOldRows).0))
+        } catch {
+          if broken.isEmpty { broken = error.reason }
+        }
+      }
+      lookups.append(bound)
+    }
+    rule.lookups = firstLookup..<lookups.count
     rule.isBroken = !broken.isEmpty
     bindFilter(table, &rule)
     bindCondition(table, catalogue, &rule)
@@ -115,7 +138,7 @@ struct BoundRelation: Sendable {
   /// changes what the old key stands for.
   private mutating func bindFilter(_ table: TableRule, _ rule: inout Rule) {
     guard let listed = table.columns, relation.identity == .full else { return }
-    let names = Set(listed).union(table.templates.flatMap { $0.columns.map(\.name) })
+    let names = Set(listed).union(table.columnsRead)
     let indices = relation.columns.indices.filter { names.contains(relation.columns[$0].name) }
     guard indices.count == names.count else { return }
     let first = filterSlots.count
@@ -201,7 +224,7 @@ struct BoundRelation: Sendable {
     if table.schema != relation.schema || table.name != relation.name { return true }
     for index in indices {
       let rule = plan.tables[index]
-      for name in rule.templates.flatMap(\.columns).map(\.name) + (rule.when?.columns.map(\.name) ?? []) {
+      for name in rule.columnsRead + (rule.when?.columns.map(\.name) ?? []) {
         let sent = relation.columns.first { $0.name == name }
         let known = table.columns.first { $0.name == name }
         if (sent == nil) != (known == nil) { return true }

@@ -33,6 +33,13 @@ public struct ExplainedKey: Hashable, Sendable {
   }
 }
 
+/// What one row asks of a lookup.
+public struct ExplainedLookup: Hashable, Sendable {
+  public var rule: LookupRule
+  /// `name = value` for each parameter, in the order of the statement.
+  public var values: [String]
+}
+
 extension KeyPlan {
   /// Which keys, prefixes and tags a change of a row would clear, and for each template that gives none the
   /// reason.
@@ -88,10 +95,31 @@ extension KeyPlan {
     return explained
   }
 
+  /// What a change of a row would ask of lookups, each ask once; `explain` has the meaning of the parameters.
+  public func explainLookups(
+    table: Int, new: [String: String?]?, old: [String: String?]?, operation: RowOperation
+  ) -> [ExplainedLookup] {
+    let rule = tables[table]
+    guard rule.operations.contains(operation), operation != .truncate else { return [] }
+    if operation == .update, let old, let new, isIgnored(rule, new, old) { return [] }
+    var explained: [ExplainedLookup] = []
+    for lookup in lookups where lookup.table == table {
+      for (image, other) in [(operation == .delete ? nil : new, old), (old, new)] {
+        guard let image else { continue }
+        let values = lookup.rule.sql.names.map { name in
+          (name, image[name] ?? (operation == .update ? other?[name] : nil) ?? nil)
+        }
+        let ask = ExplainedLookup(rule: lookup.rule, values: values.map { "\($0) = \($1 ?? "NULL")" })
+        if !explained.contains(ask) { explained.append(ask) }
+      }
+    }
+    return explained
+  }
+
   /// Columns that are given in only one of the rows count as unchanged: people write down what matters.
   private func isIgnored(_ rule: TableRule, _ new: [String: String?], _ old: [String: String?]) -> Bool {
     guard let listed = rule.columns else { return false }
-    return Set(listed).union(rule.templates.flatMap { $0.columns.map(\.name) }).allSatisfy { name in
+    return Set(listed).union(rule.columnsRead).allSatisfy { name in
       guard let before = old[name], let after = new[name] else { return true }
       return before == after
     }
@@ -104,7 +132,7 @@ extension KeyPlan {
     _ operation: RowOperation, isPassed: Bool
   ) -> Bool {
     guard let when = rule.when else { return isPassed }
-    let keyed = Set(rule.templates.flatMap(\.columns).map(\.name))
+    let keyed = Set(rule.columnsRead)
     let names = Array(keyed.union(when.columns.map(\.name)))
     let (bound, _) = ConditionBinder.bind(when) { column in
       guard let slot = names.firstIndex(of: column.name) else { return nil }

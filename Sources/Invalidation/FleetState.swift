@@ -5,6 +5,7 @@ public struct StateKeys: Sendable {
   public let meta: String
   /// The journal of generation g is this and the sixteen digits of g.
   public let journalPrefix: String
+  private let lockPrefix: String
   /// The Pub/Sub channel for applications that keep caches of their own.
   public let channel: String
 
@@ -12,7 +13,11 @@ public struct StateKeys: Sendable {
     meta = "nearside:{\(namespace)}:m"
     journalPrefix = "nearside:{\(namespace)}:j:"
     channel = "nearside:\(namespace)"
+    lockPrefix = "nearside:{\(namespace)}:l:"
   }
+
+  /// Held by the host that loads a key, while the others wait.
+  public func lock(_ key: [UInt8]) -> [UInt8] { Array(lockPrefix.utf8) + key }
 
   public func journal(_ generation: Generation) -> String { journalPrefix + generation.hex }
 }

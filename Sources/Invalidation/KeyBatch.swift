@@ -7,6 +7,8 @@ public struct KeyBatch: ~Copyable {
   private var keys = NameSet()
   private var groups = NameSet()
   private var scratch: [UInt8] = []
+  /// What rows of the transaction in progress ask of lookups: the lookup's index and the values.
+  private var asks = NameSet()
 
   /// The end of the last ended transaction in the batch; zero if there is none.
   public private(set) var through = LSN.zero
@@ -51,6 +53,33 @@ public struct KeyBatch: ~Copyable {
     scratch.withUnsafeBytes { groups.append($0, table: table, origin: origin) }
   }
 
+  /// Notes what a row of the transaction in progress asks of a lookup.
+  mutating func ask(_ values: UnsafeRawBufferPointer, lookup: Int, transaction: UInt32) {
+    scratch.removeAll(keepingCapacity: true)
+    scratch.append(UInt8(truncatingIfNeeded: lookup >> 8))
+    scratch.append(UInt8(truncatingIfNeeded: lookup))
+    scratch.append(contentsOf: values)
+    let origin = KeyOrigin.named(by: transaction)
+    scratch.withUnsafeBytes { asks.append($0, table: lookup, origin: origin) }
+  }
+
+  var askCount: Int { asks.count }
+
+  /// What the transaction that ends has asked of lookups; the batch forgets it.
+  mutating func takeAsks() -> [LookupAsk] {
+    guard asks.count > 0 else { return [] }
+    var all: [LookupAsk] = []
+    for index in 0..<asks.count {
+      let origin = asks.origin(index)
+      all.append(
+        asks.with(index) { bytes, lookup in
+          LookupAsk(lookup: lookup, packed: Array(bytes.dropFirst(2)), transaction: origin.transaction)
+        })
+    }
+    asks.removeAll()
+    return all
+  }
+
   /// The open transaction has ended: its keys and groups count as complete.
   public mutating func complete(through end: LSN) {
     precondition(end >= through, "commits are decoded in the order of their end positions")
@@ -64,11 +93,13 @@ public struct KeyBatch: ~Copyable {
   public mutating func dropOpen() {
     keys.dropOpen()
     groups.dropOpen()
+    asks.dropOpen()
   }
 
   public mutating func removeAll() {
     keys.removeAll()
     groups.removeAll()
+    asks.removeAll()
     through = .zero
     transactions = 0
   }
@@ -78,6 +109,7 @@ public struct KeyBatch: ~Copyable {
     precondition(other.isEmpty)
     keys.moveOpen(to: &other.keys)
     groups.moveOpen(to: &other.groups)
+    asks.moveOpen(to: &other.asks)
   }
 
   public func withKey<Result>(_ index: Int, _ body: (UnsafeRawBufferPointer, Int) -> Result) -> Result {

@@ -50,7 +50,7 @@ public struct KeyGroups: Sendable {
   public init(tables: [TableRule], caches: [CacheRule], keyPrefix: String) {
     // Rules of several tables may give the same prefixes.
     var shapes: Set<String> = []
-    let prefixes = tables.flatMap(\.keys).filter {
+    let prefixes = tables.flatMap(\.cleared).filter {
       $0.isPrefix && shapes.insert($0.luaPattern(prefix: "")).inserted
     }
     let tagTemplates = caches.flatMap(\.tags)

@@ -33,7 +33,9 @@ public struct OriginNames: Sendable {
   private var tables: [(name: String, templates: [String])]
 
   public init(tables rules: [TableRule]) {
-    tables = rules.map { ($0.qualifiedName, $0.templates.map(\.text).sorted()) }.sorted { $0.name < $1.name }
+    tables = rules.map { rule in
+      (rule.qualifiedName, (rule.templates + rule.lookups.flatMap(\.keys)).map(\.text).sorted())
+    }.sorted { $0.name < $1.name }
   }
 
   /// What an origin speaks of: `schema.table`, and the template as the file has it. nil: of another mapping,

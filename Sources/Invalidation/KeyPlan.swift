@@ -8,13 +8,19 @@ public struct KeyPlan: Sendable {
   public let keyPrefix: String
   /// `public.users`, …; a table's index here is the index that `KeyBatch` keeps with each key.
   public let tableNames: [String]
+  /// The lookups of all tables, in the order of the file.
+  public let lookups: [Lookup]
   let originNames: OriginNames
 
   public init(tables: [TableRule], keyPrefix: String) {
     self.tables = tables
     self.keyPrefix = keyPrefix
     tableNames = tables.map(\.qualifiedName)
-    originNames = OriginNames(tables: tables)
+    let originNames = OriginNames(tables: tables)
+    self.originNames = originNames
+    lookups = tables.enumerated().flatMap { index, table in
+      table.lookups.map { Lookup($0, table: index, table, keyPrefix: keyPrefix, originNames) }
+    }
   }
 
   /// The index of the rule that the file gives for a table; nil: no rule names it. For a partition ask with
@@ -44,4 +50,7 @@ extension TableRule {
 
   /// The templates that a row is written into: keys, prefixes and tags.
   var templates: [KeyTemplate] { keys + tags }
+
+  /// Every column that a template or a lookup reads.
+  var columnsRead: [String] { templates.flatMap { $0.columns.map(\.name) } + lookups.flatMap(\.sql.names) }
 }

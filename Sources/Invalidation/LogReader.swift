@@ -268,7 +268,7 @@ public struct LogReader: ~Copyable, Sendable {
 
   /// After keys or groups have been appended: the doubt, once the transaction has more of them than the limit.
   mutating func overflow(_ batch: borrowing KeyBatch) -> LogEvent? {
-    if batch.count - batch.completeCount > maximumKeys {
+    if batch.count - batch.completeCount > maximumKeys || batch.askCount > maximumKeys {
       transaction?.overflowed = true
       return .doubt(.tooManyKeys(limit: maximumKeys))
     }

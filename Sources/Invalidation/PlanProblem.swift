@@ -1,7 +1,7 @@
 import Configuration
 
 /// Something that stands between a rule and the table it speaks of.
-public struct PlanProblem: Hashable, Sendable {
+public struct PlanProblem: Error, Hashable, Sendable {
   /// Where in the configuration file the cause is written.
   public var place: SourcePlace
   /// What is wrong and what to do, in one or two sentences.
@@ -53,7 +53,18 @@ private struct RuleCheck {
         if let problem = found.problem { problems.append(problem) }
         guard let column = found.column else { continue }
         if let problem = typeProblem(column, filters, template, place) { problems.append(problem) }
-        if !saysIdentity, let problem = keyProblem(column, template, place) { problems.append(problem) }
+        if !saysIdentity, let problem = keyProblem(column, "template \"\(template.text)\"", place) {
+          problems.append(problem)
+        }
+      }
+    }
+    for lookup in rule.lookups {
+      for (name, place) in zip(lookup.sql.names, lookup.sql.places) {
+        let found = columnProblem(name, in: "the lookup", place)
+        if let problem = found.problem { problems.append(problem) }
+        if let column = found.column, !saysIdentity, let problem = keyProblem(column, "the lookup", place) {
+          problems.append(problem)
+        }
       }
     }
     return problems + filterProblems() + conditionProblems(saysIdentity: saysIdentity)
@@ -171,12 +182,12 @@ private struct RuleCheck {
   }
 
   private func keyProblem(
-    _ column: CatalogueColumn, _ template: KeyTemplate, _ place: SourcePlace
+    _ column: CatalogueColumn, _ what: String, _ place: SourcePlace
   ) -> PlanProblem? {
     guard rule.needsOldRows, hasRows, table.identity != .full, !column.inIdentity else { return nil }
     return fatal(
       place,
-      "template \"\(template.text)\" names column \"\(column.name)\", which the replica identity of "
+      "\(what) names column \"\(column.name)\", which the replica identity of "
         + "\(table.qualifiedName) does not hold, so an UPDATE or DELETE could not name the old key; "
         + identityFix())
   }
@@ -184,8 +195,7 @@ private struct RuleCheck {
   /// The two ways to have all columns of the rule's templates in old rows.
   private func identityFix(with more: [String] = []) -> String {
     var names = table.columns.filter(\.inIdentity).map(\.name)
-    let wanted = rule.templates.flatMap(\.columns).map(\.name) + more
-    for name in wanted where !names.contains(name) { names.append(name) }
+    for name in rule.columnsRead + more where !names.contains(name) { names.append(name) }
     let nullable = names.filter { name in table.columns.contains { $0.name == name && !$0.isNotNull } }
     let index = sqlName(table.name + "_nearside")
     let notNull =

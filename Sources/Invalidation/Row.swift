@@ -40,13 +40,15 @@ struct Row: Sendable {
       if hasOld {
         let steps = relation.steps
         let templates = relation.templates[rule.templates]
+        let lookups = relation.lookups[rule.lookups]
+        func hasMoved(_ slot: Int) -> Bool {
+          slot >= 0 && !new[slot].isUnchanged(from: old[slot], in: message)
+        }
         return condition.counts(
           new: new, old: old, isPassed: isPassed,
           hasMoved: {
-            templates.joined().contains { position in
-              let slot = Int(steps[position].slot)
-              return slot >= 0 && !new[slot].isUnchanged(from: old[slot], in: message)
-            }
+            templates.joined().contains { hasMoved(Int(steps[$0].slot)) }
+              || lookups.contains { $0.slots.contains { hasMoved(Int($0)) } }
           }, message)
       }
       // A whole old row that is missing is a doubt, which must be told.
@@ -98,7 +100,33 @@ struct Row: Sendable {
         }
       }
     }
+    for number in rule.lookups {
+      for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
+        if !ask(relation.lookups[number], image, hasOld: hasOld, message, transaction, &batch) {
+          outcome = .valueMissing
+        }
+      }
+    }
     return outcome
+  }
+
+  /// Asks a lookup with the values of one image; false if one is not known.
+  private mutating func ask(
+    _ lookup: BoundRelation.BoundLookup, _ image: Image, hasOld: Bool, _ message: UnsafeRawBufferPointer,
+    _ transaction: UInt32, _ batch: inout KeyBatch
+  ) -> Bool {
+    key.removeAll(keepingCapacity: true)
+    for slot in lookup.slots {
+      var value = image == .new ? new[slot] : old[slot]
+      if value.kind == .unchanged, image == .new, hasOld { value = old[slot] }
+      switch value.kind {
+      case .null: LookupAsk.append(nil, to: &key)
+      case .unchanged: return false
+      case .text: LookupAsk.append(value.bytes(in: message), to: &key)
+      }
+    }
+    key.withUnsafeBytes { batch.ask($0, lookup: lookup.index, transaction: transaction) }
+    return true
   }
 
   private enum Image { case new, old }

@@ -28,6 +28,7 @@ extension TailSession {
     }
     var until = whenToAsk(now)
     if let instant = clearing.due { until = min(until, instant) }
+    if let instant = lookupDue { until = min(until, max(instant, now)) }
     if hasNews { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod)) }
     if fencesWait { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.partPeriod)) }
     return .wait(until: until)
@@ -40,6 +41,7 @@ extension TailSession {
     unsent = 0
     unsentGroups = 0
     keepOpenOnly()
+    lookups.removeAll()
     let start = position
     let visible = min(seen, start)
     let watching = !watch.isEmpty && !weakness.contains(.noWatch)
@@ -62,25 +64,45 @@ extension TailSession {
   private var seen: LSN {
     weakness.contains(.visibleIsApplied) ? position : pendingCommits.visible(at: position)
   }
-  private var hasNews: Bool { position > applied || min(seen, position) > visible }
+  private var hasNews: Bool { held(position) > applied || min(seen, held(position)) > visible }
   /// Whether a fence stands above V that could lie below it: somebody may wait to fill.
   private var fencesWait: Bool { min(lastFence, applied) > visible && min(seen, applied) > visible }
 
+  /// What the sample sees must be applied with everything that lookups find for it.
+  private func isBeatReady(at position: LSN) -> Bool {
+    guard beat.isReady(at: position, weakness) else { return false }
+    return beat.sample.map { !lookups.holdsUp($0.snapshot) } ?? true
+  }
+
   /// Moves what is complete to `sending`, if it is time to.
   private mutating func takeBatch(now: Instant, drained: Bool) {
-    let beatDue = beat.isReady(at: position, weakness)
+    let beatDue = isBeatReady(at: position)
     let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
     let isFull = pending.completeCount >= keysPerStep || pending.completeGroupCount >= groupsPerStep
     let keysDue = isFull || drained && (pending.completeCount > 0 || pending.completeGroupCount > 0)
     // V by itself, as soon as nothing is invisible any more: until then nobody can fill a key that changed.
     let visibleDue =
       fencesWait && (pendingCommits.isEmpty || now.since(lastApply) >= Self.partPeriod)
-    guard beatDue || idleDue || keysDue || visibleDue else { return }
+    guard beatDue || idleDue || keysDue || visibleDue || !lookups.found.isEmpty || lookups.isOver else {
+      return
+    }
     target = max(position, applied)
     unsent = 0
     unsentGroups = 0
     swap(&sending, &pending)
     sending.moveOpen(to: &pending)
+    for found in lookups.take() {
+      found.key.withUnsafeBytes {
+        if found.isPrefix {
+          sending.appendPrefix($0, table: found.table, origin: found.origin)
+        } else {
+          sending.append($0, table: found.table, origin: found.origin)
+        }
+      }
+    }
+    if sending.count > sending.completeCount || sending.groupCount > sending.completeGroupCount {
+      sending.complete(through: target)
+    }
     // A batch without a key still moves the position and counts as a beat.
     if sending.through < target { sending.complete(through: target) }
   }
@@ -94,13 +116,15 @@ extension TailSession {
       1, (sending.completeCount + keysPerStep - 1) / keysPerStep,
       (sending.completeGroupCount + groupsPerStep - 1) / groupsPerStep)
     // The sample may have come after the batch was taken: what counts is what the batch reaches.
-    let sampled = last && due == nil ? beat.take(reaching: target, weakness) : nil
+    let sampled =
+      last && due == nil && isBeatReady(at: target) ? beat.take(reaching: target, weakness) : nil
     let stopsWatching = sampled != nil && watching && watch.isEmpty
     lastApply = now
     underWay = .apply(last: last, beat: sampled != nil, stopsWatching: stopsWatching)
+    let reached = last || weakness.contains(.everyStepMovesApplied) ? held(target) : applied
     let request = ApplyRequest(
-      check: check, applied: last || weakness.contains(.everyStepMovesApplied) ? target : applied,
-      visible: last ? max(visible, min(target, seen)) : visible, fence: target, sampled: sampled,
+      check: check, applied: reached, visible: last ? max(visible, min(reached, seen)) : visible,
+      fence: target, sampled: sampled,
       stopsWatching: stopsWatching, part: max(unsent / keysPerStep, unsentGroups / groupsPerStep) + 1,
       parts: parts, groups: unsentGroups..<groupEnd, tellsPending: last && !clearing.isUnderWay)
     unsent = end

@@ -66,6 +66,7 @@ public struct TailSession: ~Copyable {
   /// The beat's round in which the question was asked.
   var questionRound = 0
   var pendingCommits = PendingCommits()
+  var lookups: LookupQueue
   /// The end of the last transaction that concerned a key, or where the generation began: fences lie up to
   /// here.
   var lastFence: LSN
@@ -137,12 +138,14 @@ public struct TailSession: ~Copyable {
   ///   - confirmed: the slot's confirmed position, where its stream begins.
   ///   - running: a snapshot taken while this connection held the slot; needed where `acquisition` begins.
   ///   - usesCanary: whether the canary can be written and read.
+  ///   - lookups: those of the plan.
   ///   - fingerprint: of what the catalogue said before it was read for this session.
   ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
   ///   - groupsPerStep, mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
-    running: Snapshot? = nil, usesCanary: Bool = true, fingerprint: String = "", now: Instant,
+    running: Snapshot? = nil, usesCanary: Bool = true, fingerprint: String = "", lookups: [Lookup] = [],
+    now: Instant,
     keysPerStep: Int = TailSession.keysPerStep, groupsPerStep: Int = TailSession.groupsPerStep,
     mostPending: Int = TailSession.mostPending
   ) {
@@ -154,6 +157,7 @@ public struct TailSession: ~Copyable {
     self.mostPending = mostPending
     self.usesCanary = usesCanary
     self.fingerprint = fingerprint
+    self.lookups = LookupQueue(lookups)
     position = confirmed
     target = confirmed
     lastApply = now
@@ -230,6 +234,12 @@ public struct TailSession: ~Copyable {
       lastFence = max(lastFence, commit.end)
     }
     openHasKeys = false
+    let asks = pending.takeAsks()
+    // W has passed a transaction only with all its keys.
+    if commit.end > applied || generation == nil { lookups.committed(commit, asks) }
+    if lookups.isFull {
+      beginGeneration(because: "more than \(LookupQueue.mostWaiting) lookups wait for their transactions")
+    }
     guard let doubt = openDoubt else { return }
     openDoubt = nil
     // W passes a doubtful commit only with a new generation. One that is delivered again has had its own;

@@ -58,6 +58,9 @@ struct PendingCommits {
 
   var isEmpty: Bool { commits.isEmpty }
   var count: Int { commits.count }
+
+  func contains(_ commit: Commit) -> Bool { commits.contains { $0.end == commit.end } }
+
   mutating func decoded(_ commit: Commit) {
     precondition(commit.end >= commits.last?.end ?? .zero, "the log tells of commits in their order")
     commits.append(commit)

@@ -14,7 +14,9 @@ import Invalidation
 /// Time is `serial`, which grows with each load that begins: a request bears the serial of its arrival.
 ///
 /// The owner calls `next` after everything that one poll brought, so that all who asked in it join the same
-/// load, runs the statement, tells its outcome to `finished`, and what became of the fill to `filled`.
+/// load, calls `begins` and runs the statement, tells its outcome to `finished`, and what became of the fill to
+/// `filled`. Between `next` and `begins` it may find that another host loads the key: then `elsewhere`, and later
+/// `appeared` or `takeBack`.
 public struct LoadTable<Value, Failure> {
   /// What a waiter is told of one key.
   public enum Verdict {
@@ -44,7 +46,10 @@ public struct LoadTable<Value, Failure> {
   public struct Start {
     public var load: UInt64
     public var key: [UInt8]
+    /// Under which its value may be stored, if no newer one comes before it begins.
     public var lease: Lease?
+    /// Nobody needs to wait for it: what is there still counts.
+    public var isErrand: Bool
   }
 
   public struct Release {
@@ -69,6 +74,10 @@ public struct LoadTable<Value, Failure> {
 
   private enum Phase {
     case queued
+    /// Counts as running, but its statement has not been sent.
+    case starting
+    /// Another host loads it.
+    case elsewhere
     /// `began`: the serial at which the statement was sent.
     case running(began: UInt64)
     /// Only the first `sent` waiters had asked when the fill was sent. A nil value: there is no row.
@@ -131,7 +140,7 @@ public struct LoadTable<Value, Failure> {
     }
     defer { loads[id] = load }
     switch load.phase {
-    case .queued: load.lease = Self.newer(load.lease, lease)
+    case .queued, .starting, .elsewhere: load.lease = Self.newer(load.lease, lease)
     case .running: break
     case .filling(let began, let value, _):
       if arrival < began, takesValue || value == nil {
@@ -177,18 +186,51 @@ public struct LoadTable<Value, Failure> {
         queue.removeFirst(head)
         head = 0
       }
-      guard var load = loads[id] else { continue }
+      guard var load = loads[id], case .queued = load.phase else { continue }
       guard load.isErrand || load.waiters.contains(where: { isThere($0.id) }) else {
         remove(load)
         continue
       }
-      serial += 1
       running += 1
-      load.phase = .running(began: serial)
+      load.phase = .starting
       loads[id] = load
-      return Start(load: id, key: load.key, lease: load.lease)
+      return Start(load: id, key: load.key, lease: load.lease, isErrand: load.isErrand)
     }
     return nil
+  }
+
+  /// The statement is sent now. The result is the lease under which its value may be stored.
+  public mutating func begins(_ id: UInt64) -> Lease? {
+    guard let load = loads[id], case .starting = load.phase else { return nil }
+    serial += 1
+    loads[id]?.phase = .running(began: serial)
+    return load.lease
+  }
+
+  /// Another host loads the key: other loads may begin.
+  public mutating func elsewhere(_ id: UInt64) {
+    guard let load = loads[id], case .starting = load.phase else { return }
+    running -= 1
+    loads[id]?.phase = .elsewhere
+  }
+
+  /// The other host has not stored it: it is loaded here, before those that wait.
+  public mutating func takeBack(_ id: UInt64) {
+    guard let load = loads[id], case .elsewhere = load.phase else { return }
+    loads[id]?.phase = .queued
+    queue.insert(id, at: head)
+  }
+
+  /// The other host has stored it, or looks after it: whoever waits asks again.
+  public mutating func appeared(_ id: UInt64) -> [Release] {
+    guard let load = loads[id] else { return [] }
+    switch load.phase {
+    case .starting: running -= 1
+    case .elsewhere: break
+    case .queued, .running, .filling: return []
+    }
+    remove(load)
+    return release(load, load.waiters[...], .again)
   }
 
   /// A statement has ended.

@@ -32,6 +32,7 @@ struct OptionTableTests {
     func walk(_ node: JSONNode, _ keys: [String]) {
       if let path = ConfigurationOption.path(of: keys) { used.insert(path) }
       for member in node.members ?? [] { walk(member.node, keys + [member.key]) }
+      for element in node.elements ?? [] { walk(element, keys) }
     }
     walk(try #require(JSONReader.read(Array(bytes)).node), [])
     #expect(used == Set(ConfigurationOption.all.map(\.path) + [""]))
@@ -77,7 +78,7 @@ struct OptionTableTests {
   @Test("the schema has no property that is no option, and none that is open for more")
   func tableHoldsSchema() throws {
     func walk(_ node: JSONNode, _ path: String) {
-      let choices = [node] + (node["oneOf"]?.elements ?? [])
+      let choices = [node] + (node["oneOf"]?.elements ?? []) + (node["items"].map { [$0] } ?? [])
       for choice in choices {
         if let properties = choice["properties"]?.members {
           #expect(choice["additionalProperties"]?.bool == false, "\(path)")
@@ -103,7 +104,7 @@ struct OptionTableTests {
   private func property(_ path: String, of schema: JSONNode) -> JSONNode? {
     var node: JSONNode? = schema
     for step in path.split(separator: ".").map(String.init) {
-      let choices = node.map { [$0] + ($0["oneOf"]?.elements ?? []) } ?? []
+      let choices = node.map { [$0] + ($0["oneOf"]?.elements ?? []) + [$0["items"] ?? $0] } ?? []
       node =
         choices.lazy.compactMap { choice in
           step == "*" ? choice["additionalProperties"] : choice["properties"]?[step]
@@ -139,6 +140,7 @@ struct OptionTableTests {
     case .choices(let expected): node["minItems"]?.number == "1" && words(node["items"]) == expected
     case .texts: node["minItems"]?.number == "1" && node["items"]?["type"]?.string == "string"
     case .section: node["properties"] != nil
+    case .sections: node["minItems"]?.number == "1" && node["items"]?["properties"] != nil
     case .sectionOr(let other):
       choices.count == 2 && accepts(choices[0], other) && choices[1]["properties"] != nil
     case .sectionOrFalse:

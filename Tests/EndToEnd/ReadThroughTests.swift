@@ -182,4 +182,81 @@ struct ReadThroughTests {
       return reply == "User 8" && isNear
     }
   }
+
+  @Test("A fleet of three, a thousand GETs each of one missing key: with a lock the database is asked once")
+  func fleet() throws {
+    let world = try World(
+      schema: Self.schema,
+      options: [
+        Self.caches(
+          #""user:{id}": { "load": "SELECT slowly(:id)", "ttl": "1h", "stampede": { "lock": "5s" } }"#)
+      ])
+    let sidecars = [try world.sidecar(), try world.sidecar(), try world.sidecar()]
+    let clients = try sidecars.flatMap { sidecar in try (0..<1000).map { _ in try sidecar.client() } }
+    for client in clients { try client.send("GET", world.key("user:7")) }
+    for client in clients { try #require(try client.receive() == "User 7") }
+    #expect(try calls(world) == "1")
+    #expect(try world.redis?.cli("KEYS", "nearside:*:l:*") == "")
+  }
+
+  @Test("A host that dies with the lock is waited for only so long")
+  func lockLost() throws {
+    let world = try world(
+      #""user:{id}": { "load": "SELECT name FROM users WHERE id = :id", "stampede": { "lock": "1s" } }"#)
+    let sidecar = try world.sidecar()
+    let key = world.key("user:7")
+    try world.redis?.cli("SET", "nearside:{\(world.database)}:l:\(key)", "another", "PX", "60000")
+    let start = ContinuousClock().now
+    #expect(try sidecar.get(key) == "User 7")
+    #expect(ContinuousClock().now - start >= .milliseconds(900))
+  }
+
+  @Test("Before a value ends it is loaded anew, and nobody meets a miss", arguments: [true, false])
+  func early(redis: Bool) throws {
+    let world = try World(
+      schema: Self.schema,
+      options: [
+        Self.caches(
+          #""user:{id}": { "load": "SELECT slowly(:id)", "ttl": "2s", "stampede": { "early": 2 } }"#)
+      ], redis: redis)
+    let sidecar = try world.sidecar()
+    let client = try sidecar.client()
+    let key = world.key("user:7")
+    #expect(try client.call("GET", key) == "User 7")
+    let waits = try sidecar.count("load_waits")
+    try eventually("it has been loaded three times more") { () throws -> Int in
+      #expect(try client.call("GET", key) == "User 7")
+      return try sidecar.count("loads")
+    } until: {
+      $0 >= 4
+    }
+    #expect(try sidecar.count("load_waits") == waits)
+  }
+
+  @Test(
+    "A key that was read lately is loaded again when its row changes; others are not",
+    arguments: [true, false])
+  func onChange(redis: Bool) throws {
+    let world = try world(
+      #""user:{id}": { "load": "SELECT name FROM users WHERE id = :id", "onChange": "refresh" }"#,
+      redis: redis)
+    let sidecar = try world.sidecar()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    try eventually("it is near") { try sidecar.hasNear(world.key("user:7")) }
+    try world.psql("UPDATE users SET name = 'Ada' WHERE id IN (7, 8)")
+    try world.settle(sidecar)
+    try eventually("it is loaded again") {
+      try sidecar.count("refreshes")
+    } until: {
+      $0 == 1
+    }
+    let waits = try sidecar.count("load_waits")
+    try eventually("it is near again") {
+      try sidecar.count("fills_stored")
+    } until: {
+      $0 == 2
+    }
+    #expect(try sidecar.get(world.key("user:7")) == "Ada")
+    #expect(try sidecar.count("load_waits") == waits)
+  }
 }

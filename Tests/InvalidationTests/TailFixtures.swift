@@ -26,12 +26,13 @@ struct Tail: ~Copyable {
   init(
     _ acquisition: Acquisition, confirmed: UInt64 = 100, running: [UInt64] = [], usesCanary: Bool = true,
     keysPerStep: Int = TailSession.keysPerStep, groupsPerStep: Int = TailSession.groupsPerStep,
-    mostPending: Int = TailSession.mostPending
+    mostPending: Int = TailSession.mostPending, lookups: [Lookup] = []
   ) {
     now = Instant(nanoseconds: 1_000_000_000)
     session = TailSession(
       token: "me", server: thisServer, mapping: "map", acquisition: acquisition, confirmed: LSN(confirmed),
-      running: Snapshot(next: 1000, running: running), usesCanary: usesCanary, now: now,
+      running: Snapshot(next: 1000, running: running), usesCanary: usesCanary, lookups: lookups,
+      now: now,
       keysPerStep: keysPerStep, groupsPerStep: groupsPerStep, mostPending: mostPending)
   }
 
@@ -45,6 +46,9 @@ struct Tail: ~Copyable {
       .resume(taken(applied: applied, visible: visible ?? applied, count: count, cleared: cleared)),
       confirmed: confirmed, keysPerStep: keysPerStep, groupsPerStep: groupsPerStep, mostPending: mostPending)
   }
+
+  /// The same with lookups.
+  init(lookups: [Lookup]) { self.init(.resume(taken()), lookups: lookups) }
 
   mutating func pass(milliseconds: UInt64) {
     now = Instant(nanoseconds: now.nanoseconds + milliseconds * 1_000_000)

@@ -44,7 +44,9 @@ struct LoadTableTests {
 
   func begin(_ table: inout Table) throws -> UInt64 {
     let start = next(&table)
-    return try #require(start).load
+    let load = try #require(start).load
+    _ = table.begins(load)
+    return load
   }
 
   func end(_ table: inout Table, _ load: UInt64, _ outcome: Table.Outcome) throws -> Table.Ended {
@@ -240,5 +242,51 @@ struct LoadTableTests {
       return
     }
     #expect(join(&table, 3) == "waits")
+  }
+
+  @Test("While another host loads a key others begin here; once it has appeared all ask again")
+  func elsewhere() throws {
+    var table = Table(mostRunning: 1)
+    _ = join(&table, 1)
+    _ = table.join(Array("user:2".utf8), waiter: 2, arrival: 1, lease: nil, takesValue: true)
+    let first = next(&table)
+    let start = try #require(first)
+    table.elsewhere(start.load)
+    #expect(join(&table, 3) == "waits")
+    _ = try begin(&table)
+    #expect(told(table.appeared(start.load)) == ["1 again", "3 again"])
+    #expect(table.running == 1)
+  }
+
+  @Test("A load that another host did not finish is begun here, and all who came meanwhile were early")
+  func takenBack() throws {
+    var table = Table(mostRunning: 1)
+    _ = join(&table, 1)
+    let first = next(&table)
+    let start = try #require(first)
+    table.elsewhere(start.load)
+    _ = join(&table, 2, lease: Self.lease(9))
+    table.takeBack(start.load)
+    let load = try begin(&table)
+    #expect(load == start.load)
+    let ended = try end(&table, load, .value("v"))
+    #expect(told(ended.releases) == ["1 v", "2 v"])
+    #expect(ended.lease == Self.lease(9))
+    #expect(table.running == 0)
+  }
+
+  @Test(
+    "An early refresh is due the sooner the longer a load takes, and never for a key that was not loaded here"
+  )
+  func early() {
+    var early = EarlyRefresh(capacity: 2)
+    early.took(1, 1_000)
+    #expect(!early.isDue(1, left: 2_000, beta: 1, draw: 1.9))
+    #expect(early.isDue(1, left: 2_000, beta: 1, draw: 2))
+    #expect(early.isDue(1, left: 2_000, beta: 2, draw: 1))
+    #expect(!early.isDue(2, left: 1, beta: 1, draw: 100))
+    early.took(2, 1)
+    early.took(3, 1)
+    #expect(!early.isDue(1, left: 0, beta: 1, draw: 1))
   }
 }

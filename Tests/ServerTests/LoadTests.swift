@@ -14,7 +14,8 @@ struct LoadTests {
 
     init(
       shape: LoadSettings.Shape = .string, ttl: UInt64? = nil, negative: UInt64? = nil,
-      bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000
+      bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000,
+      lock: UInt64? = nil
     ) throws {
       let place = SourcePlace(line: 1, column: 1, length: 1)
       let load = LoadSettings(
@@ -23,7 +24,7 @@ struct LoadTests {
         template: try KeyTemplate.parse("user:{id}", place: place),
         near: near ? CacheRule.NearRule(ttl: nil) : nil,
         plainSet: PlainSetSettings(mode: .window, window: 10_000_000_000), ttl: ttl, negative: negative,
-        load: load)
+        load: load, stampede: StampedeSettings(lock: lock))
       let made = Mutex<ScriptedRunner?>(nil)
       sidecar = try RelaySidecar(
         bound: bound, timeout: timeout, caches: [rule],
@@ -285,5 +286,66 @@ struct LoadTests {
     let world = try World()
     #expect(try world.sidecar.client().call("GET", "user:%61") == nil)
     #expect(world.runner.count == 0)
+  }
+
+  @Test("What an application has stored during a load stays, and is what later readers get")
+  func storedMeanwhile() throws {
+    let world = try World()
+    let (early, late) = (try world.sidecar.client(), try world.sidecar.client())
+    try early.send("GET", "user:7")
+    let job = try world.runner.next()
+    try late.send("GET", "user:7")
+    try world.waiting(2)
+    let token = try world.sidecar.lease()
+    #expect(try world.sidecar.client().call("NEARSIDE", "FILL", "user:7", token, "its own") == 1)
+    world.runner.answer(job, "loaded")
+    #expect(try early.receive() == "loaded")
+    #expect(try late.receive() == "its own")
+    #expect(try world.sidecar.redis.cli("GET", "user:7") == "its own")
+    #expect(world.runner.count == 1)
+  }
+
+  @Test("A lock of another host is waited for until the value is there")
+  func lockElsewhere() throws {
+    let world = try World(lock: 60_000_000_000)
+    let lock = "nearside:{}:l:user:7"
+    try world.sidecar.redis.cli("SET", lock, "another")
+    let clients = [try world.sidecar.client(), try world.sidecar.client()]
+    for client in clients { try client.send("GET", "user:7") }
+    try world.waiting(2)
+    try world.sidecar.redis.cli("SET", "user:7", "theirs")
+    for client in clients { #expect(try client.receive() == "theirs") }
+    #expect(world.runner.count == 0)
+    // It is given up: this host loads, and gives the lock back.
+    try world.sidecar.redis.cli("DEL", lock)
+    try clients[0].send("GET", "user:8")
+    let job = try world.runner.next()
+    #expect(try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:8") == "1")
+    world.runner.answer(job, "mine")
+    #expect(try clients[0].receive() == "mine")
+    try eventually("the lock is given back") {
+      try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:8") == "0"
+    }
+    try clients[1].send("GET", "user:9")
+    world.runner.fail(
+      try world.runner.next(), SQLFailure(kind: .timedOut, sqlState: "57014", sentence: "It took too long."))
+    #expect(try clients[1].receive().errorText?.contains("57014") == true)
+    try eventually("the lock is given back after an error too") {
+      try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:9") == "0"
+    }
+  }
+
+  @Test("A value that Redis has evicted is loaded for a command that only Redis answers, though it is near")
+  func evicted() throws {
+    let world = try World()
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ada")
+    try eventually("it is stored") { try world.sidecar.count("fills_stored") == 1 }
+    try world.sidecar.redis.cli("DEL", "user:7")
+    try client.send("GETRANGE", "user:7", "0", "1")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try client.receive() == "Ad")
   }
 }

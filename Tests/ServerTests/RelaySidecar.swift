@@ -57,7 +57,8 @@ final class RelaySidecar {
       staleness: StalenessSettings(bound: bound, beyond: beyond),
       plainSet: plainSet,
       leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
-      log: LogSettings(level: .error, format: .text), tables: [table], caches: caches + (page == nil ? [] : [pageRule]),
+      log: LogSettings(level: .error, format: .text), tables: [table],
+      caches: caches + (page == nil ? [] : [pageRule]),
       mappingHash: "0000000000000000")
     let runner = sql?(mailbox)
     let starting = Starting()
@@ -159,6 +160,12 @@ final class RelaySidecar {
     try eventually("the evidence is old") {
       (try status("staleness_ms").flatMap { Int($0) } ?? 0) > milliseconds
     }
+  }
+
+  /// A lease as of now, as NEARSIDE LEASE would give it.
+  func lease() throws -> String {
+    let fields = try direct.call("HMGET", meta, "g", "V", "d").elements ?? []
+    return fields.compactMap(\.text).joined()
   }
 
   func count(_ name: String) throws -> Int { try status(name).flatMap { Int($0) } ?? 0 }

@@ -32,9 +32,14 @@ final class Link {
   /// The next request comes a moment after the one before.
   func dawdle() { toServer = max(toServer, world.now) + world.random.below(300_000 as UInt64) }
 
-  /// What the server sends, or is sent, arrives only after a while.
-  func stallReplies(for time: UInt64) { toHost = max(toHost, world.now) + time }
-  func stallRequests(for time: UInt64) { toServer = max(toServer, world.now) + time }
+  /// What the server sends, or is sent, arrives only after a while. Stalls add up, but not without end: a sidecar
+  /// gives up a connection on which nothing comes for longer than that.
+  func stallReplies(for time: UInt64) { toHost = stalled(toHost, time) }
+  func stallRequests(for time: UInt64) { toServer = stalled(toServer, time) }
+
+  private func stalled(_ until: UInt64, _ time: UInt64) -> UInt64 {
+    max(until, min(max(until, world.now) + time, world.now + 5_000_000_000))
+  }
 
   /// The connection outlives its server: a proxy leads it to another one.
   func reroute() { bornIn = incarnation() }

@@ -111,6 +111,7 @@ struct Rule: Sendable {
 
   /// What `simulate --weaknesses` tells after a change of the simulator.
   private static let seeds: [String: UInt64] = [
+    "noPredecessor": 8970, "oneBeat": 62, "forgetsUnrecorded": 3527, "noCount": 399,
     "acceptsAnything": 163, "anyGeneration": 132, "arrivalIsEvidence": 20, "beatsBeforeApplied": 62,
     "bypassedMissesForgotten": 86, "carryCleared": 91, "clearedTooEarly": 2, "confirmsApplied": 1,
     "endlessPatience": 379, "everyStepMovesApplied": 124, "fillUnfenced": 4, "fillsIgnoreGroups": 27,

@@ -89,9 +89,11 @@ extension EventLoop {
       var raisesFloor = false
       groups.forEach { if governance.groups.isAdHoc($0) { raisesFloor = true } }
       var index = 0
+      var changed: [[UInt8]] = []
+      let refreshes = governance.refreshes
       let reply = embedded?.apply(request, keys, groups: groups, raisesFloor: raisesFloor) { key in
         let hash = near.hash(key)
-        near.remove(key, hash: hash)
+        if near.remove(key, hash: hash), refreshes { changed.append([UInt8](key)) }
         chronicle.removed(
           hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
@@ -102,6 +104,7 @@ extension EventLoop {
           near.hash(group), KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
+      for key in changed { noteChanged(key, at: request.fence) }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }

@@ -19,7 +19,7 @@ extension EventLoop {
   mutating func decision(
     _ key: GovernedKey, _ certificate: Instant?, at instant: Instant
   ) -> (LoadDecision, until: Instant)? {
-    guard let rule = key.rule.load else { return nil }
+    guard sql != nil, let rule = key.rule.load else { return nil }
     if let decision = loading.resumed?.read.decided[key.bytes] {
       return (decision, Instant(nanoseconds: .max))
     }
@@ -102,7 +102,7 @@ extension EventLoop {
         continue
       }
       // Another's load has ended while Redis was asked.
-      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key) { continue }
+      if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key, read) { continue }
       counters.loadWaits += 1
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
@@ -120,8 +120,12 @@ extension EventLoop {
     }
   }
 
-  private mutating func isNear(_ key: GovernedKey) -> Bool {
-    key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
+  /// Whether the near cache answers this read of a key. Other commands than these ask Redis all the same.
+  private mutating func isNear(_ key: GovernedKey, _ read: LoadedRead) -> Bool {
+    guard embedded != nil || ["get", "mget", "exists", "strlen", "lease"].contains(read.name) else {
+      return false
+    }
+    return key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
   }
 
   private static func apply(
@@ -135,7 +139,7 @@ extension EventLoop {
     }
   }
 
-  private mutating func release(_ releases: [LoadTable<LoadedValue, LoadFailure>.Release]) {
+  mutating func release(_ releases: [LoadTable<LoadedValue, LoadFailure>.Release]) {
     for release in releases {
       guard var wait = loading.waits[release.waiter] else { continue }
       wait.missing -= 1
@@ -168,6 +172,8 @@ extension EventLoop {
         loading.ready.append(wait)
       }
     }
+    tickLocks()
+    refreshChanged()
     while !loading.ready.isEmpty {
       let waits = loading.ready
       loading.ready = []
@@ -194,18 +200,24 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0, let sql else { return }
+    guard loading.table.queued > 0 else { return }
     while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
-      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }),
-        let values = rule.values(of: start.key)
-      else { preconditionFailure("only keys with a load are loaded") }
-      counters.loads += 1
-      let job = LoadJob(
-        load: start.load, key: start.key, rule: rule,
-        needed: max(appliedPosition, start.lease?.stamp.visible ?? .zero),
-        deadline: now.after(nanoseconds: rule.patience))
-      sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
+      if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
     }
+  }
+
+  /// Sends the statement of a load.
+  mutating func begin(_ load: UInt64, _ key: [UInt8], isErrand: Bool) {
+    guard let sql, let rule = key.withUnsafeBytes({ governance.rule($0)?.load }),
+      let values = rule.values(of: key)
+    else { preconditionFailure("only keys with a load are loaded") }
+    counters.loads += 1
+    let lease = loading.table.begins(load)
+    let job = LoadJob(
+      load: load, key: key, isErrand: isErrand, rule: rule,
+      needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
+      deadline: now.after(nanoseconds: rule.patience))
+    sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
   }
 
   mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {
@@ -227,9 +239,12 @@ extension EventLoop {
       result = .failed(.slow)
     case .success(let rows): result = LoadedValue(rows, as: job.rule.shape).map { .value($0) } ?? .absent
     }
+    if case .success = outcome.result, job.rule.stampede.early != nil {
+      loading.early.took(job.key.withUnsafeBytes { near.hash($0) }, outcome.took)
+    }
     guard let ended = loading.table.finished(job.load, result) else { return }
     release(ended.releases)
-    guard let lease = ended.lease else { return }
+    guard let lease = ended.lease else { return unlock(job.load) }
     var value: LoadedValue?
     if case .value(let loaded) = result { value = loaded }
     store(job, value, lease)
@@ -239,13 +254,13 @@ extension EventLoop {
 
   private mutating func store(_ job: LoadJob, _ value: LoadedValue?, _ lease: Lease) {
     guard let key = job.key.withUnsafeBytes({ governedKey($0) }) else {
-      return release(loading.table.filled(job.load, stored: false))
+      return filled(job.load, stored: false)
     }
     if embedded != nil {
       let isStored = storeEmbedded(key, job.rule, value, lease)
-      return release(loading.table.filled(job.load, stored: isStored))
+      return filled(job.load, stored: isStored)
     }
-    guard resp2.isReady else { return release(loading.table.filled(job.load, stored: false)) }
+    guard resp2.isReady else { return filled(job.load, stored: false) }
     var fill = LoadedFill(load: job.load, key: key, lease: lease, value: value)
     if value != nil { noteWrite(key) }
     fill.key.version = writeVersion(key.hash)
@@ -253,7 +268,7 @@ extension EventLoop {
     let ends = value == nil ? job.rule.negative : lifetime
     fill.expires = ends.map { now.after(nanoseconds: $0) }
     let arguments = value?.arguments ?? []
-    resp2.begin(.load, keys: 2, arguments: 6 + arguments.count)
+    resp2.begin(.load, keys: 2, arguments: 7 + arguments.count)
     resp2.output.bulk(keys.meta)
     resp2.output.bulk(key.bytes)
     resp2.output.bulk(lease.generation.hex)
@@ -262,6 +277,7 @@ extension EventLoop {
     resp2.output.bulk(key.tags)
     resp2.output.bulk(value?.type ?? "none")
     resp2.appendLimit(lifetime)
+    resp2.output.argument(job.isErrand ? "1" : "")
     for argument in arguments { resp2.output.bulk(argument) }
     resp2.await(.task(UpstreamTask(client: nil, work: .loadedFill(fill))))
   }
@@ -273,14 +289,14 @@ extension EventLoop {
     if fill.value != nil { dropNear(fill.key) }
     guard !cursor.isError, cursor.enter() == 6, let word = cursor.text() else {
       if isForgottenScript(replies) { reloadScripts() }
-      return release(loading.table.filled(fill.load, stored: false))
+      return filled(fill.load, stored: false)
     }
     let reply = cursor.integer()
     guard word == "OK" else {
       noteRefused(fill.key, by: Self.loadCommand, FillRefusal(script: word), under: fill.lease)
-      return release(loading.table.filled(fill.load, stored: false))
+      return filled(fill.load, stored: false)
     }
-    // Where a load finds no row, and Redis has a value, an application has stored one.
+    // Otherwise Redis has a value that an application has stored meanwhile, or another host.
     let isStored = reply == (fill.value == nil ? 0 : 1)
     if isStored, fill.value != nil { noteStored(fill.key, by: Self.loadCommand, under: fill.lease) }
     if isStored, !moved, acceptsFill(&cursor) {
@@ -292,7 +308,12 @@ extension EventLoop {
       default: break
       }
     }
-    release(loading.table.filled(fill.load, stored: isStored))
+    filled(fill.load, stored: isStored)
+  }
+
+  private mutating func filled(_ load: UInt64, stored: Bool) {
+    release(loading.table.filled(load, stored: stored))
+    unlock(load)
   }
 
   static let loadCommand = "nearside load"
@@ -300,7 +321,7 @@ extension EventLoop {
   /// No reply will come: Redis may have stored it.
   mutating func abandon(_ fill: LoadedFill) {
     if fill.value != nil { dropNear(fill.key) }
-    release(loading.table.filled(fill.load, stored: false))
+    filled(fill.load, stored: false)
   }
 
   /// Remembers that no row gives this key. Whatever clears a near value clears this too.

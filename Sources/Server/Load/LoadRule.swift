@@ -10,6 +10,8 @@ final class LoadRule: Sendable {
   let bound: [Int]
   let negative: UInt64?
   let stampede: StampedeSettings
+  /// Whether a key that was read lately is loaded again when its row has changed.
+  let refreshes: Bool
   /// How long a reader is held back at most, in nanoseconds: for its own load, or for another's.
   let patience: UInt64
 
@@ -26,6 +28,7 @@ final class LoadRule: Sendable {
     self.bound = bound
     negative = cache.negative
     stampede = cache.stampede
+    refreshes = cache.onChange == .refresh
     patience = load.timeout + cache.stampede.wait
   }
 

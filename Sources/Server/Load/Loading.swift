@@ -26,6 +26,13 @@ struct Loading {
   var jobs: [UInt64: SQLTask] = [:]
   var lastJob: UInt64 = 0
   var checkedAt = Instant(nanoseconds: 0)
+  /// Loads whose keys have a fleet-wide lock, by the load's number.
+  var locks: [UInt64: LoadLock] = [:]
+  var early = EarlyRefresh()
+  /// Keys that were read lately and have changed, to be loaded again once the change is visible.
+  var changed: [(key: [UInt8], position: LSN)] = []
+  /// More than these at a time are only forgotten.
+  static let mostChanged = 256
 
   init(connections: Int) {
     // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
@@ -40,6 +47,23 @@ struct Loading {
   }
 }
 
+/// A load of which one host of the fleet may take care.
+struct LoadLock {
+  var key: [UInt8]
+  /// Random: what this host calls itself in the lock.
+  var owner = String(UInt64.random(in: .min ... .max), radix: 16)
+  /// Until when another host's load is waited for.
+  var until: Instant
+  var isErrand: Bool
+  var standing = Standing.asked
+  var askedAt: Instant
+
+  enum Standing { case asked, held, elsewhere }
+
+  /// How often it is asked whether the other host is done, in nanoseconds.
+  static let period: UInt64 = 4_000_000
+}
+
 /// What a job of the runner is for.
 enum SQLTask {
   case load(LoadJob)
@@ -51,6 +75,8 @@ struct LoadJob {
   /// As the table names it.
   var load: UInt64
   var key: [UInt8]
+  /// It takes the place of the value that is there.
+  var isErrand: Bool
   var rule: LoadRule
   /// What a replica must have replayed for its rows to count.
   var needed: LSN

@@ -173,6 +173,9 @@ extension EventLoop {
       let bound = entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
       guard age <= bound else { break }
       strictest = min(strictest, bound)
+      if entry.tag & EntryMark.early != 0 {
+        considerEarly(request[1], hash: command.hash, expires: entry.expires)
+      }
       client.pointee.output.append(entry.reply)
       index += 1
     }

@@ -127,6 +127,7 @@ extension EventLoop {
       "loads_failed:\(counters.loadsFailed)",
       "loads_waiting:\(loading.table.count)",
       "load_waits:\(counters.loadWaits)",
+      "refreshes:\(counters.refreshes)",
       "absent_hits:\(counters.absentHits)",
       "writes:\(counters.writes)",
       "writes_failed:\(counters.writesFailed)",

@@ -200,7 +200,7 @@ public struct EventLoop: ~Copyable {
 
   /// How long a poll may last at most.
   private var pollMilliseconds: Int32 {
-    if !holds.isEmpty || waitsForFence { return 1 }
+    if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
     return writing.awaiting > 0 ? 10 : 100
   }
 
@@ -250,17 +250,21 @@ public struct EventLoop: ~Copyable {
 
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
+    var changed: [(key: [UInt8], position: LSN)] = []
+    let refreshes = governance.refreshes
     let action = follower.hear(
       event,
       evict: { key, cause in
         let hash = near.hash(key)
-        near.remove(key, hash: hash)
+        let wasNear = near.remove(key, hash: hash)
+        if refreshes, wasNear, cause.origin != nil { changed.append(([UInt8](key), cause.position)) }
         chronicle.removed(hash, cause, at: now)
       },
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
       })
+    for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
     if case .state = event, let state = follower.state {
@@ -309,6 +313,7 @@ struct Counters {
   var writes = 0
   var writesFailed = 0
   var writesStored = 0
+  var refreshes = 0
   var removals = 0
   var drops = 0
   var announcements = 0

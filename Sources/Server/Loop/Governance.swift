@@ -37,6 +37,8 @@ struct Governance: Sendable {
   private let common: Rule
   /// Whether some cache is written through.
   let writesThrough: Bool
+  /// Whether some cache says `"onChange": "refresh"`.
+  let refreshes: Bool
   /// Which groups keys belong to.
   let groups: KeyGroups
   /// The bound of each number that marks an entry, in nanoseconds; the first is the global one.
@@ -54,7 +56,8 @@ struct Governance: Sendable {
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
         ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
         staleness: cache.staleness ?? settings.staleness,
-        mark: cache.staleness == nil ? 0 : EntryMark.rule(index + 1),
+        mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
+          | (cache.stampede.early == nil ? 0 : EntryMark.early),
         load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix),
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
@@ -62,6 +65,7 @@ struct Governance: Sendable {
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
       staleness: settings.staleness, mark: 0)
+    refreshes = settings.caches.contains { $0.onChange == .refresh }
     bounds =
       [settings.staleness.bound] + settings.caches.map { ($0.staleness ?? settings.staleness).bound }
     longestBound = bounds.max() ?? settings.staleness.bound
@@ -86,11 +90,13 @@ struct Governance: Sendable {
 }
 
 /// What the tag of a near entry says, so that a hit needs no template: bit 0 is set if the entry stands for a row
-/// that does not exist, bits 1 to 5 are free, 6 and 7 are kept
+/// that does not exist, bit 1 if it may be loaded anew before it ends, bits 2 to 5 are free, 6 and 7 are kept
 /// for what covers groups of keys, and from bit 8 on stands the number of the rule of `caches` whose staleness
 /// holds, counted from 1; 0 is the global one.
 enum EntryMark {
   static let absent: UInt32 = 1
+  /// It may be loaded anew before it ends.
+  static let early: UInt32 = 2
 
   @inline(__always)
   static func isAbsent(_ mark: UInt32) -> Bool { mark & absent != 0 }

@@ -182,6 +182,9 @@ extension EventLoop {
     }
     // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
     let expires = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
+    if key.rule.load != nil {
+      key.bytes.withUnsafeBytes { considerEarly($0, hash: key.hash, expires: expires) }
+    }
     keepNear(key, value, expires: expires)
   }
 

@@ -26,6 +26,9 @@ extension EventLoop {
         let entry = findNear(request[index + 1], hash: key.hash)
       {
         found += 1
+        if entry.tag & EntryMark.early != 0 {
+          considerEarly(request[index + 1], hash: key.hash, expires: entry.expires)
+        }
         nearUntil = min(nearUntil, until)
         noteNearHit(key, certificate, at: instant)
         if name == "strlen" {

@@ -140,6 +140,8 @@ extension EventLoop {
     case .writtenRemoval(let write): finishRemoval(write, replies)
     case .writtenFill(let fill): finish(fill, replies)
     case .tailSession: finishSession(replies)
+    case .loadLock(let load): finishLock(load, replies)
+    case .loadUnlock: break
     case .fillMany(let fills): finishMany(fills, replies, client: slot)
     case .remove(let removal): finish(removal, absent: nil, replies, client: slot)
     case .expire(let removal, let absent): finish(removal, absent: absent, replies, client: slot)

@@ -22,6 +22,10 @@ final class UpstreamTask {
     case writtenFill(WrittenFill)
     /// Which session of a tailer writes.
     case tailSession
+    /// Whether this host may load a key for the fleet; by the load's number.
+    case loadLock(UInt64)
+    /// The right was given back.
+    case loadUnlock
     /// The keys of an MSET, nil for one that is not governed.
     case fillMany([(key: GovernedKey, lease: Lease)?])
     case remove(GovernedRemoval)
@@ -157,7 +161,7 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, load, written, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, lock, unlock, written, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
@@ -165,6 +169,8 @@ enum GuardScript: CaseIterable {
     case .fillMany: StateScripts.fillMany
     case .load: StateScripts.load
     case .written: StateScripts.written
+    case .lock: StateScripts.lock
+    case .unlock: StateScripts.unlock
     case .remove: StateScripts.del
     case .expire: StateScripts.expire
     case .invalidateGroup: StateScripts.invalidateGroup

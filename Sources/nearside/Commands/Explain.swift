@@ -72,6 +72,16 @@ struct Explain: ParsableCommand {
       case .none(let reason): print("\(tag)-    \(entry.template)\(image): \(reason)")
       }
     }
+    let asked = plan.explainLookups(
+      table: index, new: operation == .delete ? nil : row, old: operation == .delete ? row : before,
+      operation: operation)
+    for lookup in asked {
+      let templates = lookup.rule.keys.map(\.description).joined(separator: ", ")
+      let values = lookup.values.isEmpty ? "" : " with " + lookup.values.joined(separator: ", ")
+      print(
+        "found by lookup    \(templates): \(lookup.rule.sql.rendered { ":" + lookup.rule.sql.names[$0] })\(values)"
+      )
+    }
   }
 
   private func columns(of text: String) throws -> [String: String?] {

@@ -85,6 +85,11 @@ struct DatabaseCheck {
           }
         }
       }
+      for (lookup, error) in try LookupSession.problems(settings.postgres, plan: plan) {
+        let message = "the lookup cannot be prepared: \(error)"
+        check.problems.append(PlanProblem(place: lookup.rule.place, message: message, isFatal: true))
+        check.errors.append(message)
+      }
       if check.errors.isEmpty { _ = try ReplicationStream(settings.postgres).identifySystem() }
       return .success(check)
     } catch {

@@ -8,6 +8,7 @@ import Server
 struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var stream: ReplicationStream
   private var sql: SQLSession
+  private var lookups: Lookups
   private let questions: TailSQL
   private var sink: Sink
   private var session: TailSession
@@ -50,11 +51,13 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   static var questionTimeout: UInt64 { 10_000_000_000 }
 
   init(
-    stream: consuming ReplicationStream, sql: consuming SQLSession, questions: TailSQL, sink: consuming Sink,
+    stream: consuming ReplicationStream, lookups: consuming LookupSession?, sql: consuming SQLSession,
+    questions: TailSQL, sink: consuming Sink,
     session: consuming TailSession, plan: KeyPlan, publication: String, stop: StopSignal, log: Logger,
     mailbox: LoopMailbox, role: TailReport.Role
   ) {
     self.stream = stream
+    self.lookups = Lookups(session: lookups, plan: plan, log: log)
     self.sql = sql
     self.questions = questions
     self.sink = sink
@@ -85,6 +88,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
         continue
       }
       try converse()
+      try lookups.turn(&session)
       var until = bootClock()
       do throws(SinkError) {
         while let reply = try sink.receive() {
@@ -241,9 +245,14 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       lastReport = now
       mailbox.report(
         TailReport(
-          role: role, trouble: broken.isEmpty ? nil : broken.values.sorted().joined(separator: "; "),
+          role: role, trouble: trouble,
           position: session.position, confirmed: stream.confirmed))
     }
+  }
+
+  private var trouble: String? {
+    let all = broken.values.sorted() + lookups.troubles
+    return all.isEmpty ? nil : all.joined(separator: "; ")
   }
 
   private func wait(until: Instant) {
@@ -258,6 +267,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     ]
     if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
     if stream.wantsToWrite { descriptors[2].events |= Int16(POLLOUT) }
+    if lookups.descriptor >= 0 { descriptors.append(lookups.pollfd) }
     if sqlWantsToWrite { descriptors[3].events |= Int16(POLLOUT) }
     _ = poll(&descriptors, nfds_t(descriptors.count), Int32(milliseconds))
   }

@@ -166,11 +166,16 @@ struct TailRunner: ~Copyable {
     let session = TailSession(
       token: token, server: hold.server, mapping: settings.mappingHash, acquisition: acquisition,
       confirmed: hold.confirmed, running: hold.sample.snapshot, usesCanary: questions.usesCanary,
-      fingerprint: hold.fingerprint, now: bootClock())
+      fingerprint: hold.fingerprint, lookups: plan.lookups, now: bootClock())
     log.notice("tailing \(stream.place) from \(hold.confirmed)")
     lastTrouble = ""
+    var lookups: LookupSession?
+    if !plan.lookups.isEmpty {
+      lookups = try trouble { () throws(PostgresError) in try LookupSession(settings.postgres, plan: plan) }
+    }
     var loop = TailLoop(
-      stream: stream, sql: sql, questions: questions, sink: sink, session: session, plan: plan,
+      stream: stream, lookups: lookups.take(), sql: sql, questions: questions, sink: sink, session: session,
+      plan: plan,
       publication: settings.postgres.publication, stop: stop, log: log, mailbox: mailbox, role: hold.role)
     loop.learn(hold.catalogue)
     switch try loop.run(regressed: &regressed) {

@@ -1,0 +1,105 @@
+import Configuration
+import Invalidation
+import NearCache
+import Policies
+
+/// `stampede.lock`: of a whole fleet one host loads a key. The others ask every few milliseconds whether its value
+/// has come, at most for the time of the lock; then they load it themselves.
+extension EventLoop {
+  /// Whether a load waits for Redis to say whether it may begin.
+  mutating func asksForLock(_ start: LoadTable<LoadedValue, LoadFailure>.Start) -> Bool {
+    if let lock = loading.locks[start.load] {
+      // Its time is over, or it has got the lock.
+      if lock.standing != .held { loading.locks[start.load] = nil }
+      return false
+    }
+    guard embedded == nil, resp2.isReady, start.lease != nil,
+      let time = start.key.withUnsafeBytes({ governance.rule($0)?.load?.stampede.lock })
+    else { return false }
+    loading.locks[start.load] = LoadLock(
+      key: start.key, until: now.after(nanoseconds: time), isErrand: start.isErrand, askedAt: now)
+    askForLock(start.load)
+    return true
+  }
+
+  private mutating func askForLock(_ load: UInt64) {
+    guard let lock = loading.locks[load], let key = lock.key.withUnsafeBytes({ governedKey($0) }),
+      let time = key.rule.load?.stampede.lock
+    else { return }
+    loading.locks[load]?.askedAt = now
+    resp2.begin(.lock, keys: 3, arguments: 4)
+    resp2.output.bulk(keys.meta)
+    resp2.output.bulk(keys.lock(lock.key))
+    resp2.output.bulk(lock.key)
+    resp2.output.bulk(lock.owner)
+    resp2.appendLimit(time)
+    resp2.output.bulk(key.tags)
+    // A refresh does without the lock's holder: what is there still counts.
+    resp2.output.argument(lock.isErrand ? "" : "1")
+    resp2.await(.task(UpstreamTask(client: nil, work: .loadLock(load))))
+  }
+
+  mutating func finishLock(_ load: UInt64, _ replies: UnsafeRawBufferPointer) {
+    guard let lock = loading.locks[load] else { return }
+    var cursor = ReplyCursor(replies)
+    switch cursor.integer() {
+    case 1:
+      loading.locks[load]?.standing = .held
+      if lock.standing == .asked {
+        begin(load, lock.key, isErrand: lock.isErrand)
+      } else {
+        loading.table.takeBack(load)
+      }
+    case 2:
+      loading.locks[load] = nil
+      release(loading.table.appeared(load))
+    case 0 where lock.isErrand:
+      loading.locks[load] = nil
+      release(loading.table.appeared(load))
+    case 0:
+      if lock.standing == .asked {
+        loading.locks[load]?.standing = .elsewhere
+        loading.table.elsewhere(load)
+      }
+    default:
+      if isForgottenScript(replies) { reloadScripts() }
+      loadHere(load)
+    }
+  }
+
+  /// Redis does not say who may load: this host does.
+  mutating func loadHere(_ load: UInt64) {
+    guard let lock = loading.locks[load] else { return }
+    switch lock.standing {
+    case .asked:
+      loading.locks[load] = nil
+      begin(load, lock.key, isErrand: lock.isErrand)
+    case .elsewhere: loading.table.takeBack(load)
+    case .held: break
+    }
+  }
+
+  /// Whether it must soon be asked again what has become of another host's load.
+  var waitsForLock: Bool { loading.locks.contains { $0.value.standing == .elsewhere } }
+
+  mutating func tickLocks() {
+    for (load, lock) in loading.locks where lock.standing == .elsewhere {
+      if now >= lock.until || !resp2.isReady {
+        loadHere(load)
+      } else if now.since(lock.askedAt) >= LoadLock.period {
+        askForLock(load)
+      }
+    }
+  }
+
+  /// The load has ended: another host may begin one.
+  mutating func unlock(_ load: UInt64) {
+    guard let lock = loading.locks.removeValue(forKey: load), lock.standing == .held, resp2.isReady else {
+      return
+    }
+    resp2.begin(.unlock, keys: 1, arguments: 1)
+    resp2.output.bulk(keys.lock(lock.key))
+    resp2.output.bulk(lock.owner)
+    resp2.await(.task(UpstreamTask(client: nil, work: .loadUnlock)))
+  }
+}
