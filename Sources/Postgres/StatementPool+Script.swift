@@ -24,7 +24,11 @@ extension StatementPool {
       case deallocate(String)
       case prepare(name: String, String)
       case askReplayed
+      /// Begins the transaction of a write, and asks for its id.
+      case begin(milliseconds: UInt64)
       case execute(name: String)
+      case commit
+      case rollback
     }
 
     enum Next {
@@ -44,6 +48,12 @@ extension StatementPool {
       var leftover = false
       var asked = false
       var replayed: UInt64?
+      /// The id of the open transaction, without its epoch.
+      var transaction: UInt32?
+      /// What comes after ROLLBACK; nil: the statement is prepared anew and begun once more.
+      var failure: Failure?
+      /// What a write has given, before it is committed.
+      var rows: Rows?
     }
 
     private let asksReplayed: Bool
@@ -84,7 +94,14 @@ extension StatementPool {
         if timeout != wanted {
           .setTimeout(milliseconds: wanted)
         } else if prepared[run.index] != nil {
-          asksReplayed && !run.asked ? .askReplayed : .execute(name: name)
+          if asksReplayed, !run.asked {
+            .askReplayed
+          } else if run.statement.shape == .any, run.transaction == nil {
+            // A process that is stopped in between must not hold the row's lock for long.
+            .begin(milliseconds: wanted + 1000)
+          } else {
+            .execute(name: name)
+          }
         } else if run.leftover {
           .deallocate(name)
         } else if let form = run.form {
@@ -132,7 +149,22 @@ extension StatementPool {
         if run.statement.shape == .value, answer.columns.count > 1, prepareAnew(leftover: true) {
           return .send(proceed())
         }
-        return .done(Self.rows(answer, run.statement.shape))
+        let result = Self.rows(answer, run.statement.shape)
+        guard run.statement.shape == .any, case .success(let rows) = result else { return .done(result) }
+        run.rows = rows
+        run.command = .commit
+        self.run = run
+        return .send(.commit)
+      case .begin:
+        let id = answer.values.first.flatMap { $0 }.flatMap { UInt64(String(decoding: $0, as: UTF8.self)) }
+        run.transaction = UInt32(truncatingIfNeeded: id ?? 0)
+      case .commit:
+        guard var rows = run.rows else { return .done(.failure(.unstable)) }
+        rows.transaction = run.transaction
+        return .done(.success(rows))
+      case .rollback:
+        if let failure = run.failure { return .done(.failure(failure)) }
+        run.transaction = nil
       }
       self.run = run
       return .send(proceed())
@@ -145,9 +177,21 @@ extension StatementPool {
       if case .execute = run.command, refusal.sqlState == "0A000" || refusal.sqlState == "26000",
         run.isOld, prepareAnew(leftover: refusal.sqlState == "0A000")
       {
-        return .send(proceed())
+        return .send(run.transaction == nil ? proceed() : rollback(nil))
+      }
+      switch run.command {
+      // The rest of a command that began a transaction may have failed.
+      case .begin: return .send(rollback(Failure(refusal)))
+      case .execute where run.transaction != nil: return .send(rollback(Failure(refusal)))
+      default: break
       }
       return .done(.failure(Failure(refusal)))
+    }
+
+    private mutating func rollback(_ failure: Failure?) -> Command {
+      run?.failure = failure
+      run?.command = .rollback
+      return .rollback
     }
 
     /// Forgets what was prepared; false if this job has done so already.

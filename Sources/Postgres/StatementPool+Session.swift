@@ -103,6 +103,12 @@ extension StatementPool {
         // A server that has been promoted still knows how far it had replayed, which says nothing any more.
         try connection.send(
           "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END", nil)
+      case .begin(let milliseconds):
+        try connection.send(
+          "BEGIN; SET LOCAL idle_in_transaction_session_timeout = \(milliseconds); "
+            + "SELECT pg_catalog.pg_current_xact_id()", nil)
+      case .commit: try connection.send("COMMIT", nil)
+      case .rollback: try connection.send("ROLLBACK", nil)
       case .execute(let name): try connection.sendPrepared(name, job?.parameters ?? [])
       }
     }

@@ -50,6 +50,8 @@ extension StatementPool {
     public var values: [[UInt8]?]
     /// How many rows a write has changed.
     public var affected: Int
+    /// The id of the transaction that a write has committed, as the log names it; nil for a load.
+    public var transaction: UInt32?
   }
 
   public struct Failure: Error, Hashable, Sendable {

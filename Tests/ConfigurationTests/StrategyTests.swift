@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Configuration
@@ -123,6 +124,17 @@ struct StrategyTests {
   func unserved() throws {
     for path in ConfigurationOption.unserved { #expect(ConfigurationOption.at(path) != nil, "\(path)") }
     #expect(read(#"{"near": {"ttl": "1s"}, "tables": {"t": "k"}}"#).unserved.isEmpty)
+    let behind = #"{"policy": "behind", "sql": "UPDATE t SET v = :value WHERE id = :id"}"#
+    let through = behind.replacingOccurrences(of: "behind", with: "through")
+    func write(_ settings: String, _ write: String) -> [String] {
+      let found = read(
+        "{\(settings) \"tables\": {\"t\": \"k:{id}\"}, \"caches\": {\"k:{id}\": {\"write\": \(write)}}}")
+      return found.unserved.map { $0.message }
+    }
+    let redis = #""namespace": "s", "redis": "redis://h","#
+    #expect(write(redis, through) == [])
+    #expect(write("", through).first?.hasPrefix("through has no effect without Redis") == true)
+    #expect(write(redis, behind).first?.hasPrefix("behind has no effect") == true)
     let caches = ConfigurationOption.unserved.filter {
       $0.hasPrefix("caches.*.") && $0.split(separator: ".").count == 3
     }

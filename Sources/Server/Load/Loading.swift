@@ -67,6 +67,8 @@ struct LoadLock {
 /// What a job of the runner is for.
 enum SQLTask {
   case load(LoadJob)
+  /// Of a SET that is written through, by its number in `Writing`.
+  case write(UInt64)
 }
 
 struct LoadJob {

@@ -93,9 +93,14 @@ public struct SQLRows: Sendable, Hashable {
   public var values: [[UInt8]?]
   /// How many rows a write has changed; 0 for a load.
   public var affected: Int
+  /// The id of the transaction that a write has committed, as the log names it; nil for a load.
+  public var transaction: UInt32?
 
-  public init(columns: [String], height: Int, values: [[UInt8]?], affected: Int = 0) {
+  public init(
+    columns: [String], height: Int, values: [[UInt8]?], affected: Int = 0, transaction: UInt32? = nil
+  ) {
     precondition(values.count == columns.count * height)
+    self.transaction = transaction
     self.columns = columns
     self.height = height
     self.values = values

@@ -53,6 +53,8 @@ struct Client: ~Copyable {
   private var firstAwaited = 0
   /// Bytes that are kept for what is owed, here and on the way to Redis, since nothing was owed.
   var owedBytes = 0
+  /// How many of its SETs are being written through to the database.
+  var writes = 0
   var resp3 = false
   var pause = Pause.none
   /// Until when the command that is executed next may be held up by a fence; nil: it was not held yet.

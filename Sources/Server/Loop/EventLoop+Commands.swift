@@ -10,6 +10,7 @@ extension EventLoop {
     if let spec, !spec.accepts(count: request.count) {
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
+    if waitsForWrites(request, spec, slot) { return }
     switch spec?.kind {
     case .local: return executeLocal(request, spec?.name ?? "", slot)
     case .refuse:

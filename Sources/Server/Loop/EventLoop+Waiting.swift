@@ -21,6 +21,7 @@ extension EventLoop {
       lastTouch = now
       ledgerStore.touch(now: now)
     }
+    tickWrites()
     releaseWaiters()
     tickHolds()
     tickLoads()

@@ -59,6 +59,8 @@ public struct EventLoop: ~Copyable {
   var holds = Holds()
   /// What is being loaded from the database, and who waits for it.
   var loading: Loading
+  /// What is being written through to the database.
+  var writing = Writing()
 
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
@@ -173,8 +175,7 @@ public struct EventLoop: ~Copyable {
     tick()
     while true {
       let began = clock()
-      let count = clinux_epoll_wait(
-        epoll, events, 512, holds.isEmpty && !waitsForFence && !waitsForLock ? 100 : 1)
+      let count = clinux_epoll_wait(epoll, events, 512, pollMilliseconds)
       now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
       tickLoads()
@@ -197,7 +198,14 @@ public struct EventLoop: ~Copyable {
     ledgerStore.save(ledger, now: now)
   }
 
+  /// How long a poll may last at most.
+  private var pollMilliseconds: Int32 {
+    if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
+    return writing.awaiting > 0 ? 10 : 100
+  }
+
   var owesNothing: Bool {
+    guard writing.writes.isEmpty else { return false }
     for slot in inUse.indices where inUse[slot] {
       if !clients[slot].owed.isEmpty || !clients[slot].output.isEmpty { return false }
     }
@@ -264,7 +272,9 @@ public struct EventLoop: ~Copyable {
       chronicle.began(state.generation, at: now)
       releaseHolds(state)
     }
+    if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
+      writing.missedEntries()
       loading.table.leasesEnded()
       near.removeAll()
       counters.drops += 1
@@ -301,6 +311,9 @@ struct Counters {
   var loadsNotStored = 0
   var loadWaits = 0
   var absentHits = 0
+  var writes = 0
+  var writesFailed = 0
+  var writesStored = 0
   var refreshes = 0
   var removals = 0
   var drops = 0

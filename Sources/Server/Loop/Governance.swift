@@ -20,6 +20,8 @@ struct Governance: Sendable {
     var mark: UInt32
     /// nil: what is missing is loaded by the application.
     var load: LoadRule? = nil
+    /// nil: a SET is no business of PostgreSQL's.
+    var write: WriteRule? = nil
 
     /// For how long a value that is stored now may live; nil: for as long as its command says.
     func lifetime() -> UInt64? {
@@ -33,6 +35,8 @@ struct Governance: Sendable {
   private let special: KeyMatcher
   private let specialRules: [Rule]
   private let common: Rule
+  /// Whether some cache is written through.
+  let writesThrough: Bool
   /// Whether some cache says `"onChange": "refresh"`.
   let refreshes: Bool
   /// Which groups keys belong to.
@@ -54,8 +58,10 @@ struct Governance: Sendable {
         staleness: cache.staleness ?? settings.staleness,
         mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
           | (cache.stampede.early == nil ? 0 : EntryMark.early),
-        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix))
+        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix),
+        write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
+    writesThrough = specialRules.contains { $0.write != nil }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
       staleness: settings.staleness, mark: 0)

@@ -137,6 +137,9 @@ extension EventLoop {
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
     case .loadedFill(let fill): finish(fill, replies)
+    case .writtenRemoval(let write): finishRemoval(write, replies)
+    case .writtenFill(let fill): finish(fill, replies)
+    case .tailSession: finishSession(replies)
     case .loadLock(let load): finishLock(load, replies)
     case .loadUnlock: break
     case .fillMany(let fills): finishMany(fills, replies, client: slot)

@@ -145,6 +145,8 @@ extension EventLoop {
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
     case .invalidate(let group): clear(group)
     case .loadedFill(let fill): abandon(fill)
+    case .writtenRemoval(let write): abandonWritten(write)
+    case .writtenFill(let fill): abandonWritten(fill.write)
     case .loadLock(let load): loadHere(load)
     case .errand(let errand): abandon(errand)
     case .probe: holds.isProbing = false

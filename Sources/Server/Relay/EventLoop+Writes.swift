@@ -9,6 +9,7 @@ extension EventLoop {
   /// SET and its kin: one key, one whole value.
   mutating func executeReplace(_ request: Request, _ name: String, _ slot: Int) {
     guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    if let rule = key.rule.write { return writeThrough(request, name, key, rule, slot) }
     let options = SetOptions(request, name)
     let refused: GovernedFill.RefusedAnswer =
       name == "setnx" ? .one : (name == "getset" || options.returnsOld) ? .null : .ok
@@ -32,6 +33,7 @@ extension EventLoop {
   /// INCR, HSET, LPUSH and the like: what they leave behind depends on what is there.
   mutating func executeMerge(_ request: Request, _ name: String, _ slot: Int) {
     guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    if refusesUnlessSet(key, slot) { return }
     let lease: Lease
     switch plainLease(key, slot, merges: true) {
     case .fill(let given): lease = given
@@ -74,6 +76,9 @@ extension EventLoop {
   mutating func executeReplaceMany(_ request: Request, _ slot: Int) {
     guard request.count % 2 == 1 else {
       return reply(slot) { $0.error("ERR wrong number of arguments for 'mset' command") }
+    }
+    for index in stride(from: 1, to: request.count, by: 2) {
+      if let key = governedKey(request[index]), refusesUnlessSet(key, slot) { return }
     }
     var keys: [Int: GovernedKey] = [:]
     var leases: [Int: Lease] = [:]

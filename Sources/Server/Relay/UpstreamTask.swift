@@ -17,6 +17,11 @@ final class UpstreamTask {
     case fill(GovernedFill)
     /// What a load has found.
     case loadedFill(LoadedFill)
+    /// The removal of a key that was written through, and then its value; the number is that in `Writing`.
+    case writtenRemoval(UInt64)
+    case writtenFill(WrittenFill)
+    /// Which session of a tailer writes.
+    case tailSession
     /// Whether this host may load a key for the fleet; by the load's number.
     case loadLock(UInt64)
     /// The right was given back.
@@ -156,13 +161,14 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, load, lock, unlock, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, lock, unlock, written, remove, expire, invalidateGroup, ask
 
   var source: String {
     switch self {
     case .fill: StateScripts.fill
     case .fillMany: StateScripts.fillMany
     case .load: StateScripts.load
+    case .written: StateScripts.written
     case .lock: StateScripts.lock
     case .unlock: StateScripts.unlock
     case .remove: StateScripts.del

@@ -181,7 +181,8 @@ extension SQLOutcome {
       case .success(let rows):
         .success(
           SQLRows(
-            columns: rows.columns, height: rows.height, values: rows.values, affected: rows.affected))
+            columns: rows.columns, height: rows.height, values: rows.values, affected: rows.affected,
+            transaction: rows.transaction))
       case .failure(let failure):
         .failure(
           SQLFailure(
