@@ -111,7 +111,9 @@ struct Rule: Sendable {
 
   /// What `simulate --weaknesses` tells after a change of the simulator.
   private static let seeds: [String: UInt64] = [
-    "noPredecessor": 8970, "ignoresFingerprint": 1116, "noCompare": 399, "oneBeat": 62,
+    "noPredecessor": 8970, "sweepNotCounted": 130881, "missesKeepTheirDate": 85715,
+    "ignoresFingerprint": 1116, "noCompare": 399,
+    "oneBeat": 62,
     "forgetsUnrecorded": 3527, "noCount": 399,
     "acceptsAnything": 163, "anyGeneration": 132, "arrivalIsEvidence": 20, "beatsBeforeApplied": 62,
     "bypassedMissesForgotten": 86, "carryCleared": 91, "clearedTooEarly": 2, "confirmsApplied": 1,
