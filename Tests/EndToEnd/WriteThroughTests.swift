@@ -209,7 +209,7 @@ struct WriteThroughTests {
       try eventually("the SET has committed") { () throws -> Bool in
         try direct.value("SELECT stock FROM products WHERE id = 7") == "\(value)"
       }
-      try direct.value("UPDATE products SET stock = \(value + 1000) WHERE id = 7")
+      try direct.query("UPDATE products SET stock = \(value + 1000) WHERE id = 7")
       #expect(try client.receive() == .ok)
       try world.settle(sidecar)
       let reply = try sidecar.get(key)

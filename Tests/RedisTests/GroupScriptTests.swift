@@ -187,7 +187,7 @@ struct GroupScriptTests {
       #expect(try redis.call("TTL", key) == -1)
       #expect(try redis.del(lab, "GETDEL", [key], groups: groups)[1] == nil)
       #expect(try redis.call("EXISTS", key) == 0)
-      try redis.command(["MSET", key, "old", "shop:user:1", "x"])
+      _ = try redis.command(["MSET", key, "old", "shop:user:1", "x"])
       let reply = try redis.del(
         lab, "DEL", [key, "shop:user:1"], ungoverned: ["shop:user:1"], groups: groups)
       #expect(reply[1] == 1)
