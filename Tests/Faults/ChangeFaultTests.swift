@@ -44,7 +44,9 @@ struct ChangeFaultTests {
   }
 
   /// The bound of keys a transaction may have is 100,000.
-  @Test("A transaction of a million rows costs a generation, a smaller one its keys; until then nothing looks fresh")
+  @Test(
+    "A transaction of a million rows costs a generation, a smaller one its keys; until then nothing looks fresh"
+  )
   func many() throws {
     var options = Cluster.Options()
     options.bound = 1000
