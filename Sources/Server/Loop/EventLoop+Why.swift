@@ -109,8 +109,10 @@ extension EventLoop {
     }
     var lines =
       ["invalidation:transaction"] + times("invalidation", removal.at, clock) + [
-        "invalidation_position:\(removal.cause.position)", "invalidation_transaction:\(origin.transaction)",
+        "invalidation_position:\(removal.cause.position)"
       ]
+    // What a lookup found is nobody's in particular.
+    if origin.transaction != 0 { lines.append("invalidation_transaction:\(origin.transaction)") }
     if origin.isNamed {
       lines.append("invalidation_function:nearside.invalidate")
     } else if let (table, template) = originNames[origin] {
