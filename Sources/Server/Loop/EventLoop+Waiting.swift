@@ -40,11 +40,12 @@ extension EventLoop {
   }
 
   /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
-  /// seen it: so it asks for one, once a second.
+  /// seen it: so it asks for one, once a second. The same where announcements could not be kept.
   mutating func askForGeneration() {
-    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else {
-      return
-    }
+    if errands.forgetsAll, let generation = currentGeneration { errands.follows(generation) }
+    var wants = errands.forgetsAll
+    if case .poisoned = follower.standing { wants = true }
+    guard wants, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else { return }
     lastAsk = now
     sendAsk()
   }

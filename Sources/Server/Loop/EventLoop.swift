@@ -241,7 +241,7 @@ public struct EventLoop: ~Copyable {
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
-      case .announced(let message): hear(announcement: message)
+      case .announced(let announcement): hear(announcement)
       case .stop: isStopping = true
       }
     }
