@@ -200,7 +200,9 @@ public struct EventLoop: ~Copyable {
 
   /// How long a poll may last at most.
   private var pollMilliseconds: Int32 {
+    if loading.isDue { return 0 }
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
+    if !loading.behind.isEmpty { return 5 }
     return writing.awaiting.isEmpty ? 100 : 10
   }
 
