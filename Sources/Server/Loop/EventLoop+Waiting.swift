@@ -24,7 +24,6 @@ extension EventLoop {
     tickWrites()
     releaseWaiters()
     tickHolds()
-    tickLoads()
     runErrands()
     askForGeneration()
   }
