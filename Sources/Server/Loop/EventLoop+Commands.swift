@@ -8,6 +8,7 @@ extension EventLoop {
   mutating func execute(_ request: Request, _ slot: Int) {
     let spec = commands.spec(request[0])
     if let spec, !spec.accepts(count: request.count) {
+      if transacting == nil { clients[slot].session.transaction?.isFailed = true }
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
     if waitsForWrites(request, spec, slot) { return }
@@ -113,6 +114,15 @@ extension EventLoop {
     clients[slot].owedBytes += upstream.output.count - before
   }
 
-  /// Where a client's commands go that need no connection of its own.
-  func sharedUpstream(_ slot: Int) -> Upstream { transacting ?? (clients[slot].resp3 ? resp3 : resp2) }
+  /// Where a client's commands go. It is one connection at a time, since replies are put into the order of the
+  /// commands by nothing but the order in which they come.
+  func sharedUpstream(_ slot: Int) -> Upstream {
+    if let transacting { return transacting }
+    if clients[slot].session.database != nil, let token = clients[slot].session.pinned,
+      let own = pins.connection(token), own.isReady
+    {
+      return own
+    }
+    return clients[slot].resp3 ? resp3 : resp2
+  }
 }

@@ -141,6 +141,7 @@ extension EventLoop {
     upstream.endTransaction(
       token, commands: transaction.lengths.count, owed: clients[slot].owed.count - first)
     clients[slot].owedBytes += upstream.output.count - before
+    if isWatching { pause(slot, .answer) }
   }
 
   private mutating func executeQueued(_ transaction: QueuedTransaction, _ slot: Int) {
