@@ -110,7 +110,7 @@ extension ConfigurationOption {
           + "if the loader has no url."),
       .init(
         "postgres.loader.connections", .count(1...64), default: "4",
-        "How many connections each sidecar opens at most."),
+        "How many connections each sidecar opens at most for load, and as many again for write."),
       .init(
         "postgres.loader.timeout", .duration, default: "2s",
         "How long a statement may take. A cache's load may say otherwise."),

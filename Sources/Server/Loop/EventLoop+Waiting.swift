@@ -25,7 +25,6 @@ extension EventLoop {
     tickWrites()
     releaseWaiters()
     tickHolds()
-    tickLoads()
     runErrands()
     askForGeneration()
   }

@@ -130,7 +130,12 @@ extension EventLoop {
       basis: follower.basis, load: isOne ? loadedRead(request, name, governed) : nil)
     send(read, slot) { output in
       request.append(to: &output)
-      return 1
+      guard read.load != nil else { return 1 }
+      // A part that does not exist looks like a key that does not.
+      output.array(2)
+      output.argument("EXISTS")
+      read.keys[0].bytes.withUnsafeBytes { output.bulk($0) }
+      return 2
     }
   }
 
