@@ -22,7 +22,7 @@ extension EventLoop {
   /// A RESP2 client that has subscriptions may only change them, since nothing tells its replies from messages.
   /// Source: Redis documentation, "Redis Pub/Sub". Whether the command was answered here.
   mutating func refusesWhileSubscribed(_ request: Request, _ name: String, _ slot: Int) -> Bool {
-    guard clients[slot].session.subscriber != nil else { return false }
+    guard !clients[slot].session.subscriptions.isEmpty else { return false }
     if name == "hello" {
       reply(slot) {
         $0.error("ERR Nearside: HELLO cannot change the protocol of a connection that has subscriptions")
@@ -73,6 +73,8 @@ extension EventLoop {
       watchUpstream(upstream, added: false)
     }
     markDirty(slot)
+    // Whoever has ended its last subscription is a client like any other for its next command.
+    giveBackIfFree(upstream.token)
     releaseWaiters()
   }
 
