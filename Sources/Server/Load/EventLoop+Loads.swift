@@ -8,7 +8,7 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard sql != nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    guard sql != nil, transacting == nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
     var bytes = IOBuffer(size: request.length + 16)
     request.append(to: &bytes)
     return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
