@@ -211,7 +211,11 @@ struct ReadThroughTests {
     let clients = try sidecars.flatMap { sidecar in try (0..<1000).map { _ in try sidecar.client() } }
     for client in clients { try client.send("GET", world.key("user:7")) }
     for client in clients { try #require(try client.receive() == "User 7") }
-    #expect(try calls(world) == "1")
+    let calls = try calls(world)
+    let told = try sidecars.map { sidecar in
+      try sidecar.status().filter { $0.key.hasPrefix("load") || $0.key == "drops" }
+    }
+    #expect(calls == "1", "\(told)\n\(sidecars.map(\.log).joined(separator: "\n"))")
     #expect(try world.redis?.cli("KEYS", "nearside:*:l:*") == "")
   }
 
