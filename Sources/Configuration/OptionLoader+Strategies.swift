@@ -66,7 +66,26 @@ extension OptionLoader {
     guard let text = text("caches.*.load.sql", in: section),
       let sql = statement(text, steps + [.key("sql")], of: key, isWrite: false)
     else { return nil }
-    return LoadSettings(sql: sql, shape: shape, timeout: timeout)
+    return LoadSettings(
+      sql: sql, shape: shape, many: many(section, steps, of: key, sql, shape), timeout: timeout)
+  }
+
+  /// The statement for several keys, which must tell whose each row is.
+  private mutating func many(
+    _ section: Section, _ steps: [PathStep], of key: KeyTemplate, _ sql: SQLTemplate,
+    _ shape: LoadSettings.Shape
+  ) -> SQLTemplate? {
+    guard let text = text("caches.*.load.many", in: section),
+      let many = statement(text, steps + [.key("many")], of: key, isWrite: false)
+    else { return nil }
+    if shape != .string {
+      misfit(
+        "caches.*.load.many", section, "it is for MGET, which reads strings; leave it out, or load a string")
+    }
+    if Set(many.names) != Set(sql.names) {
+      misfit("caches.*.load.many", section, "it must bind the columns that \"sql\" binds, and no others")
+    }
+    return many
   }
 
   // MARK: Writing

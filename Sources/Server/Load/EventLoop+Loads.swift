@@ -202,14 +202,29 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0 else { return }
-    while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
+    while loading.table.isDue, let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
       if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
+      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }), rule.many != nil else {
+        continue
+      }
+      startAlong(rule)
     }
     for load in loading.table.takeDropped() { unlock(load) }
+    submitLoads()
   }
 
-  /// Sends the statement of a load.
+  /// Begins loads that may run in one statement with the one before.
+  private mutating func startAlong(_ rule: LoadRule) {
+    for _ in 1..<Loading.mostAtOnce {
+      let start = loading.table.nextAlong(
+        isThere: { loading.waits[$0] != nil },
+        if: { key in key.withUnsafeBytes { governance.rule($0)?.load === rule } })
+      guard let start else { return }
+      if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
+    }
+  }
+
+  /// Begins a load; its statement is sent with the others of this poll.
   mutating func begin(_ load: UInt64, _ key: [UInt8], isErrand: Bool) {
     guard let rule = key.withUnsafeBytes({ governance.rule($0)?.load }) else {
       preconditionFailure("only keys with a load are loaded")
@@ -220,13 +235,7 @@ extension EventLoop {
       load: load, key: key, isErrand: isErrand, rule: rule,
       needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience))
-    submit(job)
-  }
-
-  private mutating func submit(_ job: LoadJob) {
-    guard let values = job.rule.values(of: job.key) else { return }
-    let id = loading.newJob(.load(job))
-    sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
+    loading.begun.append(job)
   }
 
   /// Asks a replica again that was behind.
@@ -235,7 +244,7 @@ extension EventLoop {
     let due = loading.behind.filter { now >= $0.due }
     guard !due.isEmpty else { return }
     loading.behind.removeAll { now >= $0.due }
-    for entry in due { submit(entry.job) }
+    loading.begun += due.map(\.job)
   }
 
   mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {

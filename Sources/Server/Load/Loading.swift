@@ -29,6 +29,10 @@ struct Loading {
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
   var locksAt = Instant(nanoseconds: 0)
+  /// Loads whose statements are sent at the end of the poll.
+  var begun: [LoadJob] = []
+  /// How many keys one statement loads at most.
+  static let mostAtOnce = 1000
   /// Loads whose replica was behind, and when it is asked again.
   var behind: [(job: LoadJob, due: Instant)] = []
   static let replicaPause: UInt64 = 5_000_000
@@ -44,7 +48,7 @@ struct Loading {
   }
 
   /// Whether the next poll has something to go on with.
-  var isDue: Bool { !ready.isEmpty || table.isDue }
+  var isDue: Bool { !ready.isEmpty || !begun.isEmpty || table.isDue }
 
   /// The number under which the next job is known.
   mutating func newJob(_ task: SQLTask) -> UInt64 {
@@ -78,6 +82,8 @@ struct LoadLock {
 /// What a job of the runner is for.
 enum SQLTask {
   case load(LoadJob)
+  /// Of one template.
+  case loads([LoadJob])
   /// Of a SET that is written through, by its number in `Writing`.
   case write(UInt64)
 }
@@ -93,6 +99,8 @@ struct LoadJob {
   var needed: LSN
   /// Until when a replica that is behind is asked again.
   var deadline: Instant
+  /// It cannot run in one statement with others.
+  var isAlone = false
 }
 
 /// Why a key could not be loaded: the client is answered with it.

@@ -321,6 +321,7 @@ struct Counters {
   var fillsStored = 0
   var fillsRefused = 0
   var loads = 0
+  var loadStatements = 0
   var loadsFailed = 0
   var loadsNotStored = 0
   var loadWaits = 0
