@@ -22,6 +22,8 @@ public struct EventLoop: ~Copyable {
   let mailbox: LoopMailbox
   /// Who runs SQL; nil: no cache loads or writes any.
   let sql: (any SQLRunner)?
+  /// Who writes into PostgreSQL's log what is to be cleared; nil: nobody does.
+  let logWriter: (any LogWriter)?
   let log: Logger
   let version: String
 
@@ -68,6 +70,9 @@ public struct EventLoop: ~Copyable {
   /// What is being written through to the database.
   var writing = Writing()
 
+  /// Who waits for an order to the log writer, and under which number of theirs.
+  var orders: [UInt64: (client: ClientToken, number: Int)] = [:]
+
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
 
@@ -106,7 +111,7 @@ public struct EventLoop: ~Copyable {
   /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
-    log: Logger, version: String
+    logWriter: (any LogWriter)? = nil, log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -115,6 +120,7 @@ public struct EventLoop: ~Copyable {
     self.settings = settings
     self.mailbox = mailbox
     self.sql = sql
+    self.logWriter = logWriter
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
@@ -254,6 +260,7 @@ public struct EventLoop: ~Copyable {
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
+      case .written(let id, let outcome): written(id, outcome)
       case .announced(let announcement): hear(announcement)
       case .stop: isStopping = true
       }
@@ -332,6 +339,8 @@ struct Counters {
   var refreshes = 0
   var removals = 0
   var drops = 0
+  var durable = 0
+  var durableFailed = 0
   var announcements = 0
   var announcementsMalformed = 0
   var commands = 0
