@@ -121,6 +121,7 @@ extension EventLoop {
   mutating func drop(_ slot: Int) {
     guard inUse[slot] else { return }
     _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
+    endTurns(of: clients[slot].token)
     (clients + slot).deinitialize(count: 1)
     inUse[slot] = false
     freeSlots.append(Int32(slot))
