@@ -140,6 +140,7 @@ extension EventLoop {
       "loads_not_stored:\(counters.loadsNotStored)",
       "loads_waiting:\(loading.table.count)",
       "load_waits:\(counters.loadWaits)",
+      "turn_waits:\(counters.turnWaits)",
       "refreshes:\(counters.refreshes)",
       "absent_hits:\(counters.absentHits)",
       "writes:\(counters.writes)",

@@ -219,6 +219,7 @@ public struct EventLoop: ~Copyable {
     if loading.isDue { return 0 }
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
     if !loading.behind.isEmpty { return 5 }
+    if governance.hasTurns, !loading.waits.isEmpty { return 10 }
     return writing.awaiting.isEmpty ? 100 : 10
   }
 
@@ -270,7 +271,10 @@ public struct EventLoop: ~Copyable {
 
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
+    var clearsGroups = false
     var changed: [(key: [UInt8], position: LSN)] = []
+    var invalidated: [[UInt8]] = []
+    let hasTurns = !loading.turns.isEmpty
     let refreshes = governance.refreshes
     let action = follower.hear(
       event,
@@ -278,12 +282,16 @@ public struct EventLoop: ~Copyable {
         let hash = near.hash(key)
         let wasNear = near.remove(key, hash: hash)
         if refreshes, wasNear, cause.origin != nil { changed.append(([UInt8](key), cause.position)) }
+        if hasTurns { invalidated.append([UInt8](key)) }
         chronicle.removed(hash, cause, at: now)
       },
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
+        clearsGroups = true
       })
+    for key in invalidated { endTurn(key) }
+    if clearsGroups { endAllTurns() }
     for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
@@ -296,6 +304,7 @@ public struct EventLoop: ~Copyable {
     if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
       loading.table.leasesEnded()
+      endAllTurns()
       near.removeAll()
       counters.drops += 1
     }
@@ -332,6 +341,7 @@ struct Counters {
   var loadsFailed = 0
   var loadsNotStored = 0
   var loadWaits = 0
+  var turnWaits = 0
   var absentHits = 0
   var writes = 0
   var writesFailed = 0
