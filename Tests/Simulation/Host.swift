@@ -279,7 +279,9 @@ final class Host {
   /// nobody on this host is shown that.
   func noteRemoved(_ key: Key, _ old: Int) {
     guard !world.redis.isDoubted else { return removed[key.number] = nil }
-    removed[key.number] = Removal(version: old, losses: world.redis.losses)
+    // Of two that were under way at once the older may be told of last.
+    let known = removed[key.number].map { $0.losses == world.redis.losses ? $0.version : old } ?? old
+    removed[key.number] = Removal(version: max(known, old), losses: world.redis.losses)
   }
 
   func checkRemoved(_ text: String, _ removal: Removal?, _ key: Key) {

@@ -48,6 +48,11 @@ struct Rule: Sendable {
     ("ignoresRunning", "V is computed from a snapshot's list, not from its end", .ignoresRunning),
     ("noHoleTest", "what the slot will not send begins a generation (NOHOLE)", .noHoleTest),
     ("holeTestWithApplied", "the hole test compares with V, not with W (HOLEW)", .holeTestWithApplied),
+    (
+      "newSlotIsOld", "a slot that this session has made begins a generation", [.newSlotIsOld, .noHoleTest]
+    ),
+    ("forgetsRegression", "that Redis has gone back is told to the next session", .forgetsRegression),
+    ("noLook", "PostgreSQL is asked what is visible between two samples", .noLook),
     ("noWatch", "transactions from before the slot are watched (NOWATCH)", .noWatch),
     ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
     ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
