@@ -72,7 +72,7 @@ struct Simulate {
       case "--counts": showsCounts = true
       case "--weaknesses": triesRules = true
       case "--theme":
-        guard let name = value(), Swarm.dangers.contains(where: { $0.0 == name }) else { return false }
+        guard let name = value(), Swarm.themeNames.contains(name) else { return false }
         theme = name
       default: return false
       }

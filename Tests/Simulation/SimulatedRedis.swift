@@ -47,7 +47,7 @@ final class SimulatedRedis {
 
   init(_ world: World, weakness: ScriptWeakness) {
     self.world = world
-    layout = Array(0..<world.swarm.keys + world.swarm.foreign)
+    layout = Array(0..<world.keys.count + world.swarm.foreign)
     if world.swarm.foreign > 0 { world.shuffle(&layout) }
     data.weakness = weakness
   }

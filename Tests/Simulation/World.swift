@@ -45,7 +45,7 @@ final class World {
     self.traces = traces
     random = SplitMix(state: seed)
     swarm = Swarm(&random)
-    mapping = Mapping(keys: swarm.keys, hasGroups: swarm.hasGroups)
+    mapping = Mapping(keys: swarm.keys, written: swarm.written, hasGroups: swarm.hasGroups)
     keyNamed = Dictionary(uniqueKeysWithValues: mapping.keys.map { ($0.name, $0) })
     externals = []
     externals = mapping.keys.map { _ in oracle.make() }
@@ -159,6 +159,7 @@ final class World {
   /// What a new statement reads for `key`; nil while PostgreSQL is down.
   func read(_ key: Key) -> String? {
     guard postgres.isUp else { return nil }
+    if key.isWritten { return Oracle.text([postgres.rows[key.rows[0]]]) }
     return Oracle.text(key.rows.map { postgres.rows[$0] } + [externals[key.number]])
   }
 
