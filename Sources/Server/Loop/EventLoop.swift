@@ -201,7 +201,7 @@ public struct EventLoop: ~Copyable {
   /// How long a poll may last at most.
   private var pollMilliseconds: Int32 {
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
-    return writing.awaiting > 0 ? 10 : 100
+    return writing.awaiting.isEmpty ? 100 : 10
   }
 
   var owesNothing: Bool {
@@ -272,9 +272,9 @@ public struct EventLoop: ~Copyable {
       chronicle.began(state.generation, at: now)
       releaseHolds(state)
     }
+    if action == .dropAll { writing.missedEntries() }
     if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
-      writing.missedEntries()
       loading.table.leasesEnded()
       near.removeAll()
       counters.drops += 1
