@@ -87,7 +87,8 @@ extension ConfigurationOption {
         + "a larger number begins sooner."),
     .init(
       "caches.*.stampede.wait", .duration, default: "1s",
-      "How long a reader waits at most for another's load; then it goes on by itself."),
+      "How long a reader waits at most for what another one loads. Then it gets a miss, and with load, once the "
+        + "statement's own time is over too, an error."),
     .init(
       "caches.*.onChange", .choice(words(CacheRule.OnChange.self)), default: "forget",
       "What becomes of a key when its row changes. forget: it is deleted. refresh: it is deleted, and loaded "

@@ -106,6 +106,7 @@ public struct LoadTable<Value, Failure> {
   private var queue: [UInt64] = []
   /// The front of `queue`.
   private var head = 0
+  private var dropped: [UInt64] = []
 
   /// - Parameters:
   ///   - mostRunning: how many statements may run at once; the others wait, in the order in which they were asked
@@ -120,7 +121,20 @@ public struct LoadTable<Value, Failure> {
   public var count: Int { loads.count }
   public var queued: Int { queue.count - head }
 
-  public func isLoading(_ key: [UInt8]) -> Bool { ids[key] != nil }
+  /// Whether `next` would begin a load, or drop one.
+  public var isDue: Bool { queued > 0 && running < mostRunning }
+
+  /// Whether anybody waits for a load, in the eyes of `isThere`; an errand needs nobody.
+  public func isWanted(_ id: UInt64, isThere: (UInt64) -> Bool) -> Bool {
+    guard let load = loads[id] else { return false }
+    return load.isErrand || load.waiters.contains { isThere($0.id) }
+  }
+
+  /// The loads that were dropped since this was last asked, for nobody waited for them any more.
+  public mutating func takeDropped() -> [UInt64] {
+    defer { dropped = [] }
+    return dropped
+  }
 
   // MARK: Asking
 
@@ -187,8 +201,9 @@ public struct LoadTable<Value, Failure> {
         head = 0
       }
       guard var load = loads[id], case .queued = load.phase else { continue }
-      guard load.isErrand || load.waiters.contains(where: { isThere($0.id) }) else {
+      guard isWanted(id, isThere: isThere) else {
         remove(load)
+        dropped.append(id)
         continue
       }
       running += 1

@@ -15,11 +15,12 @@ struct LoadTests {
     init(
       shape: LoadSettings.Shape = .string, ttl: UInt64? = nil, negative: UInt64? = nil,
       bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000,
-      lock: UInt64? = nil
+      lock: UInt64? = nil, limit: UInt64 = 2_000_000_000
     ) throws {
       let place = SourcePlace(line: 1, column: 1, length: 1)
       let load = LoadSettings(
-        sql: try SQLTemplate.parse("SELECT name FROM users WHERE id = :id", place: place), shape: shape)
+        sql: try SQLTemplate.parse("SELECT name FROM users WHERE id = :id", place: place), shape: shape,
+        timeout: limit)
       let rule = CacheRule(
         template: try KeyTemplate.parse("user:{id}", place: place),
         near: near ? CacheRule.NearRule(ttl: nil) : nil,
@@ -276,7 +277,12 @@ struct LoadTests {
     try world.sidecar.change("user:9")
     try client.send("GET", "user:7")
     let rows = { (text: String) in SQLRows(columns: ["v"], height: 1, values: [Array(text.utf8)]) }
-    world.runner.answer(try world.runner.next(), rows("old"), replayed: world.sidecar.position - 1)
+    for _ in 0..<3 {
+      let asked = ContinuousClock().now
+      world.runner.answer(try world.runner.next(), rows("old"), replayed: world.sidecar.position - 1)
+      try eventually("it is asked again") { world.runner.isAsked }
+      #expect(ContinuousClock().now - asked >= .milliseconds(4))
+    }
     world.runner.answer(try world.runner.next(), rows("new"), replayed: world.sidecar.position)
     #expect(try client.receive() == "new")
   }
@@ -333,6 +339,84 @@ struct LoadTests {
     try eventually("the lock is given back after an error too") {
       try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:9") == "0"
     }
+  }
+
+  @Test(
+    "A part that a loaded key does not have is no reason to load it again", arguments: [nil, 60_000_000_000])
+  func missingPart(lock: UInt64?) throws {
+    let rows = SQLRows(columns: ["name"], height: 1, values: [Array("Ada".utf8)])
+    let hash = try World(shape: .hash, lock: lock)
+    var client = try hash.sidecar.client()
+    try client.send("HGET", "user:7", "name")
+    hash.runner.answer(try hash.runner.next(), rows)
+    #expect(try client.receive() == "Ada")
+    try eventually("it is stored") { try hash.sidecar.redis.cli("EXISTS", "user:7") == "1" }
+    #expect(try client.call("HGET", "user:7", "none") == nil)
+    #expect(try client.call("HMGET", "user:7", "name", "none") == .array(["Ada", nil]))
+    #expect(try client.call("HSTRLEN", "user:7", "none") == 0)
+    #expect(hash.runner.count == 1)
+
+    let list = try World(shape: .list, lock: lock)
+    client = try list.sidecar.client()
+    try client.send("LINDEX", "user:7", "9")
+    list.runner.answer(try list.runner.next(), rows)
+    #expect(try client.receive() == nil)
+    #expect(try client.call("LINDEX", "user:7", "9") == nil)
+    #expect(list.runner.count == 1)
+
+    let string = try World(lock: lock)
+    client = try string.sidecar.client()
+    try client.send("GETBIT", "user:7", "0")
+    string.runner.answer(try string.runner.next(), "Ada")
+    #expect(try client.receive() == 0)
+    #expect(string.runner.count == 1)
+  }
+
+  @Test("A read that is done again waits no longer for that: the time of its first wait holds")
+  func slow() throws {
+    // With the second that it may wait for another's load that makes two.
+    let world = try World(limit: 1_000_000_000)
+    let client = try world.sidecar.client()
+    let clock = ContinuousClock()
+    let start = clock.now
+    try client.send("GETRANGE", "user:7", "0", "1")
+    let first = try world.runner.next()
+    try eventually("most of its time is over") { clock.now - start > .milliseconds(1_500) }
+    try world.sidecar.change("user:7")
+    world.runner.answer(first, "old")
+    _ = try world.runner.next()
+    #expect(try client.receive().errorText?.contains("takes too long") == true)
+    let waited = clock.now - start
+    #expect(waited >= .milliseconds(1_900) && waited < .milliseconds(3_300), "\(waited)")
+  }
+
+  @Test("A row that changes during each of three loads is an error for who needs it stored")
+  func restless() throws {
+    let world = try World(limit: 20_000_000_000)
+    let client = try world.sidecar.client()
+    try client.send("GETRANGE", "user:7", "0", "1")
+    for _ in 0..<3 {
+      let job = try world.runner.next()
+      try world.sidecar.change("user:7")
+      world.runner.answer(job, "old")
+    }
+    #expect(try client.receive().errorText?.contains("changed each time") == true)
+    #expect(world.runner.count == 3)
+  }
+
+  @Test("Whoever waits for another host's load and leaves leaves nothing behind")
+  func lockForgotten() throws {
+    let world = try World(lock: 60_000_000_000)
+    try world.sidecar.redis.cli("SET", "nearside:{}:l:user:7", "another")
+    var leaving: RESPClient? = try world.sidecar.client()
+    try leaving?.send("GET", "user:7")
+    try world.waiting(1)
+    leaving = nil
+    try eventually("nobody waits") { try world.sidecar.count("loads_waiting") == 0 }
+    let other = try world.sidecar.client()
+    try other.send("GET", "user:8")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try other.receive() == "Ada")
   }
 
   @Test("A value that Redis has evicted is loaded for a command that only Redis answers, though it is near")

@@ -22,6 +22,8 @@ final class ScriptedRunner: SQLRunner {
   /// How many jobs have come.
   var count: Int { everything.withLock { $0 } }
 
+  var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
+
   /// The next job, once it has come.
   func next() throws -> SQLJob {
     try eventually("a job comes") {

@@ -12,7 +12,8 @@ final class LoadRule: Sendable {
   let stampede: StampedeSettings
   /// Whether a key that was read lately is loaded again when its row has changed.
   let refreshes: Bool
-  /// How long a reader is held back at most, in nanoseconds: for its own load, or for another's.
+  /// How long a reader is held back at most, in nanoseconds: for another's load, on this host or elsewhere, and
+  /// then for its own.
   let patience: UInt64
 
   /// nil: the cache does not load.
@@ -29,7 +30,9 @@ final class LoadRule: Sendable {
     negative = cache.negative
     stampede = cache.stampede
     refreshes = cache.onChange == .refresh
-    patience = load.timeout + cache.stampede.wait
+    let (sum, carry) = load.timeout.addingReportingOverflow(
+      max(cache.stampede.wait, cache.stampede.lock ?? 0))
+    patience = carry ? .max : sum
   }
 
   /// Whether a change of the row that the statement finds for this key clears this very key: the values are bound as

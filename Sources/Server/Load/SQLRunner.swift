@@ -140,3 +140,13 @@ public struct SQLFailure: Error, Sendable, Hashable {
     self.sentence = sentence
   }
 }
+
+extension SQLFailure {
+  /// The sentence without line breaks, which would end a reply.
+  var line: String { String(sentence.map { $0 == "\n" || $0 == "\r" || $0 == "\r\n" ? " " : $0 }) }
+
+  /// What a client is told, with its code. `what`: "the load of this key".
+  func reply(_ what: String) -> String {
+    "\(kind == .overloaded ? "TRYAGAIN" : "ERR") Nearside: \(what) failed with SQLSTATE \(sqlState): \(line)"
+  }
+}
