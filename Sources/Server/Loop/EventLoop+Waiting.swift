@@ -20,6 +20,7 @@ extension EventLoop {
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
       ledgerStore.touch(now: now)
+      tickPins()
     }
     tickWrites()
     releaseWaiters()
@@ -75,7 +76,9 @@ extension EventLoop {
   func isOver(_ pause: Client.Pause, _ slot: Int) -> Bool {
     switch pause {
     case .none: return true
-    case .drain: return clients[slot].owed.isEmpty
+    case .drain, .answer: return clients[slot].owed.isEmpty
+    case .connection: return hasPinned(slot)
+    case .subscription: return clients[slot].session.subscriptions.awaited == 0
     case .position(let position, let deadline):
       let reached = hasApplied(position)
       guard reached || now >= deadline else { return false }

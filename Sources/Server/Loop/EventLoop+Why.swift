@@ -10,7 +10,7 @@ import NearCache
 extension EventLoop {
   mutating func why(_ request: Request, _ slot: Int) {
     let key = [UInt8](request[2])
-    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, sharedUpstream(slot).isReady else {
       let text = account(of: key, reason: nil)
       let resp3 = clients[slot].resp3
       return reply(slot) { $0.verbatim(text, resp3: resp3) }
