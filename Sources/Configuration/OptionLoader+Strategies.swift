@@ -66,7 +66,26 @@ extension OptionLoader {
     guard let text = text("caches.*.load.sql", in: section),
       let sql = statement(text, steps + [.key("sql")], of: key, isWrite: false)
     else { return nil }
-    return LoadSettings(sql: sql, shape: shape, timeout: timeout)
+    return LoadSettings(
+      sql: sql, shape: shape, many: many(section, steps, of: key, sql, shape), timeout: timeout)
+  }
+
+  /// The statement for several keys, which must tell whose each row is.
+  private mutating func many(
+    _ section: Section, _ steps: [PathStep], of key: KeyTemplate, _ sql: SQLTemplate,
+    _ shape: LoadSettings.Shape
+  ) -> SQLTemplate? {
+    guard let text = text("caches.*.load.many", in: section),
+      let many = statement(text, steps + [.key("many")], of: key, isWrite: false)
+    else { return nil }
+    if shape != .string {
+      misfit(
+        "caches.*.load.many", section, "it is for MGET, which reads strings; leave it out, or load a string")
+    }
+    if Set(many.names) != Set(sql.names) {
+      misfit("caches.*.load.many", section, "it must bind the columns that \"sql\" binds, and no others")
+    }
+    return many
   }
 
   // MARK: Writing
@@ -146,12 +165,12 @@ extension OptionLoader {
   private mutating func stampede(
     _ cache: Section, shape: LoadSettings.Shape?, hasRedis: Bool
   ) -> StampedeSettings {
+    let hasLoad = cache["load"] != nil
     guard let section = section("caches.*.stampede", in: cache) else { return StampedeSettings() }
     let stampede = StampedeSettings(
-      coalesce: flag("caches.*.stampede.coalesce", in: section),
+      coalesce: flagIfAny("caches.*.stampede.coalesce", in: section),
       lock: durationOrFalse("caches.*.stampede.lock", in: section), early: early(section),
       wait: duration("caches.*.stampede.wait", in: section))
-    let hasLoad = cache["load"] != nil
     if stampede.lock != nil, !hasLoad || !hasRedis {
       misfit(
         "caches.*.stampede.lock", section,
@@ -169,7 +188,7 @@ extension OptionLoader {
     if stampede.early != nil, let shape, shape != .string {
       misfit("caches.*.stampede.early", section, "a value is refreshed where it is near, " + Self.notNear)
     }
-    if let (node, steps) = find("caches.*.stampede.wait", in: section), !stampede.coalesce,
+    if let (node, steps) = find("caches.*.stampede.wait", in: section), !(stampede.coalesce ?? hasLoad),
       stampede.lock == nil
     {
       warn(

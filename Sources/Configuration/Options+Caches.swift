@@ -42,6 +42,10 @@ extension ConfigurationOption {
       "One statement; :name binds a column of the template, as its text stands in the key (with lower, in "
         + "lower case)."),
     .init(
+      "caches.*.load.many", .text,
+      "One statement for several keys at once, as MGET loads them: :name binds an array of the column's values. "
+        + "Its rows have the columns of these names, and one more: the value. Default: each key has its own."),
+    .init(
       "caches.*.load.as", .choice(words(LoadSettings.Shape.self)), default: "string",
       "string: a single column as it is, several as a JSON object. hash: a row, one field for each column. "
         + "list, set: an element for each row."),
@@ -76,8 +80,10 @@ extension ConfigurationOption {
       "What keeps many readers of one missing key from asking PostgreSQL at once."
     ),
     .init(
-      "caches.*.stampede.coalesce", .flag, default: "true",
-      "Whether readers on this host wait for the one that loads, or that holds the lease."),
+      "caches.*.stampede.coalesce", .flag,
+      "Whether readers of one missing key on this host wait for the one that loads it or, where the application "
+        + "loads, for the value of the one that was told of the miss. Default: true with load, otherwise false."
+    ),
     .init(
       "caches.*.stampede.lock", .orFalse(.duration), default: "false",
       "For how long at most one host keeps the others from loading the same key."),

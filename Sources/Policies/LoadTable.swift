@@ -90,6 +90,8 @@ public struct LoadTable<Value, Failure> {
     var lease: Lease?
     /// Nobody needs to wait for it.
     var isErrand: Bool
+    /// Whether it counts among those that run; not if it runs in another's statement.
+    var counts = true
     var phase: Phase
     var waiters: [Waiter] = []
   }
@@ -145,10 +147,14 @@ public struct LoadTable<Value, Failure> {
   ///   - arrival: `serial` when the request came.
   ///   - lease: what the miss gave the right to; nil: the value must not be stored.
   ///   - takesValue: whether it can be answered with the value alone. If not, it asks again once that is stored.
+  ///   - isShared: whether others may wait for the same load; otherwise it has one of its own.
   public mutating func join(
-    _ key: [UInt8], waiter: UInt64, arrival: UInt64, lease: Lease?, takesValue: Bool
+    _ key: [UInt8], waiter: UInt64, arrival: UInt64, lease: Lease?, takesValue: Bool, isShared: Bool = true
   ) -> Joined {
     let entry = Waiter(id: waiter, arrival: arrival, takesValue: takesValue)
+    guard isShared else {
+      return enqueue(key, lease, isErrand: false, [entry], isShared: false) ? .waits : .full
+    }
     guard let id = ids[key], var load = loads.removeValue(forKey: id) else {
       return enqueue(key, lease, isErrand: false, [entry]) ? .waits : .full
     }
@@ -171,11 +177,11 @@ public struct LoadTable<Value, Failure> {
   }
 
   private mutating func enqueue(
-    _ key: [UInt8], _ lease: Lease?, isErrand: Bool, _ waiters: [Waiter]
+    _ key: [UInt8], _ lease: Lease?, isErrand: Bool, _ waiters: [Waiter], isShared: Bool = true
   ) -> Bool {
     guard queued < mostQueued else { return false }
     lastID += 1
-    ids[key] = lastID
+    if isShared { ids[key] = lastID }
     loads[lastID] = Load(
       id: lastID, key: key, lease: lease, isErrand: isErrand, phase: .queued, waiters: waiters)
     queue.append(lastID)
@@ -194,24 +200,38 @@ public struct LoadTable<Value, Failure> {
   /// `isThere`: whether a waiter still waits. A load that nobody waits for any more is dropped.
   public mutating func next(isThere: (UInt64) -> Bool) -> Start? {
     while running < mostRunning, head < queue.count {
-      let id = queue[head]
-      head += 1
-      if head == queue.count || head > 1024 {
-        queue.removeFirst(head)
-        head = 0
-      }
-      guard var load = loads[id], case .queued = load.phase else { continue }
-      guard isWanted(id, isThere: isThere) else {
-        remove(load)
-        dropped.append(id)
-        continue
-      }
-      running += 1
-      load.phase = .starting
-      loads[id] = load
-      return Start(load: id, key: load.key, lease: load.lease, isErrand: load.isErrand)
+      if let start = take(counts: true, isThere) { return start }
     }
     return nil
+  }
+
+  /// The load behind the last one, if it may run in the same statement and so counts as one with it.
+  public mutating func nextAlong(isThere: (UInt64) -> Bool, if mayJoin: ([UInt8]) -> Bool) -> Start? {
+    while head < queue.count, let load = loads[queue[head]], mayJoin(load.key) {
+      if let start = take(counts: false, isThere) { return start }
+    }
+    return nil
+  }
+
+  /// Takes the front off the queue; nil: it need not begin any more.
+  private mutating func take(counts: Bool, _ isThere: (UInt64) -> Bool) -> Start? {
+    let id = queue[head]
+    head += 1
+    if head == queue.count || head > 1024 {
+      queue.removeFirst(head)
+      head = 0
+    }
+    guard var load = loads[id], case .queued = load.phase else { return nil }
+    guard isWanted(id, isThere: isThere) else {
+      remove(load)
+      dropped.append(id)
+      return nil
+    }
+    if counts { running += 1 }
+    load.counts = counts
+    load.phase = .starting
+    loads[id] = load
+    return Start(load: id, key: load.key, lease: load.lease, isErrand: load.isErrand)
   }
 
   /// The statement is sent now. The result is the lease under which its value may be stored.
@@ -225,7 +245,7 @@ public struct LoadTable<Value, Failure> {
   /// Another host loads the key: other loads may begin.
   public mutating func elsewhere(_ id: UInt64) {
     guard let load = loads[id], case .starting = load.phase else { return }
-    running -= 1
+    if load.counts { running -= 1 }
     loads[id]?.phase = .elsewhere
   }
 
@@ -240,7 +260,7 @@ public struct LoadTable<Value, Failure> {
   public mutating func appeared(_ id: UInt64) -> [Release] {
     guard let load = loads[id] else { return [] }
     switch load.phase {
-    case .starting: running -= 1
+    case .starting: if load.counts { running -= 1 }
     case .elsewhere: break
     case .queued, .running, .filling: return []
     }
@@ -251,7 +271,7 @@ public struct LoadTable<Value, Failure> {
   /// A statement has ended.
   public mutating func finished(_ id: UInt64, _ outcome: Outcome) -> Ended? {
     guard var load = loads[id], case .running(let began) = load.phase else { return nil }
-    running -= 1
+    if load.counts { running -= 1 }
     let value: Value?
     switch outcome {
     case .failed(let failure):
@@ -299,6 +319,6 @@ public struct LoadTable<Value, Failure> {
 
   private mutating func remove(_ load: Load) {
     loads[load.id] = nil
-    ids[load.key] = nil
+    if ids[load.key] == load.id { ids[load.key] = nil }
   }
 }

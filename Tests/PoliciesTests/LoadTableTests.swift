@@ -232,6 +232,30 @@ struct LoadTableTests {
     #expect(try #require(next(&table)).key == Array("user:2".utf8))
   }
 
+  @Test("Loads that run in one statement count as one, and the order of the others is kept")
+  func along() throws {
+    var table = Table(mostRunning: 2)
+    for (n, name) in ["a1", "a2", "b3", "a4", "b5"].enumerated() {
+      _ = table.join(Array(name.utf8), waiter: UInt64(n), arrival: 1, lease: nil, takesValue: true)
+    }
+    func along(_ letter: Character, _ table: inout Table) -> String? {
+      let start = table.nextAlong(isThere: { _ in true }, if: { $0[0] == letter.asciiValue })
+      if let start { _ = table.begins(start.load) }
+      return start.map { String(decoding: $0.key, as: UTF8.self) }
+    }
+    let first = try begin(&table)
+    #expect(along("a", &table) == "a2")
+    #expect(along("a", &table) == nil)
+    #expect(table.running == 1)
+    _ = try begin(&table)
+    #expect(next(&table) == nil)
+    _ = table.finished(2, .value("v"))
+    #expect(table.running == 2)
+    _ = table.finished(first, .value("v"))
+    let last = next(&table)
+    #expect(String(decoding: try #require(last).key, as: UTF8.self) == "a4")
+  }
+
   @Test("Only so many may wait to be loaded")
   func full() {
     var table = Table(mostRunning: 1, mostQueued: 1)

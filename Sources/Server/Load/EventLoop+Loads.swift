@@ -8,11 +8,18 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard sql != nil, transacting == nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    // A transaction is what Redis does at one moment: nothing is loaded within it.
+    guard transacting == nil,
+      sql != nil && keys.contains(where: { $0.rule.load != nil })
+        || governance.hasTurns && keys.count == 1 && keys[0].rule.turn != nil && Self.takesTurns(name)
+    else { return nil }
     var bytes = IOBuffer(size: request.length + 16)
     request.append(to: &bytes)
     return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
   }
+
+  /// Of reads of several keys, and of parts, none waits for another client: their replies hang on more.
+  private static func takesTurns(_ name: String) -> Bool { name == "get" || name == "lease" }
 
   /// What is known of a missing key without Redis, and until when: what was loaded for the read that is being
   /// done again, or that there was no such row a moment ago.
@@ -107,7 +114,7 @@ extension EventLoop {
       counters.loadWaits += 1
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
-        takesValue: LoadedReply.canForm(read.name, rule.shape))
+        takesValue: LoadedReply.canForm(read.name, rule.shape), isShared: rule.stampede.coalesce ?? true)
       {
       case .waits: wait.missing += 1
       case .full: wait.failure = .full
@@ -159,7 +166,7 @@ extension EventLoop {
   /// Goes on with the reads whose keys are decided, gives up those that have waited for too long, and begins the
   /// loads that this poll has brought.
   mutating func tickLoads() {
-    guard sql != nil else { return }
+    guard sql != nil || governance.hasTurns else { return }
     if now.since(loading.checkedAt) >= 50_000_000, !loading.waits.isEmpty {
       loading.checkedAt = now
       for (id, var wait) in loading.waits {
@@ -168,13 +175,14 @@ extension EventLoop {
           continue
         }
         guard now >= wait.deadline else { continue }
-        wait.failure = .slow
+        if !wait.isTurn { wait.failure = .slow }
         loading.waits[id] = nil
         loading.ready.append(wait)
       }
     }
     tickLocks()
     tickReplica()
+    tickTurns()
     refreshChanged()
     while !loading.ready.isEmpty {
       let waits = loading.ready
@@ -202,14 +210,29 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0 else { return }
-    while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
+    while loading.table.isDue, let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
       if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
+      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }), rule.many != nil else {
+        continue
+      }
+      startAlong(rule)
     }
     for load in loading.table.takeDropped() { unlock(load) }
+    submitLoads()
   }
 
-  /// Sends the statement of a load.
+  /// Begins loads that may run in one statement with the one before.
+  private mutating func startAlong(_ rule: LoadRule) {
+    for _ in 1..<Loading.mostAtOnce {
+      let start = loading.table.nextAlong(
+        isThere: { loading.waits[$0] != nil },
+        if: { key in key.withUnsafeBytes { governance.rule($0)?.load === rule } })
+      guard let start else { return }
+      if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
+    }
+  }
+
+  /// Begins a load; its statement is sent with the others of this poll.
   mutating func begin(_ load: UInt64, _ key: [UInt8], isErrand: Bool) {
     guard let rule = key.withUnsafeBytes({ governance.rule($0)?.load }) else {
       preconditionFailure("only keys with a load are loaded")
@@ -220,13 +243,7 @@ extension EventLoop {
       load: load, key: key, isErrand: isErrand, rule: rule,
       needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience))
-    submit(job)
-  }
-
-  private mutating func submit(_ job: LoadJob) {
-    guard let values = job.rule.values(of: job.key) else { return }
-    let id = loading.newJob(.load(job))
-    sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
+    loading.begun.append(job)
   }
 
   /// Asks a replica again that was behind.
@@ -235,7 +252,7 @@ extension EventLoop {
     let due = loading.behind.filter { now >= $0.due }
     guard !due.isEmpty else { return }
     loading.behind.removeAll { now >= $0.due }
-    for entry in due { submit(entry.job) }
+    loading.begun += due.map(\.job)
   }
 
   mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {

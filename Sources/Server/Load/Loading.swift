@@ -29,6 +29,13 @@ struct Loading {
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
   var locksAt = Instant(nanoseconds: 0)
+  /// Whose turn it is to fill a key that applications load.
+  var turns = MissTurns()
+  var turnsAt = Instant(nanoseconds: 0)
+  /// Loads whose statements are sent at the end of the poll.
+  var begun: [LoadJob] = []
+  /// How many keys one statement loads at most.
+  static let mostAtOnce = 1000
   /// Loads whose replica was behind, and when it is asked again.
   var behind: [(job: LoadJob, due: Instant)] = []
   static let replicaPause: UInt64 = 5_000_000
@@ -44,7 +51,7 @@ struct Loading {
   }
 
   /// Whether the next poll has something to go on with.
-  var isDue: Bool { !ready.isEmpty || table.isDue }
+  var isDue: Bool { !ready.isEmpty || !begun.isEmpty || table.isDue }
 
   /// The number under which the next job is known.
   mutating func newJob(_ task: SQLTask) -> UInt64 {
@@ -78,6 +85,8 @@ struct LoadLock {
 /// What a job of the runner is for.
 enum SQLTask {
   case load(LoadJob)
+  /// Of one template.
+  case loads([LoadJob])
   /// Of a SET that is written through, by its number in `Writing`.
   case write(UInt64)
 }
@@ -93,6 +102,8 @@ struct LoadJob {
   var needed: LSN
   /// Until when a replica that is behind is asked again.
   var deadline: Instant
+  /// It cannot run in one statement with others.
+  var isAlone = false
 }
 
 /// Why a key could not be loaded: the client is answered with it.
@@ -158,6 +169,8 @@ struct LoadWait {
   var missing = 0
   var failure: LoadFailure?
   var deadline: Instant
+  /// For another client's value: when its time is over it reads again, and misses.
+  var isTurn = false
 }
 
 /// The value of a load, or that there is none, on its way to Redis.

@@ -24,6 +24,8 @@ public struct SQLStatement: Sendable, Hashable {
   public enum Mode: Sendable, Hashable {
     /// Reads, in a transaction that PostgreSQL itself keeps from writing.
     case load(as: Shape)
+    /// The same for several keys: its parameters are arrays, and its rows are given as they are.
+    case loadMany
     /// Writes; committed when its outcome is a success.
     case write
   }

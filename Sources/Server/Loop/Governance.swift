@@ -20,6 +20,8 @@ struct Governance: Sendable {
     var mark: UInt32
     /// nil: what is missing is loaded by the application.
     var load: LoadRule? = nil
+    /// How long others wait for the one that fills a missing key, in nanoseconds; nil: nobody does.
+    var turn: UInt64? = nil
     /// nil: a SET is no business of PostgreSQL's.
     var write: WriteRule? = nil
 
@@ -37,6 +39,8 @@ struct Governance: Sendable {
   private let common: Rule
   /// Whether some cache is written through.
   let writesThrough: Bool
+  /// Whether readers of some cache wait for the one that fills.
+  let hasTurns: Bool
   /// Whether some cache says `"onChange": "refresh"`.
   let refreshes: Bool
   /// Which groups keys belong to.
@@ -58,9 +62,13 @@ struct Governance: Sendable {
         staleness: cache.staleness ?? settings.staleness,
         mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
           | (cache.stampede.early == nil ? 0 : EntryMark.early),
-        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix),
+        load: LoadRule(
+          cache, statement: statements.loads[index], many: statements.manyLoads[index],
+          prefix: settings.keyPrefix),
+        turn: cache.load == nil && cache.stampede.coalesce == true ? cache.stampede.wait : nil,
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
+    hasTurns = specialRules.contains { $0.turn != nil }
     writesThrough = specialRules.contains { $0.write != nil }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,

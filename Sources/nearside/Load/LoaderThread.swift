@@ -170,6 +170,7 @@ extension StatementPool.Statement {
     let shape: StatementPool.Shape =
       switch statement.mode {
       case .write: .any
+      case .loadMany: .table
       case .load(as: .string): .value
       case .load(as: .list), .load(as: .set): .values
       case .load(as: .hash): .fields
