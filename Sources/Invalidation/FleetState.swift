@@ -6,6 +6,10 @@ public struct StateKeys: Sendable {
   /// The journal of generation g is this and the sixteen digits of g.
   public let journalPrefix: String
   private let lockPrefix: String
+  /// What `StateScripts.behind` keeps: pending writes, the newest of each key, and those that were given up.
+  public let writes: String
+  public let pendingWrites: String
+  public let deadWrites: String
   /// The Pub/Sub channel for applications that keep caches of their own.
   public let channel: String
 
@@ -14,6 +18,9 @@ public struct StateKeys: Sendable {
     journalPrefix = "nearside:{\(namespace)}:j:"
     channel = "nearside:\(namespace)"
     lockPrefix = "nearside:{\(namespace)}:l:"
+    writes = "nearside:{\(namespace)}:w"
+    pendingWrites = "nearside:{\(namespace)}:wp"
+    deadWrites = "nearside:{\(namespace)}:wd"
   }
 
   /// Held by the host that loads a key, while the others wait.

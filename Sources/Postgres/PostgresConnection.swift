@@ -170,7 +170,7 @@ struct PostgresConnection: ~Copyable {
   }
 
   /// Waits until `step` can be called.
-  private func waitUntilIdle(_ deadline: UInt64) throws(PostgresError) {
+  func waitUntilIdle(_ deadline: UInt64) throws(PostgresError) {
     while true {
       let unsent = try flush()
       guard isBusy else { return }

@@ -5,7 +5,7 @@ public struct SQLStatements: Sendable {
   public let all: [SQLStatement]
   /// For each of `Settings.caches`, which statement loads its keys; nil: none does.
   public let loads: [Int?]
-  /// For each of `Settings.caches`, which statement writes its keys, through or behind; nil: none does.
+  /// For each of `Settings.caches`, which statement writes its keys through; nil: none does.
   public let writes: [Int?]
 
   public init(_ settings: Settings) {
@@ -24,7 +24,11 @@ public struct SQLStatements: Sendable {
     for cache in caches {
       loads.append(
         cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) })
-      writes.append(cache.write.sql.map { add($0, .write, writeTimeout) })
+      if case .through(let sql) = cache.write {
+        writes.append(add(sql, .write, writeTimeout))
+      } else {
+        writes.append(nil)
+      }
     }
     self.all = all
     self.loads = loads

@@ -201,7 +201,7 @@ public struct EventLoop: ~Copyable {
   /// How long a poll may last at most.
   private var pollMilliseconds: Int32 {
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
-    return writing.awaiting.isEmpty ? 100 : 10
+    return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
   }
 
   var owesNothing: Bool {
@@ -242,6 +242,7 @@ public struct EventLoop: ~Copyable {
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
       case .announced(let message): hear(announcement: message)
+      case .flusher(let report): writing.flusher = report
       case .stop: isStopping = true
       }
     }
@@ -314,6 +315,9 @@ struct Counters {
   var writes = 0
   var writesFailed = 0
   var writesStored = 0
+  var behindWrites = 0
+  var behindWaits = 0
+  var behindRefused = 0
   var refreshes = 0
   var removals = 0
   var drops = 0

@@ -37,6 +37,8 @@ struct Governance: Sendable {
   private let common: Rule
   /// Whether some cache is written through.
   let writesThrough: Bool
+  /// Whether some cache is written behind.
+  let writesBehind: Bool
   /// Whether some cache says `"onChange": "refresh"`.
   let refreshes: Bool
   /// Which groups keys belong to.
@@ -61,7 +63,8 @@ struct Governance: Sendable {
         load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix),
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
-    writesThrough = specialRules.contains { $0.write != nil }
+    writesThrough = specialRules.contains { $0.write != nil && $0.write?.behind == nil }
+    writesBehind = specialRules.contains { $0.write?.behind != nil }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
       staleness: settings.staleness, mark: 0)

@@ -20,6 +20,8 @@ public final class LoopMailbox: Sendable {
     case sql(SQLOutcome)
     /// What an application published on a channel of `subscribe`.
     case announced([UInt8])
+    /// What this host has taken to PostgreSQL of what was written behind.
+    case flusher(FlusherReport)
     case stop
   }
 
@@ -55,6 +57,9 @@ public final class LoopMailbox: Sendable {
 
   /// An application published this on a channel of `subscribe`; called from the thread that listens.
   public func announce(_ message: [UInt8]) { post(.announced(message)) }
+
+  /// What the thread says that takes to PostgreSQL what was written behind.
+  public func report(_ report: FlusherReport) { post(.flusher(report)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }

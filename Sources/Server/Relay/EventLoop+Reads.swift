@@ -187,10 +187,16 @@ extension EventLoop {
       if loadsWithoutRedis(read, slot, isOwed: false) { return }
       return withUpstream(slot) { _ in }
     }
+    let writesBehind = read.keys.filter { $0.rule.write?.behind != nil }
+    read.isRestored = !writesBehind.isEmpty
+    let names = keys
     withUpstream(slot) { upstream in
       let start = upstream.output.count
+      // The state comes first, so that no lease that it gives is younger than a SET which `restore` did not see.
       upstream.output.appendState(stateRequest, read.keys)
+      if read.isRestored { upstream.beginRestored(writesBehind, names) }
       read.replies = 1 + write(&upstream.output)
+      if read.isRestored { read.replies += upstream.endRestored() }
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
     }
