@@ -76,11 +76,16 @@ public struct LoadSettings: Sendable, Hashable {
   /// Its names are columns of the cache's template.
   public var sql: SQLTemplate
   public var shape: Shape
+  /// The statement for several keys at once; its names are those of `sql` and bind arrays. nil: there is none.
+  public var many: SQLTemplate?
   /// How long it may take, in nanoseconds.
   public var timeout: UInt64
 
-  public init(sql: SQLTemplate, shape: Shape = .string, timeout: UInt64 = 2_000_000_000) {
+  public init(
+    sql: SQLTemplate, shape: Shape = .string, many: SQLTemplate? = nil, timeout: UInt64 = 2_000_000_000
+  ) {
     self.sql = sql
+    self.many = many
     self.shape = shape
     self.timeout = timeout
   }

@@ -4,7 +4,7 @@ public struct LoaderSettings: Sendable {
   public var url: Secret
   /// `postgres.password` if the file gives no url of its own.
   public var password: Secret?
-  /// How many connections each sidecar opens at most, 1 to 64.
+  /// How many connections each sidecar opens at most for loads, and as many again for writes, 1 to 64.
   public var connections: Int
   /// How long one statement may take, in nanoseconds; a cache's `load` may say otherwise.
   public var timeout: UInt64

@@ -18,7 +18,7 @@ extension OptionLoader {
       wrongType(node, steps, expected: "an object such as {\"user:{id}\": {\"near\": false}}")
       return []
     }
-    let mapped = tables.flatMap(\.keys)
+    let mapped = tables.flatMap(\.cleared)
     var rules: [CacheRule] = []
     for member in members {
       let steps = steps + [.key(member.key)]

@@ -7,7 +7,7 @@ extension OptionLoader {
     rule.negative = durationOrFalse("caches.*.negative", in: cache)
     rule.load = load(cache, of: rule.template, defaults)
     rule.write = write(cache, of: rule.template, hasRedis: defaults.hasRedis)
-    rule.stampede = stampede(cache, hasRedis: defaults.hasRedis)
+    rule.stampede = stampede(cache, shape: rule.load?.shape, hasRedis: defaults.hasRedis)
     rule.onChange = choice("caches.*.onChange", in: cache) ?? .forget
     rule.failSafe = durationOrFalse("caches.*.failSafe", in: cache)
 
@@ -21,6 +21,9 @@ extension OptionLoader {
         "it answers the last value where \"staleness.beyond\": \"fail\" of these keys answers an error; leave one "
           + "of them out")
     }
+    if let shape = rule.load?.shape, shape != .string, rule.onChange == .refresh {
+      misfit("caches.*.onChange", cache, "refresh is for keys that were near, " + Self.notNear)
+    }
     guard cache["load"] == nil else { return }
     let withoutLoad = "and there is no \"load\" here; add one or leave this out"
     if rule.negative != nil {
@@ -30,6 +33,8 @@ extension OptionLoader {
       misfit("caches.*.onChange", cache, "refresh loads the key again, " + withoutLoad)
     }
   }
+
+  private static let notNear = "and only strings are kept near; leave it out, or load a string"
 
   /// Reports an option that does not fit the others.
   private mutating func misfit(_ path: String, _ section: Section, _ message: String) {
@@ -61,7 +66,26 @@ extension OptionLoader {
     guard let text = text("caches.*.load.sql", in: section),
       let sql = statement(text, steps + [.key("sql")], of: key, isWrite: false)
     else { return nil }
-    return LoadSettings(sql: sql, shape: shape, timeout: timeout)
+    return LoadSettings(
+      sql: sql, shape: shape, many: many(section, steps, of: key, sql, shape), timeout: timeout)
+  }
+
+  /// The statement for several keys, which must tell whose each row is.
+  private mutating func many(
+    _ section: Section, _ steps: [PathStep], of key: KeyTemplate, _ sql: SQLTemplate,
+    _ shape: LoadSettings.Shape
+  ) -> SQLTemplate? {
+    guard let text = text("caches.*.load.many", in: section),
+      let many = statement(text, steps + [.key("many")], of: key, isWrite: false)
+    else { return nil }
+    if shape != .string {
+      misfit(
+        "caches.*.load.many", section, "it is for MGET, which reads strings; leave it out, or load a string")
+    }
+    if Set(many.names) != Set(sql.names) {
+      misfit("caches.*.load.many", section, "it must bind the columns that \"sql\" binds, and no others")
+    }
+    return many
   }
 
   // MARK: Writing
@@ -135,7 +159,9 @@ extension OptionLoader {
 
   // MARK: Stampedes
 
-  private mutating func stampede(_ cache: Section, hasRedis: Bool) -> StampedeSettings {
+  private mutating func stampede(
+    _ cache: Section, shape: LoadSettings.Shape?, hasRedis: Bool
+  ) -> StampedeSettings {
     guard let section = section("caches.*.stampede", in: cache) else { return StampedeSettings() }
     let stampede = StampedeSettings(
       coalesce: flag("caches.*.stampede.coalesce", in: section),
@@ -155,6 +181,9 @@ extension OptionLoader {
         hasLoad
           ? "it refreshes a key before its time is over, and there is no \"ttl\" here; add one or leave this out"
           : "it loads a key again, and there is no \"load\" here; add one or leave this out")
+    }
+    if stampede.early != nil, let shape, shape != .string {
+      misfit("caches.*.stampede.early", section, "a value is refreshed where it is near, " + Self.notNear)
     }
     if let (node, steps) = find("caches.*.stampede.wait", in: section), !stampede.coalesce,
       stampede.lock == nil

@@ -42,6 +42,10 @@ extension ConfigurationOption {
       "One statement; :name binds a column of the template, as its text stands in the key (with lower, in "
         + "lower case)."),
     .init(
+      "caches.*.load.many", .text,
+      "One statement for several keys at once, as MGET loads them: :name binds an array of the column's values. "
+        + "Its rows have the columns of these names, and one more: the value. Default: each key has its own."),
+    .init(
       "caches.*.load.as", .choice(words(LoadSettings.Shape.self)), default: "string",
       "string: a single column as it is, several as a JSON object. hash: a row, one field for each column. "
         + "list, set: an element for each row."),
@@ -90,7 +94,8 @@ extension ConfigurationOption {
         + "a larger number begins sooner."),
     .init(
       "caches.*.stampede.wait", .duration, default: "1s",
-      "How long a reader waits at most for another's load; then it goes on by itself."),
+      "How long a reader waits at most for what another one loads. Then it gets a miss, and with load, once the "
+        + "statement's own time is over too, an error."),
     .init(
       "caches.*.onChange", .choice(words(CacheRule.OnChange.self)), default: "forget",
       "What becomes of a key when its row changes. forget: it is deleted. refresh: it is deleted, and loaded "

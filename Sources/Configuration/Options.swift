@@ -110,7 +110,7 @@ extension ConfigurationOption {
           + "if the loader has no url."),
       .init(
         "postgres.loader.connections", .count(1...64), default: "4",
-        "How many connections each sidecar opens at most."),
+        "How many connections each sidecar opens at most for load, and as many again for write."),
       .init(
         "postgres.loader.timeout", .duration, default: "2s",
         "How long a statement may take. A cache's load may say otherwise."),
@@ -218,8 +218,8 @@ extension ConfigurationOption {
         "The templates of the keys to clear; their columns are those of the query's rows."),
       .init(
         "tables.*.lookup.remember", .duration,
-        "How long keys that the query found are cleared again with each later answer for the same values, also if "
-          + "it no longer finds them. Default: not at all."),
+        "For how long a key that the query found is cleared once more when the next answer for the same values no "
+          + "longer has it. Default: not at all."),
       .init(
         "tables.*.when", .text,
         "A change counts only if this condition on its old and new row is not false. Default: every change "

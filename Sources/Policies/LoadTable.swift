@@ -90,6 +90,8 @@ public struct LoadTable<Value, Failure> {
     var lease: Lease?
     /// Nobody needs to wait for it.
     var isErrand: Bool
+    /// Whether it counts among those that run; not if it runs in another's statement.
+    var counts = true
     var phase: Phase
     var waiters: [Waiter] = []
   }
@@ -106,6 +108,7 @@ public struct LoadTable<Value, Failure> {
   private var queue: [UInt64] = []
   /// The front of `queue`.
   private var head = 0
+  private var dropped: [UInt64] = []
 
   /// - Parameters:
   ///   - mostRunning: how many statements may run at once; the others wait, in the order in which they were asked
@@ -120,7 +123,20 @@ public struct LoadTable<Value, Failure> {
   public var count: Int { loads.count }
   public var queued: Int { queue.count - head }
 
-  public func isLoading(_ key: [UInt8]) -> Bool { ids[key] != nil }
+  /// Whether `next` would begin a load, or drop one.
+  public var isDue: Bool { queued > 0 && running < mostRunning }
+
+  /// Whether anybody waits for a load, in the eyes of `isThere`; an errand needs nobody.
+  public func isWanted(_ id: UInt64, isThere: (UInt64) -> Bool) -> Bool {
+    guard let load = loads[id] else { return false }
+    return load.isErrand || load.waiters.contains { isThere($0.id) }
+  }
+
+  /// The loads that were dropped since this was last asked, for nobody waited for them any more.
+  public mutating func takeDropped() -> [UInt64] {
+    defer { dropped = [] }
+    return dropped
+  }
 
   // MARK: Asking
 
@@ -180,23 +196,38 @@ public struct LoadTable<Value, Failure> {
   /// `isThere`: whether a waiter still waits. A load that nobody waits for any more is dropped.
   public mutating func next(isThere: (UInt64) -> Bool) -> Start? {
     while running < mostRunning, head < queue.count {
-      let id = queue[head]
-      head += 1
-      if head == queue.count || head > 1024 {
-        queue.removeFirst(head)
-        head = 0
-      }
-      guard var load = loads[id], case .queued = load.phase else { continue }
-      guard load.isErrand || load.waiters.contains(where: { isThere($0.id) }) else {
-        remove(load)
-        continue
-      }
-      running += 1
-      load.phase = .starting
-      loads[id] = load
-      return Start(load: id, key: load.key, lease: load.lease, isErrand: load.isErrand)
+      if let start = take(counts: true, isThere) { return start }
     }
     return nil
+  }
+
+  /// The load behind the last one, if it may run in the same statement and so counts as one with it.
+  public mutating func nextAlong(isThere: (UInt64) -> Bool, if mayJoin: ([UInt8]) -> Bool) -> Start? {
+    while head < queue.count, let load = loads[queue[head]], mayJoin(load.key) {
+      if let start = take(counts: false, isThere) { return start }
+    }
+    return nil
+  }
+
+  /// Takes the front off the queue; nil: it need not begin any more.
+  private mutating func take(counts: Bool, _ isThere: (UInt64) -> Bool) -> Start? {
+    let id = queue[head]
+    head += 1
+    if head == queue.count || head > 1024 {
+      queue.removeFirst(head)
+      head = 0
+    }
+    guard var load = loads[id], case .queued = load.phase else { return nil }
+    guard isWanted(id, isThere: isThere) else {
+      remove(load)
+      dropped.append(id)
+      return nil
+    }
+    if counts { running += 1 }
+    load.counts = counts
+    load.phase = .starting
+    loads[id] = load
+    return Start(load: id, key: load.key, lease: load.lease, isErrand: load.isErrand)
   }
 
   /// The statement is sent now. The result is the lease under which its value may be stored.
@@ -210,7 +241,7 @@ public struct LoadTable<Value, Failure> {
   /// Another host loads the key: other loads may begin.
   public mutating func elsewhere(_ id: UInt64) {
     guard let load = loads[id], case .starting = load.phase else { return }
-    running -= 1
+    if load.counts { running -= 1 }
     loads[id]?.phase = .elsewhere
   }
 
@@ -225,7 +256,7 @@ public struct LoadTable<Value, Failure> {
   public mutating func appeared(_ id: UInt64) -> [Release] {
     guard let load = loads[id] else { return [] }
     switch load.phase {
-    case .starting: running -= 1
+    case .starting: if load.counts { running -= 1 }
     case .elsewhere: break
     case .queued, .running, .filling: return []
     }
@@ -236,7 +267,7 @@ public struct LoadTable<Value, Failure> {
   /// A statement has ended.
   public mutating func finished(_ id: UInt64, _ outcome: Outcome) -> Ended? {
     guard var load = loads[id], case .running(let began) = load.phase else { return nil }
-    running -= 1
+    if load.counts { running -= 1 }
     let value: Value?
     switch outcome {
     case .failed(let failure):

@@ -18,8 +18,9 @@ struct ConnectionParameters {
     /// The setting that names the server, for messages.
     var setting: String {
       switch self {
-      case .sql, .replication, .writes: "postgres.url"
+      case .sql, .replication: "postgres.url"
       case .loads: "postgres.loader.url"
+      case .writes: "postgres.url or postgres.loader.url"
       }
     }
   }

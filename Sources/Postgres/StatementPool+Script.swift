@@ -215,7 +215,7 @@ extension StatementPool {
       case _ where columns == 0: .failure(.noColumns)
       case .value: .success(columns > 1)
       case .values: columns == 1 ? .success(false) : .failure(.manyColumns(columns))
-      case .fields: .success(false)
+      case .fields, .table: .success(false)
       }
     }
 
@@ -224,6 +224,7 @@ extension StatementPool {
         columns: answer.columns, height: answer.height, values: answer.values, affected: 0)
       switch shape {
       case .any: rows.affected = answer.affected
+      case .table: break
       case .value:
         if rows.height > 1 { return .failure(.manyValues) }
         guard rows.columns.count == 1 else { return .failure(.unstable) }

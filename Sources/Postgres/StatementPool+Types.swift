@@ -8,6 +8,8 @@ extension StatementPool {
     case values
     /// One row at most; columns that are NULL are left out.
     case fields
+    /// Rows as they are.
+    case table
     /// Whatever comes, for statements that write.
     case any
   }

@@ -132,6 +132,14 @@ struct StrategyErrorTests {
         #"2:13+9 bad-value refresh loads the key again, and there is no "load" here; add one or leave this out"#
       ),
       (
+        #""load": {"sql": "SELECT 1", "as": "hash"}, "onChange": "refresh""#,
+        #"2:56+9 bad-value refresh is for keys that were near, and only strings are kept near; leave it out, or load a string"#
+      ),
+      (
+        #""ttl": "1s", "load": {"sql": "SELECT 1", "as": "set"}, "stampede": {"early": true}"#,
+        #"2:78+4 bad-value a value is refreshed where it is near, and only strings are kept near; leave it out, or load a string"#
+      ),
+      (
         #""stampede": {"lock": "1s"}"#,
         #"2:22+4 bad-value it lets one host load, and there is no "load" here; add one or leave this out"#
       ),
@@ -222,6 +230,10 @@ struct StrategyErrorTests {
     #expect(
       found(#""write": {"policy": "through", "sql": "SELECT :x"}"#, key: "other:{x}").first?.contains(
         #"what "write" stores"#) == true)
+    let found = read(
+      #"{"tables": {"t": {"lookup": [{"sql": "SELECT x FROM t", "keys": ["other:{x}"]}]}}, "caches": {"other:{x}": {"load": "SELECT :x"}}}"#
+    )
+    #expect(summary(found.diagnostics) == [])
   }
 
   @Test("the global beyond counts for failSafe too")

@@ -145,6 +145,37 @@ struct ReadThroughTests {
   }
 
   @Test(
+    "An MGET of a hundred missing keys is one statement with `many`; without it there is one for each key",
+    arguments: [100, 10], [true, false])
+  func many(count: Int, redis: Bool) throws {
+    let isMany = count == 100
+    let many = #", "many": "SELECT u.id, u.name FROM slowly(1), users u WHERE u.id = ANY(:id)""#
+    let load = #"{ "sql": "SELECT slowly(:id)"\#(isMany ? many : "") }"#
+    let world = try World(
+      schema: Self.schema,
+      options: [Self.caches(#""user:{id}": { "load": \#(load), "negative": "1h" }"#)], redis: redis)
+    let sidecar = try world.sidecar()
+    let client = try sidecar.client()
+    // Of a hundred the last three have no row.
+    let first = isMany ? 4 : 1
+    let keys = (first..<first + count).map { world.key("user:\($0)") }
+    let reply = try client.call(["MGET"] + keys)
+    #expect(
+      reply == .array((first..<first + count).map { $0 > 100 ? nil : .bulk("User \($0)") }))
+    try eventually("all is near or known to be absent") { () throws -> Bool in
+      let before = try sidecar.count("loads")
+      _ = try client.call(["MGET"] + keys)
+      return try sidecar.count("loads") == before
+    }
+    if isMany {
+      try world.psql("UPDATE users SET name = 'Ada' WHERE id = 7; INSERT INTO users VALUES (101, 'e', 'Eve')")
+      try world.settle(sidecar)
+      #expect(try client.call("MGET", world.key("user:7"), world.key("user:101")) == .array(["Ada", "Eve"]))
+    }
+    #expect(try calls(world) == (isMany ? "2" : "10"))
+  }
+
+  @Test(
     "A change that commits while a load holds the row of before never leaves it", arguments: [true, false])
   func changedMeanwhile(redis: Bool) throws {
     // The statement has its snapshot before it waits for the lock that the test holds.
@@ -211,7 +242,11 @@ struct ReadThroughTests {
     let clients = try sidecars.flatMap { sidecar in try (0..<1000).map { _ in try sidecar.client() } }
     for client in clients { try client.send("GET", world.key("user:7")) }
     for client in clients { try #require(try client.receive() == "User 7") }
-    #expect(try calls(world) == "1")
+    let calls = try calls(world)
+    let told = try sidecars.map { sidecar in
+      try sidecar.status().filter { $0.key.hasPrefix("load") || $0.key == "drops" }
+    }
+    #expect(calls == "1", "\(told)\n\(sidecars.map(\.log).joined(separator: "\n"))")
     #expect(try world.redis?.cli("KEYS", "nearside:*:l:*") == "")
   }
 

@@ -15,11 +15,12 @@ struct LoadTests {
     init(
       shape: LoadSettings.Shape = .string, ttl: UInt64? = nil, negative: UInt64? = nil,
       bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000,
-      lock: UInt64? = nil
+      lock: UInt64? = nil, limit: UInt64 = 2_000_000_000, many: String? = nil
     ) throws {
       let place = SourcePlace(line: 1, column: 1, length: 1)
       let load = LoadSettings(
-        sql: try SQLTemplate.parse("SELECT name FROM users WHERE id = :id", place: place), shape: shape)
+        sql: try SQLTemplate.parse("SELECT name FROM users WHERE id = :id", place: place), shape: shape,
+        many: try many.map { try SQLTemplate.parse($0, place: place) }, timeout: limit)
       let rule = CacheRule(
         template: try KeyTemplate.parse("user:{id}", place: place),
         near: near ? CacheRule.NearRule(ttl: nil) : nil,
@@ -276,7 +277,12 @@ struct LoadTests {
     try world.sidecar.change("user:9")
     try client.send("GET", "user:7")
     let rows = { (text: String) in SQLRows(columns: ["v"], height: 1, values: [Array(text.utf8)]) }
-    world.runner.answer(try world.runner.next(), rows("old"), replayed: world.sidecar.position - 1)
+    for _ in 0..<3 {
+      let asked = ContinuousClock().now
+      world.runner.answer(try world.runner.next(), rows("old"), replayed: world.sidecar.position - 1)
+      try eventually("it is asked again") { world.runner.isAsked }
+      #expect(ContinuousClock().now - asked >= .milliseconds(4))
+    }
     world.runner.answer(try world.runner.next(), rows("new"), replayed: world.sidecar.position)
     #expect(try client.receive() == "new")
   }
@@ -333,6 +339,168 @@ struct LoadTests {
     try eventually("the lock is given back after an error too") {
       try world.sidecar.redis.cli("EXISTS", "nearside:{}:l:user:9") == "0"
     }
+  }
+
+  static let many = "SELECT id, name FROM users WHERE id = ANY(:id)"
+
+  static func rows(_ pairs: [(String, String?)]) -> SQLRows {
+    SQLRows(
+      columns: ["id", "name"], height: pairs.count,
+      values: pairs.flatMap { [Array($0.0.utf8), $0.1.map { Array($0.utf8) }] })
+  }
+
+  @Test(
+    "With `many` an MGET is one statement; each key has its answer, and rows that are not there are remembered"
+  )
+  func many() throws {
+    let world = try World(negative: 3_600_000_000_000, many: Self.many)
+    world.runner.types.withLock { $0 = 1016 }
+    let client = try world.sidecar.client()
+    try client.send("MGET", "user:1", "user:2", "user:3", "user:4", "user:1")
+    let job = try world.runner.next()
+    #expect(job.parameters == [Array(#"{"1","2","3","4"}"#.utf8)])
+    world.runner.answer(job, Self.rows([("4", "four"), ("1", "one"), ("3", nil)]))
+    #expect(try client.receive() == .array(["one", nil, nil, "four", "one"]))
+    try eventually("all is known") {
+      let hits = try world.sidecar.count("near_hits")
+      let absent = try world.sidecar.count("absent_hits")
+      _ = try client.call("MGET", "user:1", "user:2", "user:3", "user:4")
+      let isKnown = try world.sidecar.count("absent_hits") == absent + 2
+      return try isKnown && world.sidecar.count("near_hits") == hits + 2
+    }
+    #expect(world.runner.count == 1)
+    #expect(try world.sidecar.count("loads") == 4)
+    #expect(try world.sidecar.redis.cli("MGET", "user:1", "user:4") == "one\nfour")
+    // A change of one of them during the load refuses that one.
+    try client.send("MGET", "user:5", "user:6")
+    let second = try world.runner.next()
+    try world.sidecar.change("user:5")
+    world.runner.answer(second, Self.rows([("5", "old"), ("6", "six")]))
+    #expect(try client.receive() == .array(["old", "six"]))
+    #expect(try world.sidecar.redis.cli("GET", "user:6") == "six")
+    #expect(try world.sidecar.redis.cli("EXISTS", "user:5") == "0")
+  }
+
+  @Test(
+    "Where the rows do not tell what a key has, it is loaded by itself",
+    arguments: [
+      // The array's type is not known to print its elements in one way, a row of another key, an error.
+      (1231, [("1", "one")], nil), (1009, [("1", "one"), ("TWO", "two")], nil), (1016, [], "22P02"),
+    ] as [(UInt32, [(String, String)], String?)])
+  func manyUnclear(type: UInt32, rows: [(String, String)], error: String?) throws {
+    let world = try World(many: Self.many)
+    world.runner.types.withLock { $0 = type }
+    let client = try world.sidecar.client()
+    try client.send("MGET", "user:1", "user:2")
+    let job = try world.runner.next()
+    if let error {
+      world.runner.fail(job, SQLFailure(kind: .statement, sqlState: error, sentence: "No."))
+    } else {
+      world.runner.answer(job, Self.rows(rows))
+    }
+    world.runner.types.withLock { $0 = 25 }
+    var singles: [String] = type == 1009 ? ["1"] : []
+    while singles.count < 2 {
+      let single = try world.runner.next()
+      #expect(single.statement == 0)
+      singles.append(String(decoding: single.parameters[0] ?? [], as: UTF8.self))
+      world.runner.answer(single, singles.last == "1" ? "one" : "two")
+    }
+    #expect(singles.sorted() == ["1", "2"])
+    #expect(try client.receive() == .array(["one", "two"]))
+  }
+
+  @Test("With `many` and a lock what other hosts load is left to them")
+  func manyLocked() throws {
+    let world = try World(lock: 60_000_000_000, many: Self.many)
+    world.runner.types.withLock { $0 = 1016 }
+    try world.sidecar.redis.cli("SET", "nearside:{}:l:user:2", "another")
+    let client = try world.sidecar.client()
+    try client.send("MGET", "user:1", "user:2", "user:3")
+    let job = try world.runner.next()
+    #expect(job.parameters == [Array(#"{"1","3"}"#.utf8)])
+    world.runner.answer(job, Self.rows([("1", "one"), ("3", "three")]))
+    try world.sidecar.redis.cli("SET", "user:2", "two")
+    #expect(try client.receive() == .array(["one", "two", "three"]))
+    #expect(world.runner.count == 1)
+  }
+
+  @Test(
+    "A part that a loaded key does not have is no reason to load it again", arguments: [nil, 60_000_000_000])
+  func missingPart(lock: UInt64?) throws {
+    let rows = SQLRows(columns: ["name"], height: 1, values: [Array("Ada".utf8)])
+    let hash = try World(shape: .hash, lock: lock)
+    var client = try hash.sidecar.client()
+    try client.send("HGET", "user:7", "name")
+    hash.runner.answer(try hash.runner.next(), rows)
+    #expect(try client.receive() == "Ada")
+    try eventually("it is stored") { try hash.sidecar.redis.cli("EXISTS", "user:7") == "1" }
+    #expect(try client.call("HGET", "user:7", "none") == nil)
+    #expect(try client.call("HMGET", "user:7", "name", "none") == .array(["Ada", nil]))
+    #expect(try client.call("HSTRLEN", "user:7", "none") == 0)
+    #expect(hash.runner.count == 1)
+
+    let list = try World(shape: .list, lock: lock)
+    client = try list.sidecar.client()
+    try client.send("LINDEX", "user:7", "9")
+    list.runner.answer(try list.runner.next(), rows)
+    #expect(try client.receive() == nil)
+    #expect(try client.call("LINDEX", "user:7", "9") == nil)
+    #expect(list.runner.count == 1)
+
+    let string = try World(lock: lock)
+    client = try string.sidecar.client()
+    try client.send("GETBIT", "user:7", "0")
+    string.runner.answer(try string.runner.next(), "Ada")
+    #expect(try client.receive() == 0)
+    #expect(string.runner.count == 1)
+  }
+
+  @Test("A read that is done again waits no longer for that: the time of its first wait holds")
+  func slow() throws {
+    // With the second that it may wait for another's load that makes two.
+    let world = try World(limit: 1_000_000_000)
+    let client = try world.sidecar.client()
+    let clock = ContinuousClock()
+    let start = clock.now
+    try client.send("GETRANGE", "user:7", "0", "1")
+    let first = try world.runner.next()
+    try eventually("most of its time is over") { clock.now - start > .milliseconds(1_500) }
+    try world.sidecar.change("user:7")
+    world.runner.answer(first, "old")
+    _ = try world.runner.next()
+    #expect(try client.receive().errorText?.contains("takes too long") == true)
+    let waited = clock.now - start
+    #expect(waited >= .milliseconds(1_900) && waited < .milliseconds(3_300), "\(waited)")
+  }
+
+  @Test("A row that changes during each of three loads is an error for who needs it stored")
+  func restless() throws {
+    let world = try World(limit: 20_000_000_000)
+    let client = try world.sidecar.client()
+    try client.send("GETRANGE", "user:7", "0", "1")
+    for _ in 0..<3 {
+      let job = try world.runner.next()
+      try world.sidecar.change("user:7")
+      world.runner.answer(job, "old")
+    }
+    #expect(try client.receive().errorText?.contains("changed each time") == true)
+    #expect(world.runner.count == 3)
+  }
+
+  @Test("Whoever waits for another host's load and leaves leaves nothing behind")
+  func lockForgotten() throws {
+    let world = try World(lock: 60_000_000_000)
+    try world.sidecar.redis.cli("SET", "nearside:{}:l:user:7", "another")
+    var leaving: RESPClient? = try world.sidecar.client()
+    try leaving?.send("GET", "user:7")
+    try world.waiting(1)
+    leaving = nil
+    try eventually("nobody waits") { try world.sidecar.count("loads_waiting") == 0 }
+    let other = try world.sidecar.client()
+    try other.send("GET", "user:8")
+    world.runner.answer(try world.runner.next(), "Ada")
+    #expect(try other.receive() == "Ada")
   }
 
   @Test("A value that Redis has evicted is loaded for a command that only Redis answers, though it is near")

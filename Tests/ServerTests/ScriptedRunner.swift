@@ -10,7 +10,7 @@ final class ScriptedRunner: SQLRunner {
   private let everything = Mutex(0)
 
   /// The type that all parameters have: text, which is spelt as it is printed.
-  var type: UInt32 { 25 }
+  let types = Mutex<UInt32>(25)
 
   init(_ mailbox: LoopMailbox) { self.mailbox = mailbox }
 
@@ -21,6 +21,8 @@ final class ScriptedRunner: SQLRunner {
 
   /// How many jobs have come.
   var count: Int { everything.withLock { $0 } }
+
+  var isAsked: Bool { waiting.withLock { !$0.isEmpty } }
 
   /// The next job, once it has come.
   func next() throws -> SQLJob {
@@ -35,7 +37,7 @@ final class ScriptedRunner: SQLRunner {
     mailbox.finished(
       SQLOutcome(
         id: job.id, result: .success(rows), took: took, replayed: replayed,
-        types: job.parameters.map { _ in type }))
+        types: job.parameters.map { _ in types.withLock { $0 } }))
   }
 
   /// One value; nil: no row.

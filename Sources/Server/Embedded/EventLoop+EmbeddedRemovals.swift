@@ -98,12 +98,6 @@ extension EventLoop {
 
   /// `expires`, or the end that the configuration sets if that comes before.
   func end(_ expires: Instant?, _ rule: Governance.Rule) -> Instant? {
-    var until = expires
-    for ttl in [rule.nearTTL, rule.lifetime()] {
-      guard let ttl else { continue }
-      let limit = now.after(nanoseconds: ttl)
-      until = until.map { min($0, limit) } ?? limit
-    }
-    return until
+    earliest(expires, [rule.nearTTL, rule.lifetime()])
   }
 }

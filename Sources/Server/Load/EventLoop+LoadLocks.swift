@@ -27,6 +27,7 @@ extension EventLoop {
       let time = key.rule.load?.stampede.lock
     else { return }
     loading.locks[load]?.askedAt = now
+    loading.locks[load]?.isAsked = true
     resp2.begin(.lock, keys: 3, arguments: 4)
     resp2.output.bulk(keys.meta)
     resp2.output.bulk(keys.lock(lock.key))
@@ -41,6 +42,7 @@ extension EventLoop {
 
   mutating func finishLock(_ load: UInt64, _ replies: UnsafeRawBufferPointer) {
     guard let lock = loading.locks[load] else { return }
+    loading.locks[load]?.isAsked = false
     var cursor = ReplyCursor(replies)
     switch cursor.integer() {
     case 1:
@@ -70,6 +72,7 @@ extension EventLoop {
   /// Redis does not say who may load: this host does.
   mutating func loadHere(_ load: UInt64) {
     guard let lock = loading.locks[load] else { return }
+    loading.locks[load]?.isAsked = false
     switch lock.standing {
     case .asked:
       loading.locks[load] = nil
@@ -83,10 +86,15 @@ extension EventLoop {
   var waitsForLock: Bool { loading.locks.contains { $0.value.standing == .elsewhere } }
 
   mutating func tickLocks() {
-    for (load, lock) in loading.locks where lock.standing == .elsewhere {
-      if now >= lock.until || !resp2.isReady {
+    guard !loading.locks.isEmpty, now.since(loading.locksAt) >= 1_000_000 else { return }
+    loading.locksAt = now
+    var asked = loading.locks.values.count { $0.isAsked }
+    for (load, lock) in loading.locks where lock.standing == .elsewhere && !lock.isAsked {
+      let isWanted = loading.table.isWanted(load) { loading.waits[$0] != nil }
+      if now >= lock.until || !resp2.isReady || !isWanted {
         loadHere(load)
-      } else if now.since(lock.askedAt) >= LoadLock.period {
+      } else if asked < LoadLock.mostAsked, now.since(lock.askedAt) >= LoadLock.period {
+        asked += 1
         askForLock(load)
       }
     }

@@ -8,7 +8,7 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard sql != nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    guard sql != nil, transacting == nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
     var bytes = IOBuffer(size: request.length + 16)
     request.append(to: &bytes)
     return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
@@ -94,8 +94,9 @@ extension EventLoop {
     loading.lastWait += 1
     let id = loading.lastWait
     let patience = missing.compactMap { $0.key.rule.load?.patience }.max() ?? 0
-    var wait = LoadWait(
-      client: clients[slot].token, number: number, read: read, deadline: now.after(nanoseconds: patience))
+    let deadline = read.deadline ?? now.after(nanoseconds: patience)
+    read.deadline = deadline
+    var wait = LoadWait(client: clients[slot].token, number: number, read: read, deadline: deadline)
     if read.tries > Loading.mostTries { wait.failure = .restless }
     var seen = Set<[UInt8]>()
     for (key, lease) in missing where wait.failure == nil && seen.insert(key.bytes).inserted {
@@ -176,6 +177,7 @@ extension EventLoop {
       }
     }
     tickLocks()
+    tickReplica()
     refreshChanged()
     while !loading.ready.isEmpty {
       let waits = loading.ready
@@ -203,34 +205,57 @@ extension EventLoop {
   }
 
   private mutating func startLoads() {
-    guard loading.table.queued > 0 else { return }
-    while let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
+    while loading.table.isDue, let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
+      if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
+      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }), rule.many != nil else {
+        continue
+      }
+      startAlong(rule)
+    }
+    for load in loading.table.takeDropped() { unlock(load) }
+    submitLoads()
+  }
+
+  /// Begins loads that may run in one statement with the one before.
+  private mutating func startAlong(_ rule: LoadRule) {
+    for _ in 1..<Loading.mostAtOnce {
+      let start = loading.table.nextAlong(
+        isThere: { loading.waits[$0] != nil },
+        if: { key in key.withUnsafeBytes { governance.rule($0)?.load === rule } })
+      guard let start else { return }
       if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
     }
   }
 
-  /// Sends the statement of a load.
+  /// Begins a load; its statement is sent with the others of this poll.
   mutating func begin(_ load: UInt64, _ key: [UInt8], isErrand: Bool) {
-    guard let sql, let rule = key.withUnsafeBytes({ governance.rule($0)?.load }),
-      let values = rule.values(of: key)
-    else { preconditionFailure("only keys with a load are loaded") }
+    guard let rule = key.withUnsafeBytes({ governance.rule($0)?.load }) else {
+      preconditionFailure("only keys with a load are loaded")
+    }
     counters.loads += 1
     let lease = loading.table.begins(load)
     let job = LoadJob(
       load: load, key: key, isErrand: isErrand, rule: rule,
       needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience))
-    sql.submit(SQLJob(id: loading.newJob(.load(job)), statement: rule.statement, parameters: values))
+    loading.begun.append(job)
+  }
+
+  /// Asks a replica again that was behind.
+  private mutating func tickReplica() {
+    guard !loading.behind.isEmpty else { return }
+    let due = loading.behind.filter { now >= $0.due }
+    guard !due.isEmpty else { return }
+    loading.behind.removeAll { now >= $0.due }
+    loading.begun += due.map(\.job)
   }
 
   mutating func loaded(_ job: LoadJob, _ outcome: SQLOutcome) {
     if let replayed = outcome.replayed, replayed < job.needed.rawValue, case .success = outcome.result,
-      now < job.deadline, let values = job.rule.values(of: job.key)
+      now < job.deadline
     {
-      // The replica is behind what this host has told of: it is asked again.
-      let id = loading.newJob(.load(job))
-      sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
-      return
+      // The replica is behind what this host has told of: it is asked again, when it has had time to catch up.
+      return loading.behind.append((job, due: now.after(nanoseconds: Loading.replicaPause)))
     }
     let result: LoadTable<LoadedValue, LoadFailure>.Outcome
     switch outcome.result {
@@ -242,8 +267,8 @@ extension EventLoop {
       result = .failed(.slow)
     case .success(let rows): result = LoadedValue(rows, as: job.rule.shape).map { .value($0) } ?? .absent
     }
-    if case .success = outcome.result, job.rule.stampede.early != nil {
-      loading.early.took(job.key.withUnsafeBytes { near.hash($0) }, outcome.took)
+    if case .success = outcome.result, let beta = job.rule.stampede.early {
+      loading.early.took(job.key.withUnsafeBytes { near.hash($0) }, outcome.took, beta: beta)
     }
     guard let ended = loading.table.finished(job.load, result) else { return }
     release(ended.releases)

@@ -26,6 +26,9 @@ extension EventLoop {
       let entry = find(key)
       if let shows, let entry {
         until = min(until, shows)
+        if entry.tag & EntryMark.early != 0 {
+          key.bytes.withUnsafeBytes { considerEarly($0, hash: key.hash, expires: entry.expires) }
+        }
         elements.append(([UInt8](entry.reply), entry.valueCount))
       } else if let (decision, end) = decision(key, certificate, at: instant) {
         until = min(until, end)

@@ -1,5 +1,4 @@
 import Configuration
-import Glibc
 import Invalidation
 import NearCache
 import Policies
@@ -8,9 +7,7 @@ import Policies
 extension EventLoop {
   /// A value was shown that ends at `expires`: it may be time to load it anew (`stampede.early`).
   mutating func considerEarly(_ key: UnsafeRawBufferPointer, hash: UInt64, expires: Instant?) {
-    guard sql != nil, let expires, let beta = governance.rule(key)?.load?.stampede.early else { return }
-    let draw = -Glibc.log(Double.random(in: Double.leastNonzeroMagnitude...1))
-    guard loading.early.isDue(hash, left: expires.since(now), beta: beta, draw: draw) else { return }
+    guard let expires, loading.early.isDue(hash, left: expires.since(now)) else { return }
     refresh([UInt8](key))
   }
 

@@ -8,15 +8,18 @@ final class LoadRule: Sendable {
   let parameters: KeyParameters
   /// For each parameter of the statement its place among the template's columns.
   let bound: [Int]
+  /// nil: each key is loaded by a statement of its own.
+  let many: ManyRule?
   let negative: UInt64?
   let stampede: StampedeSettings
   /// Whether a key that was read lately is loaded again when its row has changed.
   let refreshes: Bool
-  /// How long a reader is held back at most, in nanoseconds: for its own load, or for another's.
+  /// How long a reader is held back at most, in nanoseconds: for another's load, on this host or elsewhere, and
+  /// then for its own.
   let patience: UInt64
 
   /// nil: the cache does not load.
-  init?(_ cache: CacheRule, statement: Int?, prefix: String) {
+  init?(_ cache: CacheRule, statement: Int?, many: Int?, prefix: String) {
     guard let load = cache.load, let statement,
       let parameters = KeyParameters(template: cache.template, prefix: prefix)
     else { return nil }
@@ -26,10 +29,16 @@ final class LoadRule: Sendable {
     shape = SQLStatement.Shape(load.shape)
     self.parameters = parameters
     self.bound = bound
+    self.many = many.flatMap { many in
+      let order = load.many?.names.compactMap { load.sql.names.firstIndex(of: $0) } ?? []
+      return order.count == bound.count ? ManyRule(statement: many, order: order) : nil
+    }
     negative = cache.negative
     stampede = cache.stampede
     refreshes = cache.onChange == .refresh
-    patience = load.timeout + cache.stampede.wait
+    let (sum, carry) = load.timeout.addingReportingOverflow(
+      max(cache.stampede.wait, cache.stampede.lock ?? 0))
+    patience = carry ? .max : sum
   }
 
   /// Whether a change of the row that the statement finds for this key clears this very key: the values are bound as
@@ -40,6 +49,9 @@ final class LoadRule: Sendable {
       value.map { KeyParameters.isPrinted($0, type: type) } ?? false
     }
   }
+
+  /// The columns that the statement's parameters are.
+  var boundNames: [String] { bound.map { parameters.names[$0] } }
 
   /// What the statement is given for a key; nil: no row gives this key.
   func values(of key: [UInt8]) -> [[UInt8]?]? {

@@ -28,6 +28,14 @@ struct Loading {
   var checkedAt = Instant(nanoseconds: 0)
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
+  var locksAt = Instant(nanoseconds: 0)
+  /// Loads whose statements are sent at the end of the poll.
+  var begun: [LoadJob] = []
+  /// How many keys one statement loads at most.
+  static let mostAtOnce = 1000
+  /// Loads whose replica was behind, and when it is asked again.
+  var behind: [(job: LoadJob, due: Instant)] = []
+  static let replicaPause: UInt64 = 5_000_000
   var early = EarlyRefresh()
   /// Keys that were read lately and have changed, to be loaded again once the change is visible.
   var changed: [(key: [UInt8], position: LSN)] = []
@@ -38,6 +46,9 @@ struct Loading {
     // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
     table = LoadTable(mostRunning: max(1, connections) * 2)
   }
+
+  /// Whether the next poll has something to go on with.
+  var isDue: Bool { !ready.isEmpty || !begun.isEmpty || table.isDue }
 
   /// The number under which the next job is known.
   mutating func newJob(_ task: SQLTask) -> UInt64 {
@@ -57,16 +68,22 @@ struct LoadLock {
   var isErrand: Bool
   var standing = Standing.asked
   var askedAt: Instant
+  /// Whether Redis still owes an answer.
+  var isAsked = false
 
   enum Standing { case asked, held, elsewhere }
 
   /// How often it is asked whether the other host is done, in nanoseconds.
   static let period: UInt64 = 4_000_000
+  /// How many are asked about at a time.
+  static let mostAsked = 256
 }
 
 /// What a job of the runner is for.
 enum SQLTask {
   case load(LoadJob)
+  /// Of one template.
+  case loads([LoadJob])
   /// Of a SET that is written through, by its number in `Writing`.
   case write(UInt64)
 }
@@ -82,6 +99,8 @@ struct LoadJob {
   var needed: LSN
   /// Until when a replica that is behind is asked again.
   var deadline: Instant
+  /// It cannot run in one statement with others.
+  var isAlone = false
 }
 
 /// Why a key could not be loaded: the client is answered with it.
@@ -90,11 +109,7 @@ struct LoadFailure: Error, Equatable {
   var reply: String
 
   init(_ failure: SQLFailure) {
-    // A line break would end the reply.
-    let sentence = failure.sentence.map { $0 == "\n" || $0 == "\r" || $0 == "\r\n" ? " " : $0 }
-    let code = failure.kind == .overloaded ? "TRYAGAIN" : "ERR"
-    reply =
-      "\(code) Nearside: the load of this key failed with SQLSTATE \(failure.sqlState): \(String(sentence))"
+    reply = failure.reply("the load of this key")
   }
 
   private init(reply: String) { self.reply = reply }
@@ -117,6 +132,8 @@ final class LoadedRead {
   /// What loads have found for it.
   var decided: [[UInt8]: LoadDecision] = [:]
   var tries = 0
+  /// Until when it waits, however often it is done again; nil: it has not waited yet.
+  var deadline: Instant?
 
   init(request: [UInt8], name: String, arrival: UInt64) {
     self.request = request

@@ -24,6 +24,8 @@ public struct SQLStatement: Sendable, Hashable {
   public enum Mode: Sendable, Hashable {
     /// Reads, in a transaction that PostgreSQL itself keeps from writing.
     case load(as: Shape)
+    /// The same for several keys: its parameters are arrays, and its rows are given as they are.
+    case loadMany
     /// Writes; committed when its outcome is a success.
     case write
   }
@@ -138,5 +140,15 @@ public struct SQLFailure: Error, Sendable, Hashable {
     self.kind = kind
     self.sqlState = sqlState
     self.sentence = sentence
+  }
+}
+
+extension SQLFailure {
+  /// The sentence without line breaks, which would end a reply.
+  var line: String { String(sentence.map { $0 == "\n" || $0 == "\r" || $0 == "\r\n" ? " " : $0 }) }
+
+  /// What a client is told, with its code. `what`: "the load of this key".
+  func reply(_ what: String) -> String {
+    "\(kind == .overloaded ? "TRYAGAIN" : "ERR") Nearside: \(what) failed with SQLSTATE \(sqlState): \(line)"
   }
 }

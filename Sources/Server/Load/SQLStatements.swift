@@ -5,6 +5,8 @@ public struct SQLStatements: Sendable {
   public let all: [SQLStatement]
   /// For each of `Settings.caches`, which statement loads its keys; nil: none does.
   public let loads: [Int?]
+  /// For each of `Settings.caches`, which statement loads several of its keys at once; nil: none does.
+  public let manyLoads: [Int?]
   /// For each of `Settings.caches`, which statement writes its keys through; nil: none does.
   public let writes: [Int?]
 
@@ -16,6 +18,7 @@ public struct SQLStatements: Sendable {
     var all: [SQLStatement] = []
     var loads: [Int?] = []
     var writes: [Int?] = []
+    var manyLoads: [Int?] = []
     func add(_ sql: SQLTemplate, _ mode: SQLStatement.Mode, _ timeout: UInt64) -> Int {
       all.append(
         SQLStatement(sql: sql.text, parameterCount: sql.names.count, mode: mode, timeout: timeout))
@@ -24,6 +27,8 @@ public struct SQLStatements: Sendable {
     for cache in caches {
       loads.append(
         cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) })
+      manyLoads.append(
+        cache.load.flatMap { load in load.many.map { add($0, .loadMany, load.timeout) } })
       if case .through(let sql) = cache.write {
         writes.append(add(sql, .write, writeTimeout))
       } else {
@@ -33,6 +38,7 @@ public struct SQLStatements: Sendable {
     self.all = all
     self.loads = loads
     self.writes = writes
+    self.manyLoads = manyLoads
   }
 }
 

@@ -116,18 +116,21 @@ extension EventLoop {
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
     guard key.rule.keepsNear, key.version == writeVersion(key.hash) else { return }
-    var until = expires
     // What others stored beside Nearside may live longer than `ttl` in Redis; here it does not.
-    for ttl in [key.rule.nearTTL, key.rule.ttl] {
-      guard let ttl else { continue }
-      let limit = now.after(nanoseconds: ttl)
-      until = until.map { min($0, limit) } ?? limit
-    }
+    let until = earliest(expires, [key.rule.nearTTL, key.rule.ttl])
     _ = key.bytes.withUnsafeBytes {
       near.insert(
         $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
         serial: key.nearSerial)
     }
+  }
+}
+
+extension EventLoop {
+  /// `end`, or the end of the shortest of these times from now if that comes before; nil: never.
+  func earliest(_ end: Instant?, _ limits: [UInt64?]) -> Instant? {
+    guard let limit = limits.compactMap({ $0 }).min().map({ now.after(nanoseconds: $0) }) else { return end }
+    return end.map { min($0, limit) } ?? limit
   }
 }
 

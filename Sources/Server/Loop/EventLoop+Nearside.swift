@@ -124,6 +124,7 @@ extension EventLoop {
       "fills_stored:\(counters.fillsStored)",
       "fills_refused:\(counters.fillsRefused)",
       "loads:\(counters.loads)",
+      "load_statements:\(counters.loadStatements)",
       "loads_failed:\(counters.loadsFailed)",
       "loads_not_stored:\(counters.loadsNotStored)",
       "loads_waiting:\(loading.table.count)",

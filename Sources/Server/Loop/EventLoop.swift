@@ -39,8 +39,14 @@ public struct EventLoop: ~Copyable {
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
-  var resp2 = Upstream(resp3: false)
-  var resp3 = Upstream(resp3: true)
+  let resp2 = Upstream(resp3: false, token: Token.resp2)
+  let resp3 = Upstream(resp3: true, token: Token.resp3)
+  /// Connections to Redis that are one client's own.
+  var pins = Pins()
+  /// The connection between whose MULTI and EXEC commands are being sent; nil: none.
+  var transacting: Upstream?
+  /// Set while a command is executed that must be answered by Redis itself.
+  var bypassesNear = false
   var embedded: LocalState?
   /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
   /// such a write must not be kept near after it.
@@ -165,6 +171,10 @@ public struct EventLoop: ~Copyable {
     static let mailbox = UInt64.max - 1
     static let resp2 = UInt64.max - 2
     static let resp3 = UInt64.max - 3
+
+    /// A client's own connection to Redis; its number stands where a client has its serial.
+    static func pin(_ number: UInt32) -> UInt64 { UInt64(number) << 32 | 0x8000_0000 }
+    static func isPin(_ token: UInt64) -> Bool { UInt32(truncatingIfNeeded: token) == 0x8000_0000 }
   }
 
   /// Serves until the mailbox says stop, then answers what is owed for at most `drain` nanoseconds.
@@ -200,7 +210,9 @@ public struct EventLoop: ~Copyable {
 
   /// How long a poll may last at most.
   private var pollMilliseconds: Int32 {
+    if loading.isDue { return 0 }
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
+    if !loading.behind.isEmpty { return 5 }
     return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
   }
 
@@ -216,8 +228,9 @@ public struct EventLoop: ~Copyable {
     switch event.token {
     case Token.listener: acceptClients()
     case Token.mailbox: readMailbox()
-    case Token.resp2: upstreamEvent(event.events, resp3: false)
-    case Token.resp3: upstreamEvent(event.events, resp3: true)
+    case Token.resp2: upstreamEvent(event.events, resp2)
+    case Token.resp3: upstreamEvent(event.events, resp3)
+    case let token where Token.isPin(token): pinEvent(event.events, token)
     default:
       let token = ClientToken(
         slot: Int32(truncatingIfNeeded: event.token), serial: UInt32(truncatingIfNeeded: event.token >> 32))
@@ -236,12 +249,12 @@ public struct EventLoop: ~Copyable {
     for message in mailbox.take() {
       switch message {
       case .feed(let event): hear(event)
-      case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
+      case .upstream(let token, let result): upstreamConnected(token, result)
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
-      case .announced(let message): hear(announcement: message)
+      case .announced(let announcement): hear(announcement)
       case .flusher(let report): writing.flusher = report
       case .stop: isStopping = true
       }
@@ -283,13 +296,14 @@ public struct EventLoop: ~Copyable {
   }
 
   /// A descriptor of Redis changed what it waits for.
-  func watchUpstream(_ descriptor: Int32, resp3: Bool, wantsWrite: Bool, added: Bool) {
-    let events = UInt32(CLINUX_READABLE) | (wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
-    let token = resp3 ? Token.resp3 : Token.resp2
+  func watchUpstream(_ upstream: Upstream, added: Bool) {
+    let events =
+      (upstream.readsPaused ? 0 : UInt32(CLINUX_READABLE))
+      | (upstream.wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
     if added {
-      _ = clinux_epoll_add(epoll, descriptor, events, token)
+      _ = clinux_epoll_add(epoll, upstream.descriptor, events, upstream.token)
     } else {
-      _ = clinux_epoll_modify(epoll, descriptor, events, token)
+      _ = clinux_epoll_modify(epoll, upstream.descriptor, events, upstream.token)
     }
   }
 }
@@ -308,6 +322,7 @@ struct Counters {
   var fillsStored = 0
   var fillsRefused = 0
   var loads = 0
+  var loadStatements = 0
   var loadsFailed = 0
   var loadsNotStored = 0
   var loadWaits = 0

@@ -60,7 +60,9 @@ struct Governance: Sendable {
         staleness: cache.staleness ?? settings.staleness,
         mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
           | (cache.stampede.early == nil ? 0 : EntryMark.early),
-        load: LoadRule(cache, statement: statements.loads[index], prefix: settings.keyPrefix),
+        load: LoadRule(
+          cache, statement: statements.loads[index], many: statements.manyLoads[index],
+          prefix: settings.keyPrefix),
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
     writesThrough = specialRules.contains { $0.write != nil && $0.write?.behind == nil }

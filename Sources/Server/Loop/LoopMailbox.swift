@@ -9,7 +9,7 @@ public final class LoopMailbox: Sendable {
   enum Message: Sendable {
     case feed(FeedEvent)
     /// A connection to Redis that a helper thread has made, or why it could not.
-    case upstream(resp3: Bool, Result<Int32, ConnectFailure>)
+    case upstream(token: UInt64, Result<Int32, ConnectFailure>)
     /// A write of the tailer in the embedded mode.
     case local(LocalWrite)
     /// What the tail thread is doing now.
@@ -18,8 +18,8 @@ public final class LoopMailbox: Sendable {
     case began(Generation, reason: String)
     /// A job of the SQL runner has ended.
     case sql(SQLOutcome)
-    /// What an application published on a channel of `subscribe`.
-    case announced([UInt8])
+    /// What an application published on a channel of `subscribe`; nil: nobody understands it.
+    case announced(Announcement?)
     /// What this host has taken to PostgreSQL of what was written behind.
     case flusher(FlusherReport)
     case stop
@@ -55,8 +55,9 @@ public final class LoopMailbox: Sendable {
   /// A job that the loop submitted has ended; called from the runner's thread, once a job.
   public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
 
-  /// An application published this on a channel of `subscribe`; called from the thread that listens.
-  public func announce(_ message: [UInt8]) { post(.announced(message)) }
+  /// An application published this on a channel of `subscribe`; called from the thread that listens, which also
+  /// reads it: a long message would hold up the loop.
+  public func announce(_ message: [UInt8]) { post(.announced(Announcement(message))) }
 
   /// What the thread says that takes to PostgreSQL what was written behind.
   public func report(_ report: FlusherReport) { post(.flusher(report)) }

@@ -85,7 +85,11 @@ extension EventLoop {
     case .strlen: missed[0] = misses(0, cursor.saysAbsent(.zero))
     case .other(let absent, _, _):
       guard !cursor.isError || cursor.isWrongType && !judgements.allSatisfy(\.counts) else { break }
-      let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
+      var isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
+      if read.load != nil, isAbsent {
+        _ = cursor.raw()
+        isAbsent = cursor.integer() == 0
+      }
       for key in missed.indices { missed[key] = misses(key, isAbsent) }
     }
     return missed
@@ -137,7 +141,7 @@ extension EventLoop {
     let over = takeHolds { $0.generation != state.generation || $0.fence <= state.stamp }
     for entry in over where isAlive(entry.client) {
       let slot = Int(entry.client.slot)
-      guard clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      guard sharedUpstream(slot).isReady else {
         answer(entry)
         continue
       }

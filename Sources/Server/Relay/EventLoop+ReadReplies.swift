@@ -9,7 +9,7 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
     var judgements = judge(read, state)
-    if read.isRestored, let error = takeRestored(read, &cursor, &judgements) {
+    if read.restores != .nothing, let error = takeRestored(read, &cursor, &judgements) {
       return settle(slot, read.hold) { output, _ in output.error(error) }
     }
     if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgements) {

@@ -96,6 +96,7 @@ extension EventLoop {
   /// Whether a near value of this key may be shown, and until when: its evidence is young enough, or stale
   /// values are served by configuration.
   func showsNear(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Instant? {
+    if bypassesNear { return nil }
     let staleness = key.rule.staleness
     if staleness.beyond == .serve { return Instant(nanoseconds: .max) }
     guard let certificate, instant.since(certificate) <= staleness.bound else { return nil }
@@ -129,7 +130,12 @@ extension EventLoop {
       basis: follower.basis, load: isOne ? loadedRead(request, name, governed) : nil)
     send(read, slot) { output in
       request.append(to: &output)
-      return 1
+      guard read.load != nil else { return 1 }
+      // A part that does not exist looks like a key that does not.
+      output.array(2)
+      output.argument("EXISTS")
+      read.keys[0].bytes.withUnsafeBytes { output.bulk($0) }
+      return 2
     }
   }
 
@@ -183,20 +189,22 @@ extension EventLoop {
       read.hold = GovernedRead.Hold(
         number: resumed.number, deadline: now.after(nanoseconds: settings.leaseWait))
     }
-    guard clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard sharedUpstream(slot).isReady else {
       if loadsWithoutRedis(read, slot, isOwed: false) { return }
       return withUpstream(slot) { _ in }
     }
     let writesBehind = read.keys.filter { $0.rule.write?.behind != nil }
-    read.isRestored = !writesBehind.isEmpty
+    if !writesBehind.isEmpty {
+      let isWithin = transacting != nil || clients[slot].session.isWatching
+      read.restores = isWithin ? .before : .together
+    }
     let names = keys
     withUpstream(slot) { upstream in
       let start = upstream.output.count
       // The state comes first, so that no lease that it gives is younger than a SET which `restore` did not see.
       upstream.output.appendState(stateRequest, read.keys)
-      if read.isRestored { upstream.beginRestored(writesBehind, names) }
-      read.replies = 1 + write(&upstream.output)
-      if read.isRestored { read.replies += upstream.endRestored() }
+      read.replies = 1 + upstream.beginRestoring(read.restores, writesBehind, names)
+      read.replies += write(&upstream.output) + upstream.endRestoring(read.restores)
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
     }

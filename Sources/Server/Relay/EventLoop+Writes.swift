@@ -132,11 +132,7 @@ extension EventLoop {
     var key = key
     key.version = writeVersion(key.hash)
     let limit = key.rule.lifetime()
-    var near = near
-    if let limit {
-      let end = now.after(nanoseconds: limit)
-      if let given = near { near = (given.value, given.expires.map { min($0, end) } ?? end) }
-    }
+    let near = near.map { (value: $0.value, expires: earliest($0.expires, [limit])) }
     let work = GovernedFill(
       key: key, command: name, lease: lease, answer: answer, shape: shape, near: near)
     let token = clients[slot].token

@@ -48,6 +48,10 @@ final class UpstreamTask {
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
     case relayOr(fallback: [UInt8])
+    /// SELECT of a database that is not the configured one.
+    case select(Int)
+    /// What was sent between MULTI and EXEC.
+    case transaction(SentTransaction)
     case greeting
     case loadedScript(GuardScript)
   }
@@ -122,8 +126,18 @@ struct GovernedRead {
   /// What was sent, to be sent again if the answer is held back, and how many replies it has.
   var request: [UInt8] = []
   var replies = 1
-  /// Whether pending writes were put back in one transaction with the commands (`StateScripts.restore`).
-  var isRestored = false
+  /// How pending writes are put back before the commands (`StateScripts.restore`).
+  var restores = Restores.nothing
+
+  enum Restores {
+    /// None of the keys is written behind.
+    case nothing
+    /// In a transaction with the commands, so that nobody deletes a value in between.
+    case together
+    /// Just before the commands: they are in a transaction of the client's, or it watches keys, which a transaction
+    /// of ours would end.
+    case before
+  }
   /// Set once the answer has been held back.
   var hold: Hold?
   /// What is needed to do it again after a load; nil: none of its keys is loaded.

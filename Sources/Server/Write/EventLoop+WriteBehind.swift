@@ -183,8 +183,10 @@ extension EventLoop {
       String(decoding: cursor.peek.dropFirst().prefix { $0 != 13 && $0 != 10 }, as: UTF8.self)
     }
     // Behind the state's reply stand those to MULTI and to each command in it, and the transaction's last.
-    for _ in 0..<read.replies - 2 { _ = cursor.raw() }
-    guard !cursor.isError, cursor.enter() != nil else { return error(cursor) }
+    if read.restores == .together {
+      for _ in 0..<read.replies - 2 { _ = cursor.raw() }
+      guard !cursor.isError, cursor.enter() != nil else { return error(cursor) }
+    }
     if isForgottenScript(cursor.peek) {
       reloadScripts()
       return Self.forgotten
@@ -199,21 +201,26 @@ extension EventLoop {
 }
 
 extension Upstream {
-  /// Begins a transaction in which pending writes are put back under their keys first.
-  mutating func beginRestored(_ governed: [GovernedKey], _ keys: StateKeys) {
-    output.array(1)
-    output.argument("MULTI")
+  /// Sends what puts pending writes back under their keys; returns how many replies it has.
+  func beginRestoring(_ restores: GovernedRead.Restores, _ governed: [GovernedKey], _ keys: StateKeys) -> Int
+  {
+    guard restores != .nothing else { return 0 }
+    if restores == .together {
+      output.array(1)
+      output.argument("MULTI")
+    }
     begin(.restore, keys: 2 + governed.count, arguments: 0)
     output.bulk(keys.writes)
     output.bulk(keys.pendingWrites)
     for key in governed { output.bulk(key.bytes) }
+    return restores == .together ? 2 : 1
   }
 
-  /// Ends it; returns how many replies it has beside those of the read's commands.
-  mutating func endRestored() -> Int {
+  func endRestoring(_ restores: GovernedRead.Restores) -> Int {
+    guard restores == .together else { return 0 }
     output.array(1)
     output.argument("EXEC")
-    return 3
+    return 1
   }
 }
 

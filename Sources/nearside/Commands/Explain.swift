@@ -73,8 +73,8 @@ struct Explain: ParsableCommand {
       }
     }
     let asked = plan.explainLookups(
-      table: index, new: operation == .delete ? nil : row, old: operation == .delete ? row : before,
-      operation: operation)
+      table: index, catalogue: catalogue, new: operation == .delete ? nil : row,
+      old: operation == .delete ? row : before, operation: operation)
     for lookup in asked {
       let templates = lookup.rule.keys.map(\.description).joined(separator: ", ")
       let values = lookup.values.isEmpty ? "" : " with " + lookup.values.joined(separator: ", ")

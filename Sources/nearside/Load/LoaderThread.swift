@@ -6,8 +6,8 @@ import Postgres
 import Server
 import Synchronization
 
-/// The thread that runs SQL for the event loop: one pool of connections for loads, and a second one for writes if
-/// there are any. Both are made when they are first needed.
+/// The thread that runs SQL for the event loop: one pool of connections for loads, and another for writes. Of
+/// each the first connection is made at once if a statement is of its kind.
 ///
 /// `submit` may be called on any thread; outcomes go to the mailbox. It outlives the event loop: call `stop` when
 /// nobody awaits an outcome any more.
@@ -79,7 +79,8 @@ final class LoaderThread: SQLRunner {
     var loadTrouble = Trouble(of: "loads")
     var writeTrouble = Trouble(of: "writes")
     let isWrite = statements.map { $0.mode == .write }
-    var wantsWrites = false
+    let hasLoads = isWrite.contains(false)
+    let hasWrites = isWrite.contains(true)
     var descriptors: [pollfd] = []
     while true {
       let (jobs, stopBy) = takeInbox()
@@ -87,15 +88,16 @@ final class LoaderThread: SQLRunner {
       for job in jobs {
         let taken = StatementPool.Job(id: job.id, statement: job.statement, parameters: job.parameters)
         if isWrite[job.statement] {
-          wantsWrites = true
           writes.submit(taken, now: now)
         } else {
           loads.submit(taken, now: now)
         }
       }
-      for completion in loads.turn(now: now) { finished(SQLOutcome(completion)) }
-      loadTrouble.report(loads.trouble, log)
-      if wantsWrites {
+      if hasLoads {
+        for completion in loads.turn(now: now) { finished(SQLOutcome(completion)) }
+        loadTrouble.report(loads.trouble, log)
+      }
+      if hasWrites {
         for completion in writes.turn(now: now) { finished(SQLOutcome(completion)) }
         writeTrouble.report(writes.trouble, log)
       }
@@ -103,9 +105,12 @@ final class LoaderThread: SQLRunner {
 
       descriptors.removeAll(keepingCapacity: true)
       descriptors.append(pollfd(fd: bell.descriptor, events: Int16(POLLIN), revents: 0))
-      loads.watch(&descriptors)
-      var due = min(loads.nextTurn ?? .max, stopBy ?? .max)
-      if wantsWrites {
+      var due = stopBy ?? .max
+      if hasLoads {
+        loads.watch(&descriptors)
+        due = min(due, loads.nextTurn ?? .max)
+      }
+      if hasWrites {
         writes.watch(&descriptors)
         due = min(due, writes.nextTurn ?? .max)
       }
@@ -165,6 +170,7 @@ extension StatementPool.Statement {
     let shape: StatementPool.Shape =
       switch statement.mode {
       case .write: .any
+      case .loadMany: .table
       case .load(as: .string): .value
       case .load(as: .list), .load(as: .set): .values
       case .load(as: .hash): .fields
