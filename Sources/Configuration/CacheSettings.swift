@@ -122,6 +122,11 @@ public enum WriteSettings: Sendable, Hashable {
   }
 }
 
+extension Settings {
+  /// Whether some cache is written behind.
+  public var writesBehind: Bool { caches.contains { $0.write.policy == .behind } }
+}
+
 /// How what was acknowledged reaches PostgreSQL later.
 public struct BehindSettings: Sendable, Hashable {
   public var sql: SQLTemplate
