@@ -156,8 +156,9 @@ public struct BehindSettings: Sendable, Hashable {
 
 /// What keeps many readers of one missing key from asking PostgreSQL all at once.
 public struct StampedeSettings: Sendable, Hashable {
-  /// Whether readers on this host wait for the one that loads, or that holds the lease.
-  public var coalesce: Bool
+  /// Whether readers on this host wait for the one that loads, or that holds the lease; nil: with `load` they do.
+  /// An application that never stores that there is nothing would wait at each such miss, so it has to ask for it.
+  public var coalesce: Bool?
   /// For how long one host may keep the others from loading the same key, in nanoseconds; nil: they do not
   /// wait for each other. Only with `load` and Redis.
   public var lock: UInt64?
@@ -169,7 +170,7 @@ public struct StampedeSettings: Sendable, Hashable {
   public var wait: UInt64
 
   public init(
-    coalesce: Bool = true, lock: UInt64? = nil, early: Double? = nil, wait: UInt64 = 1_000_000_000
+    coalesce: Bool? = nil, lock: UInt64? = nil, early: Double? = nil, wait: UInt64 = 1_000_000_000
   ) {
     self.coalesce = coalesce
     self.lock = lock

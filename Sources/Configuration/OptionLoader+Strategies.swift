@@ -162,12 +162,12 @@ extension OptionLoader {
   private mutating func stampede(
     _ cache: Section, shape: LoadSettings.Shape?, hasRedis: Bool
   ) -> StampedeSettings {
+    let hasLoad = cache["load"] != nil
     guard let section = section("caches.*.stampede", in: cache) else { return StampedeSettings() }
     let stampede = StampedeSettings(
-      coalesce: flag("caches.*.stampede.coalesce", in: section),
+      coalesce: flagIfAny("caches.*.stampede.coalesce", in: section),
       lock: durationOrFalse("caches.*.stampede.lock", in: section), early: early(section),
       wait: duration("caches.*.stampede.wait", in: section))
-    let hasLoad = cache["load"] != nil
     if stampede.lock != nil, !hasLoad || !hasRedis {
       misfit(
         "caches.*.stampede.lock", section,
@@ -185,7 +185,7 @@ extension OptionLoader {
     if stampede.early != nil, let shape, shape != .string {
       misfit("caches.*.stampede.early", section, "a value is refreshed where it is near, " + Self.notNear)
     }
-    if let (node, steps) = find("caches.*.stampede.wait", in: section), !stampede.coalesce,
+    if let (node, steps) = find("caches.*.stampede.wait", in: section), !(stampede.coalesce ?? hasLoad),
       stampede.lock == nil
     {
       warn(

@@ -252,11 +252,14 @@ struct OptionLoader {
   }
 
   mutating func flag(_ path: String, in section: Section?) -> Bool {
-    let fallback = Self.defaultValue(path, Bool.init)
-    guard let (node, steps) = find(path, in: section) else { return fallback }
+    flagIfAny(path, in: section) ?? Self.defaultValue(path, Bool.init)
+  }
+
+  mutating func flagIfAny(_ path: String, in section: Section?) -> Bool? {
+    guard let (node, steps) = find(path, in: section) else { return nil }
     if let value = node.bool { return value }
     wrongType(node, steps, expected: Self.expectation(path))
-    return fallback
+    return nil
   }
 
   mutating func fileMode(_ path: String, in section: Section?) -> UInt16 {

@@ -83,8 +83,10 @@ extension ConfigurationOption {
       "What keeps many readers of one missing key from asking PostgreSQL at once."
     ),
     .init(
-      "caches.*.stampede.coalesce", .flag, default: "true",
-      "Whether readers on this host wait for the one that loads, or that holds the lease."),
+      "caches.*.stampede.coalesce", .flag,
+      "Whether readers of one missing key on this host wait for the one that loads it or, where the application "
+        + "loads, for the value of the one that was told of the miss. Default: true with load, otherwise false."
+    ),
     .init(
       "caches.*.stampede.lock", .orFalse(.duration), default: "false",
       "For how long at most one host keeps the others from loading the same key."),

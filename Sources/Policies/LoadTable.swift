@@ -147,10 +147,14 @@ public struct LoadTable<Value, Failure> {
   ///   - arrival: `serial` when the request came.
   ///   - lease: what the miss gave the right to; nil: the value must not be stored.
   ///   - takesValue: whether it can be answered with the value alone. If not, it asks again once that is stored.
+  ///   - isShared: whether others may wait for the same load; otherwise it has one of its own.
   public mutating func join(
-    _ key: [UInt8], waiter: UInt64, arrival: UInt64, lease: Lease?, takesValue: Bool
+    _ key: [UInt8], waiter: UInt64, arrival: UInt64, lease: Lease?, takesValue: Bool, isShared: Bool = true
   ) -> Joined {
     let entry = Waiter(id: waiter, arrival: arrival, takesValue: takesValue)
+    guard isShared else {
+      return enqueue(key, lease, isErrand: false, [entry], isShared: false) ? .waits : .full
+    }
     guard let id = ids[key], var load = loads.removeValue(forKey: id) else {
       return enqueue(key, lease, isErrand: false, [entry]) ? .waits : .full
     }
@@ -173,11 +177,11 @@ public struct LoadTable<Value, Failure> {
   }
 
   private mutating func enqueue(
-    _ key: [UInt8], _ lease: Lease?, isErrand: Bool, _ waiters: [Waiter]
+    _ key: [UInt8], _ lease: Lease?, isErrand: Bool, _ waiters: [Waiter], isShared: Bool = true
   ) -> Bool {
     guard queued < mostQueued else { return false }
     lastID += 1
-    ids[key] = lastID
+    if isShared { ids[key] = lastID }
     loads[lastID] = Load(
       id: lastID, key: key, lease: lease, isErrand: isErrand, phase: .queued, waiters: waiters)
     queue.append(lastID)
@@ -315,6 +319,6 @@ public struct LoadTable<Value, Failure> {
 
   private mutating func remove(_ load: Load) {
     loads[load.id] = nil
-    ids[load.key] = nil
+    if ids[load.key] == load.id { ids[load.key] = nil }
   }
 }

@@ -140,6 +140,18 @@ struct StrategyErrorTests {
         #"2:78+4 bad-value a value is refreshed where it is near, and only strings are kept near; leave it out, or load a string"#
       ),
       (
+        #""load": {"sql": "SELECT 1", "many": "SELECT 1", "as": "hash"}"#,
+        #"2:37+10 bad-value it is for MGET, which reads strings; leave it out, or load a string"#
+      ),
+      (
+        #""load": {"sql": "SELECT :id", "many": "SELECT 1"}"#,
+        #"2:39+10 bad-value it must bind the columns that "sql" binds, and no others"#
+      ),
+      (
+        #""stampede": {"wait": "1s"}"#,
+        #"2:22+4 warning no-effect without "coalesce" and "lock" nobody waits, so this has no effect"#
+      ),
+      (
         #""stampede": {"lock": "1s"}"#,
         #"2:22+4 bad-value it lets one host load, and there is no "load" here; add one or leave this out"#
       ),

@@ -23,7 +23,7 @@ struct StrategyTests {
     let rule = try rule("")
     #expect(rule.ttl == nil && rule.jitter == 0 && rule.negative == nil && rule.load == nil)
     #expect(rule.write == .around && rule.onChange == .forget && rule.failSafe == nil)
-    #expect(rule.stampede == StampedeSettings(coalesce: true, lock: nil, early: nil, wait: second))
+    #expect(rule.stampede == StampedeSettings(coalesce: nil, lock: nil, early: nil, wait: second))
   }
 
   @Test("times, shares and what may be false")

@@ -216,8 +216,25 @@ struct ReadThroughTests {
     if let redis = world.redis { #expect(try redis.cli("GET", world.key("user:7")) == "Ada") }
   }
 
-  @Test("Without Redis reachable, and with PostgreSQL: rows are loaded; without PostgreSQL: an error says so")
-  func outages() throws {
+  @Test(
+    "Without PostgreSQL: what is cached is served, and an error says so of the rest; it comes back by itself")
+  func withoutPostgres() throws {
+    let world = try World(options: [Self.caches(Self.users)], postgres: PostgresServer())
+    let sidecar = try world.sidecar()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    world.postgres.kill()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    let error = try sidecar.get(world.key("user:8")).errorText ?? ""
+    #expect(error.contains("SQLSTATE") && error.contains("PostgreSQL"), "\(error)")
+    #expect(try world.redis?.cli("EXISTS", world.key("user:8")) == "0")
+    try world.postgres.start()
+    try eventually("PostgreSQL is back", within: .seconds(20)) {
+      try sidecar.get(world.key("user:8")) == "User 8"
+    }
+  }
+
+  @Test("Without Redis reachable: rows are loaded")
+  func withoutRedis() throws {
     let world = try world(Self.users)
     let sidecar = try world.sidecar()
     world.redis?.pause()

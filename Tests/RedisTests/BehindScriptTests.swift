@@ -14,10 +14,9 @@ struct BehindScriptTests {
   init() throws { lab = try Lab() }
 
   private func set(
-    _ value: String, _ redis: inout RedisConnection, most: Int = 10, lives: String = "", key: String? = nil
+    _ value: String, _ redis: inout RedisConnection, most: Int = 10, lives: String = ""
   ) throws -> RedisReply {
-    let key = key ?? key
-    return try redis.eval(
+    try redis.eval(
       StateScripts.behind, [lab.keys.meta, key, lab.keys.writes, lab.keys.pendingWrites],
       [lab.keys.journalPrefix, lab.keys.channel, "60000"].map { Array($0.utf8) } + [rest(table: nil, [key])]
         + [bucket(key), String(most), lives, lives, value].map { Array($0.utf8) })

@@ -131,7 +131,13 @@ extension EventLoop {
   // MARK: Reads
 
   private mutating func getEmbedded(_ request: Request, _ slot: Int) throws(ErrorReply) {
-    let entry = try show(try heldKey(request[1]))
+    let key = try heldKey(request[1])
+    if key.rule.turn != nil, try standingNow(key) == .fresh, find(key) == nil,
+      waitsForTurn(request, "get", key, slot)
+    {
+      return
+    }
+    let entry = try show(key)
     let resp3 = clients[slot].resp3
     reply(slot) { if let entry { $0.append(entry.reply) } else { $0.null(resp3: resp3) } }
   }

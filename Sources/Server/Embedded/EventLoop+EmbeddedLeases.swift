@@ -21,6 +21,7 @@ extension EventLoop {
           $0.null(resp3: resp3)
         }
       }
+      if standing == .fresh, waitsForTurn(request, "lease", key, slot) { return }
       let lease = noteMiss(key, standing, isHeld: entry != nil)
       reply(slot) {
         $0.array(2)
@@ -61,6 +62,7 @@ extension EventLoop {
     chronicle.began(generation, at: now)
     generationReason = (generation, "NEARSIDE INVALIDATE ALL")
     near.removeAll()
+    endAllTurns()
     counters.drops += 1
     reply(slot) { $0.status("OK") }
   }

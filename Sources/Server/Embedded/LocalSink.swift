@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Invalidation
 import NearCache
+import Policies
 import Synchronization
 
 /// A write of the tail in the embedded mode.
@@ -77,6 +78,7 @@ extension EventLoop {
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       chronicle.began(new, at: now)
       near.removeAll()
+      endAllTurns()
       counters.drops += 1
       mailbox.localReplies.post(.began)
     case .request(.takeover): mailbox.localReplies.post(.noState)
@@ -105,6 +107,10 @@ extension EventLoop {
         index += 1
       }
       for key in changed { noteChanged(key, at: request.fence) }
+      if !loading.turns.isEmpty {
+        keys.forEach { endTurn([UInt8]($0)) }
+        if !groups.isEmpty { endAllTurns() }
+      }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }

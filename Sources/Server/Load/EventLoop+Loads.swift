@@ -8,11 +8,18 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard sql != nil, transacting == nil, keys.contains(where: { $0.rule.load != nil }) else { return nil }
+    // A transaction is what Redis does at one moment: nothing is loaded within it.
+    guard transacting == nil,
+      sql != nil && keys.contains(where: { $0.rule.load != nil })
+        || governance.hasTurns && keys.count == 1 && keys[0].rule.turn != nil && Self.takesTurns(name)
+    else { return nil }
     var bytes = IOBuffer(size: request.length + 16)
     request.append(to: &bytes)
     return LoadedRead(request: [UInt8](bytes.bytes), name: name, arrival: loading.table.serial)
   }
+
+  /// Of reads of several keys, and of parts, none waits for another client: their replies hang on more.
+  private static func takesTurns(_ name: String) -> Bool { name == "get" || name == "lease" }
 
   /// What is known of a missing key without Redis, and until when: what was loaded for the read that is being
   /// done again, or that there was no such row a moment ago.
@@ -110,7 +117,7 @@ extension EventLoop {
       counters.loadWaits += 1
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
-        takesValue: LoadedReply.canForm(read.name, rule.shape))
+        takesValue: LoadedReply.canForm(read.name, rule.shape), isShared: rule.stampede.coalesce ?? true)
       {
       case .waits: wait.missing += 1
       case .full: wait.failure = .full
@@ -162,7 +169,7 @@ extension EventLoop {
   /// Goes on with the reads whose keys are decided, gives up those that have waited for too long, and begins the
   /// loads that this poll has brought.
   mutating func tickLoads() {
-    guard sql != nil else { return }
+    guard sql != nil || governance.hasTurns else { return }
     if now.since(loading.checkedAt) >= 50_000_000, !loading.waits.isEmpty {
       loading.checkedAt = now
       for (id, var wait) in loading.waits {
@@ -171,13 +178,14 @@ extension EventLoop {
           continue
         }
         guard now >= wait.deadline else { continue }
-        wait.failure = .slow
+        if !wait.isTurn { wait.failure = .slow }
         loading.waits[id] = nil
         loading.ready.append(wait)
       }
     }
     tickLocks()
     tickReplica()
+    tickTurns()
     refreshChanged()
     while !loading.ready.isEmpty {
       let waits = loading.ready

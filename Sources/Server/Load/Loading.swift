@@ -29,6 +29,9 @@ struct Loading {
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
   var locksAt = Instant(nanoseconds: 0)
+  /// Whose turn it is to fill a key that applications load.
+  var turns = MissTurns()
+  var turnsAt = Instant(nanoseconds: 0)
   /// Loads whose statements are sent at the end of the poll.
   var begun: [LoadJob] = []
   /// How many keys one statement loads at most.
@@ -166,6 +169,8 @@ struct LoadWait {
   var missing = 0
   var failure: LoadFailure?
   var deadline: Instant
+  /// For another client's value: when its time is over it reads again, and misses.
+  var isTurn = false
 }
 
 /// The value of a load, or that there is none, on its way to Redis.

@@ -123,6 +123,7 @@ extension EventLoop {
     guard inUse[slot] else { return }
     _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
     unpin(slot)
+    endTurns(of: clients[slot].token)
     (clients + slot).deinitialize(count: 1)
     inUse[slot] = false
     freeSlots.append(Int32(slot))

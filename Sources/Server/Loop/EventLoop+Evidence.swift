@@ -94,6 +94,8 @@ extension EventLoop {
   mutating func noteWrite(_ key: GovernedKey) {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
+    // With Redis the write has yet to be carried out.
+    if embedded != nil { endTurn(key.bytes) }
   }
 
   /// The key of a miss in the ledger of fills.

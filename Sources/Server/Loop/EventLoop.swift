@@ -22,6 +22,8 @@ public struct EventLoop: ~Copyable {
   let mailbox: LoopMailbox
   /// Who runs SQL; nil: no cache loads or writes any.
   let sql: (any SQLRunner)?
+  /// Who writes into PostgreSQL's log what is to be cleared; nil: nobody does.
+  let logWriter: (any LogWriter)?
   let log: Logger
   let version: String
 
@@ -68,6 +70,9 @@ public struct EventLoop: ~Copyable {
   /// What is being written through to the database.
   var writing = Writing()
 
+  /// Who waits for an order to the log writer, and under which number of theirs.
+  var orders: [UInt64: (client: ClientToken, number: Int)] = [:]
+
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
 
@@ -106,7 +111,7 @@ public struct EventLoop: ~Copyable {
   /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
-    log: Logger, version: String
+    logWriter: (any LogWriter)? = nil, log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -115,6 +120,7 @@ public struct EventLoop: ~Copyable {
     self.settings = settings
     self.mailbox = mailbox
     self.sql = sql
+    self.logWriter = logWriter
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
@@ -213,6 +219,7 @@ public struct EventLoop: ~Copyable {
     if loading.isDue { return 0 }
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
     if !loading.behind.isEmpty { return 5 }
+    if governance.hasTurns, !loading.waits.isEmpty { return 10 }
     return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
   }
 
@@ -254,6 +261,7 @@ public struct EventLoop: ~Copyable {
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
+      case .written(let id, let outcome): written(id, outcome)
       case .announced(let announcement): hear(announcement)
       case .flusher(let report): writing.flusher = report
       case .stop: isStopping = true
@@ -264,7 +272,10 @@ public struct EventLoop: ~Copyable {
 
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
+    var clearsGroups = false
     var changed: [(key: [UInt8], position: LSN)] = []
+    var invalidated: [[UInt8]] = []
+    let hasTurns = !loading.turns.isEmpty
     let refreshes = governance.refreshes
     let action = follower.hear(
       event,
@@ -272,12 +283,16 @@ public struct EventLoop: ~Copyable {
         let hash = near.hash(key)
         let wasNear = near.remove(key, hash: hash)
         if refreshes, wasNear, cause.origin != nil { changed.append(([UInt8](key), cause.position)) }
+        if hasTurns { invalidated.append([UInt8](key)) }
         chronicle.removed(hash, cause, at: now)
       },
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
+        clearsGroups = true
       })
+    for key in invalidated { endTurn(key) }
+    if clearsGroups { endAllTurns() }
     for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
@@ -290,6 +305,7 @@ public struct EventLoop: ~Copyable {
     if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
       loading.table.leasesEnded()
+      endAllTurns()
       near.removeAll()
       counters.drops += 1
     }
@@ -326,6 +342,7 @@ struct Counters {
   var loadsFailed = 0
   var loadsNotStored = 0
   var loadWaits = 0
+  var turnWaits = 0
   var absentHits = 0
   var writes = 0
   var writesFailed = 0
@@ -336,6 +353,8 @@ struct Counters {
   var refreshes = 0
   var removals = 0
   var drops = 0
+  var durable = 0
+  var durableFailed = 0
   var announcements = 0
   var announcementsMalformed = 0
   var commands = 0

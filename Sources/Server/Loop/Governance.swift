@@ -20,6 +20,8 @@ struct Governance: Sendable {
     var mark: UInt32
     /// nil: what is missing is loaded by the application.
     var load: LoadRule? = nil
+    /// How long others wait for the one that fills a missing key, in nanoseconds; nil: nobody does.
+    var turn: UInt64? = nil
     /// nil: a SET is no business of PostgreSQL's.
     var write: WriteRule? = nil
 
@@ -39,6 +41,8 @@ struct Governance: Sendable {
   let writesThrough: Bool
   /// Whether some cache is written behind.
   let writesBehind: Bool
+  /// Whether readers of some cache wait for the one that fills.
+  let hasTurns: Bool
   /// Whether some cache says `"onChange": "refresh"`.
   let refreshes: Bool
   /// Which groups keys belong to.
@@ -63,8 +67,10 @@ struct Governance: Sendable {
         load: LoadRule(
           cache, statement: statements.loads[index], many: statements.manyLoads[index],
           prefix: settings.keyPrefix),
+        turn: cache.load == nil && cache.stampede.coalesce == true ? cache.stampede.wait : nil,
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
+    hasTurns = specialRules.contains { $0.turn != nil }
     writesThrough = specialRules.contains { $0.write != nil && $0.write?.behind == nil }
     writesBehind = specialRules.contains { $0.write?.behind != nil }
     common = Rule(

@@ -18,6 +18,8 @@ public final class LoopMailbox: Sendable {
     case began(Generation, reason: String)
     /// A job of the SQL runner has ended.
     case sql(SQLOutcome)
+    /// The log writer has carried out an order, up to this position, or could not.
+    case written(UInt64, Result<LSN, LogFailure>)
     /// What an application published on a channel of `subscribe`; nil: nobody understands it.
     case announced(Announcement?)
     /// What this host has taken to PostgreSQL of what was written behind.
@@ -54,6 +56,9 @@ public final class LoopMailbox: Sendable {
 
   /// A job that the loop submitted has ended; called from the runner's thread, once a job.
   public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
+
+  /// The log writer is done with an order; called from its thread.
+  public func written(_ order: UInt64, _ outcome: Result<LSN, LogFailure>) { post(.written(order, outcome)) }
 
   /// An application published this on a channel of `subscribe`; called from the thread that listens, which also
   /// reads it: a long message would hold up the loop.

@@ -18,7 +18,10 @@ extension EventLoop {
     for case .fail(let text) in judgements {
       return settle(slot, read.hold) { output, _ in output.error(text) }
     }
-    if let slot, waitsForLoad(read, misses(read, cursor, judgements), slot) { return }
+    if let slot, read.load != nil {
+      let misses = misses(read, cursor, judgements)
+      if waitsForLoad(read, misses, slot) || waitsForTurn(read, misses, slot) { return }
+    }
     // Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
     // their evidence lasts, the client is asked to repeat the command.
     if clock() > read.nearUntil {

@@ -166,6 +166,7 @@ extension EventLoop {
   mutating func dropNear(_ key: GovernedKey) {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
+    endTurn(key.bytes)
   }
 
   static let forgotten =

@@ -188,6 +188,7 @@ extension EventLoop {
   ) {
     counters.fillsRefused += 1
     chronicle.filled(key.hash, by: command, under: lease, refusal: reason, at: now)
+    endTurn(key.bytes)
     ledger.refused(key.bytes.withUnsafeBytes { ledgerKey($0) }, at: now)
   }
 

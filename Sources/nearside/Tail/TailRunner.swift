@@ -30,7 +30,7 @@ struct TailRunner: ~Copyable {
     self.mailbox = mailbox
     self.stop = stop
     self.log = log
-    plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+    plan = KeyPlan(settings)
   }
 
   /// Runs until the stop signal.
