@@ -129,6 +129,7 @@ public struct BehindQueue: Sendable {
     let isRefused = Self.isRefusal(sqlState)
     state.failures += 1
     if isRefused { state.attempts += 1 }
+    pending[one.key] = state
     if isRefused, state.attempts >= settings[state.cache].attempts {
       return end(one, sqlState).map { [$0] } ?? []
     }
