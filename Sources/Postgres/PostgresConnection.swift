@@ -178,7 +178,7 @@ struct PostgresConnection: ~Copyable {
   func waitForReply() throws(PostgresError) { try waitUntilIdle(monotonicNanoseconds() &+ 30_000_000_000) }
 
   /// Waits until `step` can be called.
-  private func waitUntilIdle(_ deadline: UInt64) throws(PostgresError) {
+  func waitUntilIdle(_ deadline: UInt64) throws(PostgresError) {
     while true {
       let unsent = try flush()
       guard isBusy else { return }

@@ -60,6 +60,7 @@ extension EventLoop {
     var cursor = values
     func misses(_ key: Int, _ isNull: Bool) -> Miss? {
       guard isNull || !judgements[key].counts else { return nil }
+      if case .pending = judgements[key] { return nil }
       return Miss(lease: judgements[key].lease(isNull: isNull))
     }
     var missed = [Miss?](repeating: nil, count: read.keys.count)

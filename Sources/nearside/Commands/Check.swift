@@ -46,7 +46,8 @@ struct Check: ParsableCommand {
     }
     if let redis = settings.redis {
       for finding in RedisPreflight.findings(
-        settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), keyPrefix: settings.keyPrefix)
+        settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), keyPrefix: settings.keyPrefix,
+        writesBehind: settings.writesBehind)
       {
         let isProblem = finding.severity == .problem
         Output.error((isProblem ? "error: " : "warning: ") + finding.description)

@@ -29,7 +29,8 @@ enum StartCheck {
     }
     guard let redis = settings.redis else { return }
     let keys = StateKeys(namespace: settings.namespace ?? "")
-    let findings = RedisPreflight.findings(settings: redis, keys: keys, keyPrefix: settings.keyPrefix)
+    let findings = RedisPreflight.findings(
+      settings: redis, keys: keys, keyPrefix: settings.keyPrefix, writesBehind: settings.writesBehind)
     for finding in findings where finding.severity == .warning { log.warning("\(finding.description)") }
     let problems = findings.filter { $0.severity == .problem }
     guard !problems.isEmpty else { return }
