@@ -44,6 +44,8 @@ extension StateScripts {
   /// Puts pending values back under their keys. A read that stands behind it in one transaction sees them.
   ///
   /// - KEYS: 1 Q, 2 P, 3… the keys.
+  /// A key whose entry is gone though nobody has ended it holds a value that PostgreSQL may never get: it goes too.
+  ///
   /// - Replies: for each key 0 nothing is pending, 1 the pending value is there, 2 the pending value has outlived
   ///   its time, and nothing is there.
   public static let restore = """
@@ -54,7 +56,7 @@ extension StateScripts {
       r[i-2]=0
       local id=redis.call('HGET',P,key)
       local entry=id and redis.call('XRANGE',Q,id,id)[1]
-      if id and not entry then redis.call('HDEL',P,key) end
+      if id and not entry then redis.call('HDEL',P,key) redis.call('UNLINK',key) end
       if entry then
         local f={}
         for j=1,#entry[2],2 do f[entry[2][j]]=entry[2][j+1] end
