@@ -224,6 +224,7 @@ final class Host {
   /// The run is over.
   func forgetAll() {
     upstreams = [nil, nil]
+    feed = Feed()
     through = Through()
     holds = []
     waiting = []

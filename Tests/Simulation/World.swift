@@ -92,6 +92,7 @@ final class World {
     agenda = Agenda()
     for host in hosts { host.forgetAll() }
     postgres.forgetAll()
+    redis.forgetAll()
   }
 
   // MARK: Chances
