@@ -77,6 +77,10 @@ let package = Package(
       name: "simulate", dependencies: ["Configuration", "Invalidation", "NearCache"],
       path: "Tests/Simulation",
       exclude: ["seeds"], swiftSettings: settings),
+    // What PostgreSQL sees of hot keys and of a flush: the README's table. Not a product.
+    .executableTarget(
+      name: "database-view", dependencies: ["TestSupport", "nearside"], path: "Tests/DatabaseView",
+      swiftSettings: settings),
     suite("SimulationTests", ["Invalidation", "TestSupport", "simulate"]),
     suite("ConfigurationTests", ["Configuration"]),
     suite("InvalidationTests", ["Configuration", "Invalidation"]),

@@ -42,6 +42,7 @@ final class Host {
   var holds: [Hold] = []
   /// nil: the mapping has no groups.
   private(set) var epochs: GroupEpochs?
+  private var droppedSerial: UInt32 = 0
   /// Of each key what an application beside this host has deleted last.
   private(set) var removed: [Int: Removal] = [:]
 
@@ -154,6 +155,7 @@ final class Host {
     follower.weakness = world.weakness.product
     near.removeAll()
     epochs = world.swarm.hasGroups ? GroupEpochs() : nil
+    droppedSerial = 0
     now = clock
     pollBegan = now
     turnEnded = now
@@ -219,6 +221,16 @@ final class Host {
     world.at(world.now + time) { [self] in start() }
   }
 
+  /// The run is over.
+  func forgetAll() {
+    upstreams = [nil, nil]
+    feed = Feed()
+    through = Through()
+    holds = []
+    waiting = []
+    tailer.forgetAll()
+  }
+
   func pause(for time: UInt64) {
     guard isRunning, world.now >= pausedUntil else { return }
     pausedUntil = world.now + time
@@ -267,6 +279,7 @@ final class Host {
   func clear(_ group: UnsafeRawBufferPointer) {
     guard epochs != nil, epochs?.clear(group) == true || world.mapping.groups.isAdHoc(group) else { return }
     near.removeAll()
+    droppedSerial = epochs?.serial ?? 0
   }
 
   private func isCurrent(_ serial: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
@@ -308,6 +321,7 @@ final class Host {
 
   func keepNear(_ key: Key, version: UInt32, serial: UInt32?, _ value: String, expires: Instant?) {
     let serial = world.weakness.contains(.groupsDatedWhenKept) ? self.serial(key) : serial
+    if let serial, serial < droppedSerial { return }
     guard version == writes[key.number] || world.weakness.contains(.ownWritesNotCounted) else { return }
     var until = expires
     if let ttl = world.swarm.nearTTL {

@@ -305,6 +305,13 @@ final class SimulatedPostgres {
     }
   }
 
+  /// The run is over.
+  func forgetAll() {
+    for transaction in running { transaction.tell = nil }
+    links = []
+    slot = nil
+  }
+
   func save() { if let confirmed = slot?.confirmed { slot?.saved = confirmed } }
 
   // MARK: Faults

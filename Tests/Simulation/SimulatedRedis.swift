@@ -203,6 +203,12 @@ final class SimulatedRedis {
     data.state.map { !$0.trusted || !$0.pending.isEmpty } ?? true
   }
 
+  /// The run is over.
+  func forgetAll() {
+    links = []
+    waiting = []
+  }
+
   func loseAll() {
     let weakness = data.weakness
     data = ModelRedis()

@@ -47,6 +47,9 @@ final class Tailer {
     pause = 250_000_000
   }
 
+  /// The run is over.
+  func forgetAll() { (sql, stream, sink, walsender) = (nil, nil, nil, nil) }
+
   private func end() {
     sql?.cut()
     sink?.cut()

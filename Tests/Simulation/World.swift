@@ -88,8 +88,11 @@ final class World {
   func run(steps limit: Int) {
     while steps < limit, step() {}
     if violation == nil { rest() }
-    // What is entered refers to what is here.
+    // What is entered, and what waits for an answer, refers to what is here.
     agenda = Agenda()
+    for host in hosts { host.forgetAll() }
+    postgres.forgetAll()
+    redis.forgetAll()
   }
 
   // MARK: Chances

@@ -117,7 +117,9 @@ extension EventLoop {
 
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
-    guard key.rule.keepsNear, key.version == writeVersion(key.hash) else { return }
+    guard key.rule.keepsNear, key.version == writeVersion(key.hash), key.serial >= droppedSerial else {
+      return
+    }
     // What others stored beside Nearside may live longer than `ttl` in Redis; here it does not.
     let until = earliest(expires, [key.rule.nearTTL, key.rule.ttl])
     _ = key.bytes.withUnsafeBytes {

@@ -38,6 +38,7 @@ extension EventLoop {
   mutating func drop(group: UnsafeRawBufferPointer) {
     if epochs.clear(group) || governance.groups.isAdHoc(group) {
       near.removeAll()
+      droppedSerial = epochs.serial
       counters.drops += 1
     }
   }

@@ -38,6 +38,9 @@ public struct EventLoop: ~Copyable {
   var near: NearCache
   /// When groups of keys were cleared here; near entries of such keys are compared with it.
   var epochs = GroupEpochs()
+  /// The serial when a group last cost the whole near cache: what was asked for before is not kept, since such a group
+  /// has no epoch by which its entry could be told.
+  var droppedSerial: UInt32 = 0
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
