@@ -216,20 +216,6 @@ struct ReadThroughTests {
     if let redis = world.redis { #expect(try redis.cli("GET", world.key("user:7")) == "Ada") }
   }
 
-  @Test("Without Redis reachable, and with PostgreSQL: rows are loaded; without PostgreSQL: an error says so")
-  func outages() throws {
-    let world = try world(Self.users)
-    let sidecar = try world.sidecar()
-    world.redis?.pause()
-    #expect(try sidecar.get(world.key("user:7")) == "User 7")
-    world.redis?.resume()
-    try eventually("Redis is back") {
-      let reply = try sidecar.get(world.key("user:8"))
-      let isNear = try sidecar.hasNear(world.key("user:8"))
-      return reply == "User 8" && isNear
-    }
-  }
-
   @Test("A fleet of three, a thousand GETs each of one missing key: with a lock the database is asked once")
   func fleet() throws {
     let world = try World(

@@ -15,6 +15,10 @@ struct Loading {
   static let mostTries = 3
 
   var table: LoadTable<LoadedValue, LoadFailure>
+  /// How many of them may run.
+  var pace: SlowStart { didSet { table.mostRunning = pace.limit } }
+  /// Whether the newest statement of a load found no server.
+  var isAway = false
   /// Reads whose replies are held back, by what `table` calls their waiter.
   var waits: [UInt64: LoadWait] = [:]
   var lastWait: UInt64 = 0
@@ -47,7 +51,8 @@ struct Loading {
 
   init(connections: Int) {
     // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
-    table = LoadTable(mostRunning: max(1, connections) * 2)
+    pace = SlowStart(most: max(1, connections) * 2)
+    table = LoadTable(mostRunning: pace.limit)
   }
 
   /// Whether the next poll has something to go on with.
@@ -110,9 +115,11 @@ struct LoadJob {
 struct LoadFailure: Error, Equatable {
   /// Begins with its code.
   var reply: String
+  var isUnreachable = false
 
   init(_ failure: SQLFailure) {
     reply = failure.reply("the load of this key")
+    isUnreachable = failure.kind == .unreachable
   }
 
   private init(reply: String) { self.reply = reply }

@@ -5,6 +5,7 @@ import Glibc
 import Invalidation
 import Logging
 import NearCache
+import Policies
 
 /// The connections to Redis: made, fed, read, and given up.
 extension EventLoop {
@@ -196,6 +197,7 @@ extension EventLoop {
   // MARK: Failure
 
   private mutating func upstreamFailed(_ isResp3: Bool, _ reason: String) {
+    loading.pace.begin()
     let orphans = isResp3 ? resp3.fail(reason, now: now) : resp2.fail(reason, now: now)
     log.debug("upstream connection lost", metadata: ["resp": "\(isResp3 ? 3 : 2)", "reason": "\(reason)"])
     for awaited in orphans {
