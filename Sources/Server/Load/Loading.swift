@@ -32,6 +32,8 @@ struct Loading {
   var checkedAt = Instant(nanoseconds: 0)
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
+  /// Since when loads have found that there is no generation to store them under.
+  var unledSince: Instant?
   var locksAt = Instant(nanoseconds: 0)
   /// Whose turn it is to fill a key that applications load.
   var turns = MissTurns()
@@ -79,7 +81,15 @@ struct LoadLock {
   /// Whether Redis still owes an answer.
   var isAsked = false
 
-  enum Standing { case asked, held, elsewhere }
+  enum Standing {
+    case asked, held, elsewhere
+    /// There is no lease yet under which its value would be kept and shown.
+    case unled
+  }
+
+  /// How long a lease is waited for at a time, and at most since there was none, in nanoseconds.
+  static let leasePeriod: UInt64 = 20_000_000
+  static let leasePatience: UInt64 = 1_000_000_000
 
   /// How often it is asked whether the other host is done, in nanoseconds.
   static let period: UInt64 = 4_000_000
