@@ -33,40 +33,23 @@ public enum ConfigurationReader {
       return Reading(
         settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
         diagnostics: diagnostics,
-        unserved: json.node.map { unserved($0, [], hasRedis: settings.map { $0.redis != nil } ?? true) }
-          ?? [],
+        unserved: inFileOrder((json.node.map { unserved($0, []) } ?? []) + loader.unserved),
         source: SourceText(file: file, text: text, reading: json))
     }
   }
 
-  private static func unserved(_ node: JSONNode, _ steps: [String], hasRedis: Bool) -> [Diagnostic] {
+  private static func unserved(_ node: JSONNode, _ steps: [String]) -> [Diagnostic] {
     (node.members ?? []).flatMap { member in
       let steps = steps + [member.key]
       let path = ConfigurationOption.path(of: steps)
-      if path == "caches.*.write.policy", let sentence = unserved(policy: member.node.string, hasRedis) {
-        return [
-          Diagnostic(
-            at: member.node.place, code: .notSupported, path: renderedPath(steps.map { .key($0) }),
-            message: sentence)
-        ]
-      }
       guard let path, ConfigurationOption.unserved.contains(path) else {
-        return unserved(member.node, steps, hasRedis: hasRedis)
+        return unserved(member.node, steps)
       }
       return [
         Diagnostic(
           at: member.keyPlace, code: .notSupported, path: renderedPath(steps.map { .key($0) }),
           message: "\(quoted(member.key)) has no effect in this version; leave it out")
       ]
-    }
-  }
-
-  private static func unserved(policy: String?, _ hasRedis: Bool) -> String? {
-    switch policy {
-    case "behind": "behind has no effect in this version; write \"through\", or leave \"write\" out"
-    case "through" where !hasRedis:
-      "through has no effect without Redis in this version; add \"redis\", or leave \"write\" out"
-    default: nil
     }
   }
 

@@ -132,10 +132,17 @@ extension OptionLoader {
       for name in ["delay", "batch", "attempts", "most"] {
         misfit("caches.*.write." + name, section, "it belongs to \"behind\"; leave it out")
       }
-    } else if !hasRedis {
+    } else if hasRedis, let (node, steps) = find("caches.*.write.policy", in: section) {
+      unserved.append(
+        Diagnostic(
+          at: node.place, code: .notSupported, path: renderedPath(steps),
+          message: "behind has no effect in this version; write \"through\", or leave \"write\" out"))
+    }
+    if policy != .around, !hasRedis {
       misfit(
         "caches.*.write.policy", section,
-        "behind keeps its journal in Redis, and there is none here; add \"redis\" or write \"through\"")
+        "\(policy == .behind ? "behind keeps its journal" : "through keeps the value") in Redis, and there is none "
+          + "here; add \"redis\" or leave \"write\" out")
     }
     guard let sql else { return .around }
     switch policy {

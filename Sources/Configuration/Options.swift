@@ -218,8 +218,8 @@ extension ConfigurationOption {
         "The templates of the keys to clear; their columns are those of the query's rows."),
       .init(
         "tables.*.lookup.remember", .duration,
-        "How long keys that the query found are cleared again with each later answer for the same values, also if "
-          + "it no longer finds them. Default: not at all."),
+        "For how long a key that the query found is cleared once more when the next answer for the same values no "
+          + "longer has it. Default: not at all."),
       .init(
         "tables.*.when", .text,
         "A change counts only if this condition on its old and new row is not false. Default: every change "

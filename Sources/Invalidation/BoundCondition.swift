@@ -82,7 +82,24 @@ struct BoundCondition: Sendable {
     let wasIn = truth(root, view) != .no
     view.either = .new
     let isIn = truth(root, view) != .no
-    return wasIn != isIn || (isIn && hasMoved())
+    return wasIn != isIn || (isIn && (hasMoved() || hasBecomeKnown(view)))
+  }
+
+  /// Whether something that is asked of one row was unknown of the old one and is known of the new one, or the
+  /// other way round. A reader's query takes rows in only where its condition is true, so NULL is out for it; but here
+  /// what compares the two rows is unknown too, and hides that.
+  private func hasBecomeKnown(_ view: consuming View) -> Bool {
+    for node in nodes where !node.isOfChange {
+      switch node.kind {
+      case .all, .any, .not, .changed: continue
+      case .compare, .like, .isNull, .holds:
+        view.either = .old
+        let before = predicate(node, view) == .unknown
+        view.either = .new
+        if before != (predicate(node, view) == .unknown) { return true }
+      }
+    }
+    return false
   }
 
   // MARK: Evaluation

@@ -62,20 +62,7 @@ extension KeyPlan {
     func none(_ reason: String) -> [ExplainedKey] {
       templates.map { ExplainedKey(template: $0, kind: $1, image: image, outcome: .none(reason: reason)) }
     }
-    guard rule.operations.contains(operation) else {
-      return none("the rule of \(rule.qualifiedName) leaves \(operation.rawValue.uppercased()) out")
-    }
-    if operation == .truncate {
-      return none("TRUNCATE names no rows, so it clears every key of the namespace at once")
-    }
-    var isPassed = true
-    if operation == .update, let old, let new { isPassed = !isIgnored(rule, new, old) }
-    if !meets(rule, catalogue, new: new, old: old, operation, isPassed: isPassed) {
-      return none(
-        isPassed
-          ? "the condition of \"when\" is not met"
-          : "the UPDATE changes no column that \"columns\" lists or a template names")
-    }
+    if let reason = whyNot(rule, catalogue, new: new, old: old, operation) { return none(reason) }
     var explained: [ExplainedKey] = []
     for (template, kind) in templates {
       var first: String?
@@ -97,11 +84,10 @@ extension KeyPlan {
 
   /// What a change of a row would ask of lookups, each ask once; `explain` has the meaning of the parameters.
   public func explainLookups(
-    table: Int, new: [String: String?]?, old: [String: String?]?, operation: RowOperation
+    table: Int, catalogue: CatalogueTable?, new: [String: String?]?, old: [String: String?]?,
+    operation: RowOperation
   ) -> [ExplainedLookup] {
-    let rule = tables[table]
-    guard rule.operations.contains(operation), operation != .truncate else { return [] }
-    if operation == .update, let old, let new, isIgnored(rule, new, old) { return [] }
+    guard whyNot(tables[table], catalogue, new: new, old: old, operation) == nil else { return [] }
     var explained: [ExplainedLookup] = []
     for lookup in lookups where lookup.table == table {
       for (image, other) in [(operation == .delete ? nil : new, old), (old, new)] {
@@ -114,6 +100,25 @@ extension KeyPlan {
       }
     }
     return explained
+  }
+
+  /// Why a change does not count by its rule, in one plain sentence without its full stop; nil: it counts.
+  private func whyNot(
+    _ rule: TableRule, _ catalogue: CatalogueTable?, new: [String: String?]?, old: [String: String?]?,
+    _ operation: RowOperation
+  ) -> String? {
+    guard rule.operations.contains(operation) else {
+      return "the rule of \(rule.qualifiedName) leaves \(operation.rawValue.uppercased()) out"
+    }
+    if operation == .truncate {
+      return "TRUNCATE names no rows, so it clears every key of the namespace at once"
+    }
+    var isPassed = true
+    if operation == .update, let old, let new { isPassed = !isIgnored(rule, new, old) }
+    if meets(rule, catalogue, new: new, old: old, operation, isPassed: isPassed) { return nil }
+    return isPassed
+      ? "the condition of \"when\" is not met"
+      : "the UPDATE changes no column that \"columns\" lists or a template names"
   }
 
   /// Columns that are given in only one of the rows count as unchanged: people write down what matters.

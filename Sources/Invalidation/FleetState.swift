@@ -5,6 +5,8 @@ public struct StateKeys: Sendable {
   public let meta: String
   /// The journal of generation g is this and the sixteen digits of g.
   public let journalPrefix: String
+  /// Written by a sidecar on behalf of a client that sends WAIT, so that there is something to wait for.
+  public let wait: String
   private let lockPrefix: String
   /// The Pub/Sub channel for applications that keep caches of their own.
   public let channel: String
@@ -12,6 +14,7 @@ public struct StateKeys: Sendable {
   public init(namespace: String) {
     meta = "nearside:{\(namespace)}:m"
     journalPrefix = "nearside:{\(namespace)}:j:"
+    wait = "nearside:{\(namespace)}:wait"
     channel = "nearside:\(namespace)"
     lockPrefix = "nearside:{\(namespace)}:l:"
   }

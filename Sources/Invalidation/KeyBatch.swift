@@ -54,13 +54,12 @@ public struct KeyBatch: ~Copyable {
   }
 
   /// Notes what a row of the transaction in progress asks of a lookup.
-  mutating func ask(_ values: UnsafeRawBufferPointer, lookup: Int, transaction: UInt32) {
+  mutating func ask(_ values: UnsafeRawBufferPointer, lookup: Int) {
     scratch.removeAll(keepingCapacity: true)
     scratch.append(UInt8(truncatingIfNeeded: lookup >> 8))
     scratch.append(UInt8(truncatingIfNeeded: lookup))
     scratch.append(contentsOf: values)
-    let origin = KeyOrigin.named(by: transaction)
-    scratch.withUnsafeBytes { asks.append($0, table: lookup, origin: origin) }
+    scratch.withUnsafeBytes { asks.append($0, table: lookup, origin: .unknown) }
   }
 
   var askCount: Int { asks.count }
@@ -70,11 +69,8 @@ public struct KeyBatch: ~Copyable {
     guard asks.count > 0 else { return [] }
     var all: [LookupAsk] = []
     for index in 0..<asks.count {
-      let origin = asks.origin(index)
       all.append(
-        asks.with(index) { bytes, lookup in
-          LookupAsk(lookup: lookup, packed: Array(bytes.dropFirst(2)), transaction: origin.transaction)
-        })
+        asks.with(index) { bytes, lookup in LookupAsk(lookup: lookup, packed: Array(bytes.dropFirst(2))) })
     }
     asks.removeAll()
     return all

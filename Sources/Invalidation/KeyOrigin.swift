@@ -3,7 +3,7 @@ import Configuration
 /// Why a key was cleared: which transaction named it, and by which template of which table's rule.
 public struct KeyOrigin: Hashable, Sendable {
   /// The top-level transaction id, without its epoch. Of several transactions in one batch the last that
-  /// named the key.
+  /// named the key; 0 if a lookup found it, for whichever.
   public var transaction: UInt32
   /// The table's place among the mapped tables in the order of their names, and the template's place among
   /// its table's in the order of their texts: the same on every sidecar of a fleet, however its file is

@@ -11,8 +11,15 @@ public struct KeyPlan: Sendable {
   /// The lookups of all tables, in the order of the file.
   public let lookups: [Lookup]
   let originNames: OriginNames
+  /// Which tags there are.
+  let groups: KeyGroups
 
-  public init(tables: [TableRule], keyPrefix: String) {
+  public init(_ settings: Settings) {
+    self.init(tables: settings.tables, caches: settings.caches, keyPrefix: settings.keyPrefix)
+  }
+
+  public init(tables: [TableRule], caches: [CacheRule] = [], keyPrefix: String) {
+    groups = KeyGroups(tables: tables, caches: caches, keyPrefix: keyPrefix)
     self.tables = tables
     self.keyPrefix = keyPrefix
     tableNames = tables.map(\.qualifiedName)

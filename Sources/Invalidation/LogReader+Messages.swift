@@ -6,6 +6,8 @@ import Configuration
 public enum LogMessage {
   /// Keys to clear: the function `nearside.invalidate`.
   public static let invalidate = "nearside.invalidate"
+  /// Tags to clear: the function `nearside.invalidate_tag`.
+  public static let invalidateTag = "nearside.invalidate_tag"
   /// DDL: the event triggers of `nearside setup`.
   public static let definition = "nearside.ddl"
   /// Without meaning: it only makes PostgreSQL send what it has written before.
@@ -36,6 +38,7 @@ extension LogReader {
     // What Nearside's functions emit is transactional. A message that is not belongs to no commit, so there is
     // no position at which its keys could count as cleared.
     case LogMessage.invalidate: return transactional ? invalidate(content, &batch) : .nothing
+    case LogMessage.invalidateTag: return transactional ? invalidateTags(content, &batch) : .nothing
     case LogMessage.definition: return transactional ? .doubt(.schemaChanged) : .nothing
     case LogMessage.nudge: return .nothing
     default:
@@ -43,18 +46,15 @@ extension LogReader {
     }
   }
 
-  /// Takes the keys of the own namespace: each ends with a zero byte, which the last one may lack.
+  /// Takes the keys of the own namespace.
   private mutating func invalidate(
     _ content: UnsafeRawBufferPointer, _ batch: inout KeyBatch
   ) -> LogEvent {
     guard let transaction, !transaction.overflowed else { return .nothing }
     let origin = KeyOrigin.named(by: transaction.id)
     var event = LogEvent.nothing
-    var start = 0
-    while start < content.count {
-      let end = content[start...].firstIndex(of: 0) ?? content.count
-      let named = UnsafeRawBufferPointer(rebasing: content[start..<end])
-      start = end + 1
+    var names = ClosedNames(content)
+    while let named = names.next() {
       switch NamedKeys(named, namespace: plan.keyPrefix) {
       case .none: continue
       case .key:
@@ -69,6 +69,38 @@ extension LogReader {
       if let overflow = overflow(batch) { return overflow }
     }
     return event
+  }
+
+  /// Takes the tags that some cache has.
+  private mutating func invalidateTags(
+    _ content: UnsafeRawBufferPointer, _ batch: inout KeyBatch
+  ) -> LogEvent {
+    guard let transaction, !transaction.overflowed else { return .nothing }
+    var event = LogEvent.nothing
+    var names = ClosedNames(content)
+    while let tag = names.next() {
+      guard tag.count <= KeyGroup.longestName, plan.groups.hasTag(tag) else { continue }
+      ([KeyGroup.tag] + tag).withUnsafeBytes {
+        batch.append(group: $0, table: LogMessage.noTable, origin: .named(by: transaction.id))
+      }
+      event = .rows
+      if let overflow = overflow(batch) { return overflow }
+    }
+    return event
+  }
+}
+
+/// The names in a message of Nearside's functions: each ends with a zero byte, which the last one may lack.
+private struct ClosedNames {
+  private var rest: Slice<UnsafeRawBufferPointer>
+
+  init(_ content: UnsafeRawBufferPointer) { rest = content[...] }
+
+  mutating func next() -> UnsafeRawBufferPointer? {
+    guard !rest.isEmpty else { return nil }
+    let end = rest.firstIndex(of: 0) ?? rest.endIndex
+    defer { rest = rest[min(end + 1, rest.endIndex)...] }
+    return UnsafeRawBufferPointer(rebasing: rest[..<end])
   }
 }
 

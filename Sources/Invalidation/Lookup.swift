@@ -5,7 +5,7 @@ public struct Lookup: Sendable {
   /// An index of the plan's tables: the one whose changes ask for it.
   public let table: Int
   public let rule: LookupRule
-  /// For each template of the rule what its keys' origins say.
+  /// For each template of the rule what its keys' origins say; no transaction.
   let origins: [KeyOrigin]
   /// For each template what every key of it begins with, namespace included.
   let prefixes: [[UInt8]]
@@ -27,7 +27,6 @@ public struct Lookup: Sendable {
 public struct LookupAsk: Hashable, Sendable {
   public var lookup: Int
   var packed: [UInt8]
-  var transaction: UInt32
 
   static func append(_ value: UnsafeRawBufferPointer?, to packed: inout [UInt8]) {
     let length = value.map { UInt32($0.count) } ?? .max

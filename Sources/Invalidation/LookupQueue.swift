@@ -16,14 +16,20 @@ struct LookupQueue {
   static let firstPause: UInt64 = 100_000_000
   /// After this long since its first try a run is not tried again.
   static let patience: UInt64 = 3_000_000_000
-  /// Asks whose answers are remembered, for each lookup.
-  static let mostRemembered = 10_000
+  /// Found keys that may wait; more than that are cheaper as a new generation.
+  static let mostFound = 100_000
+  /// Found keys above which no further run begins.
+  static let enoughFound = 5000
+  /// Keys that are remembered, for each lookup.
+  static let mostRemembered = 100_000
 
   struct Found {
     var key: [UInt8]
     /// Every key that begins so.
     var isPrefix: Bool
     var table: Int
+    /// It names no transaction: a key is found once for all that ask the same, and goes behind keys of transactions
+    /// that are younger. So nobody may take it for the last word of one of them.
     var origin: KeyOrigin
   }
 
@@ -40,32 +46,66 @@ struct LookupQueue {
     var until: Instant
   }
 
+  /// What one lookup has found for each ask, by the ask's bytes.
+  private struct Memory {
+    var answers: [[UInt8]: Remembered] = [:]
+    /// Of all answers.
+    var keys = 0
+
+    mutating func take(_ ask: [UInt8]) -> Remembered? {
+      guard let answer = answers.removeValue(forKey: ask) else { return nil }
+      keys -= answer.keys.count
+      return answer
+    }
+
+    mutating func keep(_ answer: Remembered, for ask: [UInt8]) {
+      answers[ask] = answer
+      keys += answer.keys.count
+    }
+
+    /// Makes room for so many more: first by what has expired.
+    mutating func makeRoom(for count: Int, _ now: Instant) {
+      guard keys + count > LookupQueue.mostRemembered else { return }
+      answers = answers.filter { $0.value.until > now }
+      keys = answers.values.reduce(0) { $0 + $1.keys.count }
+      if keys + count > LookupQueue.mostRemembered { self = Memory() }
+    }
+  }
+
   private let lookups: [Lookup]
   /// In the order of their commits.
   private var entries: [Entry] = []
   private var waiting = 0
   private var run: LookupRun?
-  private var isUnderWay = false
+  /// The run whose statement has been sent and not answered. A new generation makes the run void, and yet the next one
+  /// has to wait for the answer.
+  private var underWay: UInt64?
   private var attempts = 0
   private var since = Instant(nanoseconds: 0)
   private var nextTry = Instant(nanoseconds: 0)
   private var serial: UInt64 = 0
   /// For each lookup whether it was widened when it was last run: then one failure is enough.
   private var isFailing: [Bool]
-  private var remembered: [[[UInt8]: Remembered]]
+  private var remembered: [Memory]
   private(set) var found: [Found] = []
+  /// Whether what was asked for has been found, if only that it is nothing.
+  private(set) var isOver = false
 
   init(_ lookups: [Lookup]) {
     self.lookups = lookups
     isFailing = lookups.map { _ in false }
-    remembered = lookups.map { _ in [:] }
+    remembered = lookups.map { _ in Memory() }
   }
 
   /// W must not pass this: the beginning of the first commit whose keys are not all sent.
   var floor: LSN? { entries.first?.commit.record }
-  /// Whether what was asked for has been found, if only that it is nothing.
-  var isOver: Bool { entries.contains(where: \.isDone) }
-  var isFull: Bool { waiting > Self.mostWaiting }
+  /// Why a new generation should stand for all of this; nil: it is not too much.
+  var excess: String? {
+    if waiting > Self.mostWaiting {
+      return "more than \(Self.mostWaiting) lookups wait for their transactions"
+    }
+    return found.count > Self.mostFound ? "lookups have found more than \(Self.mostFound) keys at once" : nil
+  }
 
   /// Whether a transaction that the snapshot sees is not applied yet.
   func holdsUp(_ snapshot: Snapshot) -> Bool {
@@ -84,31 +124,33 @@ struct LookupQueue {
     found.removeAll()
     waiting = 0
     run = nil
-    isUnderWay = false
+    isOver = false
   }
+
+  private var mayRun: Bool { underWay == nil && found.count < Self.enoughFound }
 
   /// When `next` may have something; nil: nothing is to be asked.
   func due(isVisible: (Commit) -> Bool) -> Instant? {
-    guard !isUnderWay else { return nil }
+    guard mayRun else { return nil }
     if run != nil { return nextTry }
     return entries.contains { !$0.asks.isEmpty && isVisible($0.commit) } ? Instant(nanoseconds: 0) : nil
   }
 
   /// The run to begin now.
   mutating func next(now: Instant, isVisible: (Commit) -> Bool) -> LookupRun? {
-    guard !isUnderWay else { return nil }
+    guard mayRun else { return nil }
     if let run {
       guard now >= nextTry else { return nil }
-      isUnderWay = true
+      underWay = run.serial
       return run
     }
-    guard let first = entries.first(where: { !$0.asks.isEmpty && isVisible($0.commit) })?.asks.first else {
+    guard let start = entries.firstIndex(where: { !$0.asks.isEmpty && isVisible($0.commit) }) else {
       return nil
     }
-    var new = LookupRun(serial: serial, lookup: first.lookup)
+    var new = LookupRun(serial: serial, lookup: entries[start].asks[0].lookup)
     serial += 1
     var chosen: Set<[UInt8]> = []
-    for index in entries.indices where isVisible(entries[index].commit) {
+    for index in start..<entries.count where isVisible(entries[index].commit) {
       let before = entries[index].asks.count
       entries[index].asks.removeAll { ask in
         guard ask.lookup == new.lookup else { return false }
@@ -123,22 +165,24 @@ struct LookupQueue {
       waiting -= before - entries[index].asks.count
       entries[index].isRunning = true
       new.transactions.append(entries[index].commit.transaction)
+      if new.asks.count == Self.mostAsks { break }
     }
     run = new
-    isUnderWay = true
+    underWay = new.serial
     attempts = 0
     since = now
     return new
   }
 
-  /// The run has been answered. False: the statement's snapshot did not see what it was asked for; it is tried again.
+  /// The run has been answered. False: the statement's snapshot did not see what it was asked for, so it has failed.
   mutating func answered(_ answer: LookupRun, _ keys: [LookupKey], _ snapshot: Snapshot, now: Instant) -> Bool
   {
-    guard isUnderWay, let run, run.serial == answer.serial else { return true }
+    guard let run = current(answer) else { return true }
     guard run.transactions.allSatisfy({ snapshot.sees($0) }) else { return false }
+    underWay = nil
     let lookup = lookups[run.lookup]
     isFailing[run.lookup] = false
-    for key in keys { found(key, lookup, run) }
+    for key in keys { found(key, lookup) }
     if let remember = lookup.rule.remember { self.remember(keys, lookup, run, for: remember, now) }
     ended()
     return true
@@ -146,8 +190,8 @@ struct LookupQueue {
 
   /// The run has failed. True: its prefixes are cleared instead.
   mutating func failed(_ failure: LookupRun, now: Instant) -> Bool {
-    guard isUnderWay, let run, run.serial == failure.serial else { return false }
-    isUnderWay = false
+    guard let run = current(failure) else { return false }
+    underWay = nil
     attempts += 1
     if attempts < Self.tries, now.since(since) < Self.patience, !isFailing[run.lookup] {
       nextTry = Instant(nanoseconds: now.nanoseconds + Self.firstPause << UInt64(attempts - 1))
@@ -156,33 +200,41 @@ struct LookupQueue {
     isFailing[run.lookup] = true
     let lookup = lookups[run.lookup]
     for (prefix, origin) in zip(lookup.prefixes, lookup.origins) {
-      var origin = origin
-      origin.transaction = run.asks.last?.transaction ?? 0
       found.append(Found(key: prefix, isPrefix: true, table: lookup.table, origin: origin))
     }
     ended()
     return true
   }
 
+  /// The run that an answer is to; nil: a new generation stands for it.
+  private mutating func current(_ answer: LookupRun) -> LookupRun? {
+    guard underWay == answer.serial else { return nil }
+    if let run { return run }
+    underWay = nil
+    return nil
+  }
+
   /// What has been found goes with the batch that is being put together; what that completes holds up nothing more.
   mutating func take() -> [Found] {
     defer { found.removeAll() }
-    entries.removeAll(where: \.isDone)
+    if isOver { entries.removeAll(where: \.isDone) }
+    isOver = false
     return found
   }
 
   private mutating func ended() {
     run = nil
-    isUnderWay = false
-    for index in entries.indices { entries[index].isRunning = false }
+    for index in entries.indices where entries[index].isRunning {
+      entries[index].isRunning = false
+      if entries[index].isDone { isOver = true }
+    }
   }
 
-  private mutating func found(_ key: LookupKey, _ lookup: Lookup, _ run: LookupRun) {
-    var origin = lookup.origins[key.template]
-    origin.transaction = run.asks[key.ask].transaction
+  private mutating func found(_ key: LookupKey, _ lookup: Lookup) {
     found.append(
       Found(
-        key: key.key, isPrefix: lookup.rule.keys[key.template].isPrefix, table: lookup.table, origin: origin))
+        key: key.key, isPrefix: lookup.rule.keys[key.template].isPrefix, table: lookup.table,
+        origin: lookup.origins[key.template]))
   }
 
   /// Clears what was found before for the same values, and remembers what was found now.
@@ -190,20 +242,18 @@ struct LookupQueue {
     _ keys: [LookupKey], _ lookup: Lookup, _ run: LookupRun, for time: UInt64, _ now: Instant
   ) {
     let until = Instant(nanoseconds: now.nanoseconds + time)
-    let present = Dictionary(grouping: keys, by: \.ask)
-    if remembered[run.lookup].count > Self.mostRemembered {
-      remembered[run.lookup] = remembered[run.lookup].filter { $0.value.until > now }
-      if remembered[run.lookup].count > Self.mostRemembered { remembered[run.lookup].removeAll() }
-    }
+    remembered[run.lookup].makeRoom(for: keys.count, now)
+    let present = Set(keys)
+    var fresh = Dictionary(grouping: keys, by: \.ask)
     for (index, ask) in run.asks.enumerated() {
-      let fresh = present[index] ?? []
-      if let before = remembered[run.lookup][ask.packed], before.until > now {
+      if let before = remembered[run.lookup].take(ask.packed), before.until > now {
         for var key in before.keys {
           key.ask = index
-          if !fresh.contains(key) { found(key, lookup, run) }
+          if !present.contains(key) { found(key, lookup) }
         }
       }
-      remembered[run.lookup][ask.packed] = fresh.isEmpty ? nil : Remembered(keys: fresh, until: until)
+      guard let keys = fresh.removeValue(forKey: index), keys.count <= Self.mostRemembered else { continue }
+      remembered[run.lookup].keep(Remembered(keys: keys, until: until), for: ask.packed)
     }
   }
 }

@@ -102,7 +102,7 @@ struct Row: Sendable {
     }
     for number in rule.lookups {
       for image in [Image.new, .old] where image == .new ? operation != .delete : hasOld {
-        if !ask(relation.lookups[number], image, hasOld: hasOld, message, transaction, &batch) {
+        if !ask(relation.lookups[number], image, hasOld: hasOld, message, &batch) {
           outcome = .valueMissing
         }
       }
@@ -113,7 +113,7 @@ struct Row: Sendable {
   /// Asks a lookup with the values of one image; false if one is not known.
   private mutating func ask(
     _ lookup: BoundRelation.BoundLookup, _ image: Image, hasOld: Bool, _ message: UnsafeRawBufferPointer,
-    _ transaction: UInt32, _ batch: inout KeyBatch
+    _ batch: inout KeyBatch
   ) -> Bool {
     key.removeAll(keepingCapacity: true)
     for slot in lookup.slots {
@@ -125,7 +125,7 @@ struct Row: Sendable {
       case .text: LookupAsk.append(value.bytes(in: message), to: &key)
       }
     }
-    key.withUnsafeBytes { batch.ask($0, lookup: lookup.index, transaction: transaction) }
+    key.withUnsafeBytes { batch.ask($0, lookup: lookup.index) }
     return true
   }
 

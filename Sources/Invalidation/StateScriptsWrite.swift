@@ -3,9 +3,10 @@ extension StateScripts {
   /// the journal and nothing about the key has come after it.
   ///
   /// Why the value is not stale: 1. The sender has heard from the journal that entry J clears the key and that its
-  /// own transaction X is the *last* one of J's batch that named it (`KeyOrigin`). 2. A batch holds whole
-  /// transactions in the order of their commits and names a key once, so nothing of J's batch that came after X
-  /// changed the key. 3. Whatever changes the key afterwards, or is asked to forget it, is told of by a later
+  /// own transaction X is the *last* one of J's batch that named it (`KeyOrigin`), and that no lookup found it for
+  /// this batch: what lookups find names no transaction, and counts as later than all. 2. A batch holds whole
+  /// transactions in the order of their commits, then what lookups found for these and earlier ones, and names a key
+  /// once; so nothing of J's batch that came after X changed the key. 3. Whatever changes the key afterwards, or is asked to forget it, is told of by a later
   /// entry: a batch of the tailer, an application's DEL, a change of expiry, a prefix or a tag. So what the journal
   /// holds from J on is all there is to know, and if none of it speaks of the key, the newest change that Redis has
   /// been told of is X. 4. A change that Redis has not been told of yet clears the key when it is applied, as it

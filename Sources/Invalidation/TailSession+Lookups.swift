@@ -13,7 +13,9 @@ extension TailSession {
   public mutating func lookupAnswered(
     _ run: LookupRun, _ keys: [LookupKey], snapshot: Snapshot, now: Instant
   ) -> Bool {
-    lookups.answered(run, keys, snapshot, now: now)
+    let isAnswer = lookups.answered(run, keys, snapshot, now: now)
+    if let excess = lookups.excess { beginGeneration(because: excess) }
+    return isAnswer
   }
 
   /// True: it is given up, and every key that begins like its templates is cleared.

@@ -91,7 +91,8 @@ extension TailSession {
     unsentGroups = 0
     swap(&sending, &pending)
     sending.moveOpen(to: &pending)
-    for found in lookups.take() {
+    let found = lookups.take()
+    for found in found {
       found.key.withUnsafeBytes {
         if found.isPrefix {
           sending.appendPrefix($0, table: found.table, origin: found.origin)
@@ -100,11 +101,9 @@ extension TailSession {
         }
       }
     }
-    if sending.count > sending.completeCount || sending.groupCount > sending.completeGroupCount {
-      sending.complete(through: target)
-    }
+    // Of a key that a transaction of the batch has named too, the origin says what was found: `complete` sees to it.
     // A batch without a key still moves the position and counts as a beat.
-    if sending.through < target { sending.complete(through: target) }
+    if !found.isEmpty || sending.through < target { sending.complete(through: target) }
   }
 
   private mutating func step(_ check: WriteCheck, now: Instant) -> Action {

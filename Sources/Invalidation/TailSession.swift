@@ -237,9 +237,7 @@ public struct TailSession: ~Copyable {
     let asks = pending.takeAsks()
     // W has passed a transaction only with all its keys.
     if commit.end > applied || generation == nil { lookups.committed(commit, asks) }
-    if lookups.isFull {
-      beginGeneration(because: "more than \(LookupQueue.mostWaiting) lookups wait for their transactions")
-    }
+    if let excess = lookups.excess { beginGeneration(because: excess) }
     guard let doubt = openDoubt else { return }
     openDoubt = nil
     // W passes a doubtful commit only with a new generation. One that is delivered again has had its own;

@@ -59,7 +59,15 @@ struct PendingCommits {
   var isEmpty: Bool { commits.isEmpty }
   var count: Int { commits.count }
 
-  func contains(_ commit: Commit) -> Bool { commits.contains { $0.end == commit.end } }
+  func contains(_ commit: Commit) -> Bool {
+    var range = commits.startIndex..<commits.endIndex
+    while !range.isEmpty {
+      let middle = (range.lowerBound + range.upperBound) / 2
+      if commits[middle].end == commit.end { return true }
+      range = commits[middle].end < commit.end ? middle + 1..<range.upperBound : range.lowerBound..<middle
+    }
+    return false
+  }
 
   mutating func decoded(_ commit: Commit) {
     precondition(commit.end >= commits.last?.end ?? .zero, "the log tells of commits in their order")

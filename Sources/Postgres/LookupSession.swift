@@ -12,6 +12,8 @@ public struct LookupSession: ~Copyable {
   private let keyPrefix: String
   private var prepared: [Prepared]
   private var run: LookupRun?
+  /// For each lookup the instant before which it is not prepared again, in nanoseconds since boot.
+  private var rests: [UInt64]
   /// Names for statements that are prepared again.
   private var serial: Int
 
@@ -50,6 +52,7 @@ public struct LookupSession: ~Copyable {
     keyPrefix = plan.keyPrefix
     self.tables = tables
     serial = made.count
+    rests = made.map { _ in 0 }
     prepared = made
     sql = session
   }
@@ -71,6 +74,8 @@ public struct LookupSession: ~Copyable {
   private enum Prepared {
     case statement(LookupStatement)
     case refused(String)
+    /// It was prepared, and its tables have changed since.
+    case outdated(String)
   }
 
   private static func prepare(
@@ -96,15 +101,26 @@ public struct LookupSession: ~Copyable {
     case failed(String)
   }
 
-  /// Sends a run. A lookup that is not prepared is prepared again first. True as `SQLSession.send`.
-  public mutating func send(_ run: LookupRun) throws(PostgresError) -> Bool {
-    if case .refused = prepared[run.lookup] {
+  /// How long a lookup that could not be prepared is not prepared again, in nanoseconds: preparing waits, for as long
+  /// as `lock_timeout` for whoever changes a table.
+  static let rest: UInt64 = 5_000_000_000
+
+  /// Sends a run. A lookup that is not prepared is prepared again first, and that is waited for, but not often.
+  /// True as `SQLSession.send`.
+  ///
+  /// - Parameter now: nanoseconds since boot.
+  public mutating func send(_ run: LookupRun, now: UInt64) throws(PostgresError) -> Bool {
+    self.run = run
+    switch prepared[run.lookup] {
+    case .statement: break
+    case .refused where now < rests[run.lookup]: return false
+    case .refused, .outdated:
       let lookup = lookups[run.lookup]
       serial += 1
       prepared[run.lookup] = try Self.prepare(
         lookup, "nearside_\(serial)", tables[lookup.table], keyPrefix, sql)
+      rests[run.lookup] = now + Self.rest
     }
-    self.run = run
     guard case .statement(let statement) = prepared[run.lookup] else { return false }
     return try sql.send(statement.text(run))
   }
@@ -121,7 +137,7 @@ public struct LookupSession: ~Copyable {
     let statement: LookupStatement
     switch prepared[run.lookup] {
     case .statement(let made): statement = made
-    case .refused(let sentence):
+    case .refused(let sentence), .outdated(let sentence):
       self.run = nil
       return (run, .failed(sentence))
     }
@@ -137,9 +153,15 @@ public struct LookupSession: ~Copyable {
     } catch {
       if error.kind == .connectionLost { throw error }
       self.run = nil
-      // The query may be right again after a change of its tables, and is then planned anew.
-      prepared[run.lookup] = .refused(error.description)
+      if Self.isOutdated(error) { prepared[run.lookup] = .outdated(error.description) }
       return (run, .failed(error.description))
     }
+  }
+
+  /// Whether the statement is to be planned anew: what it names has changed (class 42), or its result's columns have
+  /// (0A000). Source: PostgreSQL documentation, appendix A, and plancache.c, "cached plan must not change result type".
+  private static func isOutdated(_ error: PostgresError) -> Bool {
+    guard let state = error.sqlState else { return false }
+    return state.hasPrefix("42") || state == "0A000"
   }
 }

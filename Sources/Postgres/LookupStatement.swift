@@ -72,7 +72,7 @@ public struct LookupStatement: Sendable {
   func text(_ run: LookupRun) -> String {
     guard count > 0 else { return "EXECUTE \(name)" }
     return "EXECUTE \(name)("
-      + run.values(count).map { quotedLiteral(Self.array($0)) }.joined(separator: ", ") + ")"
+      + run.values(count).map { quotedLiteral(arrayLiteral($0)) }.joined(separator: ", ") + ")"
   }
 
   /// The keys in its rows, and the snapshot; nil: they are too many or too long.
@@ -143,14 +143,5 @@ public struct LookupStatement: Sendable {
     return rows.map { row in
       (row[0].flatMap { UInt32($0) } ?? 0, row[1] ?? "", row[2]?.first ?? "b")
     }
-  }
-
-  /// Source: PostgreSQL documentation, 8.15.6 "Array Input and Output Syntax".
-  private static func array(_ values: [String?]) -> String {
-    let elements = values.map { value in
-      guard let value else { return "NULL" }
-      return "\"" + value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
-    }
-    return "{" + elements.joined(separator: ",") + "}"
   }
 }

@@ -20,3 +20,13 @@ func replicationLiteral(_ text: String) -> String {
 func quotedName(schema: String, _ name: String) -> String {
   quotedIdentifier(schema) + "." + quotedIdentifier(name)
 }
+
+/// An array of texts, nil being NULL, as its type reads it.
+/// Source: PostgreSQL documentation, 8.15.6 "Array Input and Output Syntax".
+func arrayLiteral(_ values: [String?]) -> String {
+  let elements = values.map { value in
+    guard let value else { return "NULL" }
+    return "\"" + value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
+  }
+  return "{" + elements.joined(separator: ",") + "}"
+}

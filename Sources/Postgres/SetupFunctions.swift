@@ -26,6 +26,7 @@ enum SetupFunctions {
 
   /// The messages' prefixes; `LogReader` knows the same.
   static let invalidatePrefix = "nearside.invalidate"
+  static let invalidateTagPrefix = "nearside.invalidate_tag"
   static let definitionPrefix = "nearside.ddl"
 
   private static let path = "SET search_path = pg_catalog, pg_temp"
@@ -37,13 +38,22 @@ enum SetupFunctions {
     reason: "Clears keys with the transaction that calls it. To let a role call it: GRANT USAGE ON SCHEMA "
       + "nearside.",
     head: "(VARIADIC keys text[]) RETURNS void LANGUAGE sql VOLATILE \(path)",
-    body: """
+    body: emitting(invalidatePrefix, each: "key", of: "keys"))
 
-      SELECT pg_logical_emit_message(true, '\(invalidatePrefix)',
-        string_agg(convert_to(key, 'UTF8') || decode('00', 'hex'), ''))
-      FROM unnest(keys) AS key WHERE key IS NOT NULL HAVING count(*) > 0
+  static let invalidateTag = Function(
+    name: "invalidate_tag", reason: "The same for every key that has one of these tags.",
+    head: "(VARIADIC tags text[]) RETURNS void LANGUAGE sql VOLATILE \(path)",
+    body: emitting(invalidateTagPrefix, each: "tag", of: "tags"))
 
-      """)
+  private static func emitting(_ prefix: String, each name: String, of list: String) -> String {
+    """
+
+    SELECT pg_logical_emit_message(true, '\(prefix)',
+      string_agg(convert_to(\(name), 'UTF8') || decode('00', 'hex'), ''))
+    FROM unnest(\(list)) AS \(name) WHERE \(name) IS NOT NULL HAVING count(*) > 0
+
+    """
+  }
 
   /// The two functions of the event triggers, whose only difference is what they see. STABLE queries of an
   /// event trigger see the catalogue as the command found it, VOLATILE ones as it left it; of what has been
@@ -68,7 +78,7 @@ enum SetupFunctions {
     EventTrigger(name: "nearside_drop", event: "sql_drop", function: "note_drop"),
   ]
 
-  static let functionNames = ["invalidate", "note_change", "note_drop"]
+  static let functionNames = ["invalidate", "invalidate_tag", "note_change", "note_drop"]
 
   /// Whatever goes wrong in it, the command goes on: then there is a message too many rather than none.
   ///

@@ -2,7 +2,7 @@ extension SetupPlan {
   /// Only a superuser may create event triggers; without them sidecars compare the tables' definitions once a
   /// second (`CatalogueFingerprint`).
   mutating func addFunctions(_ publication: String, _ facts: SetupFacts) {
-    var functions = [SetupFunctions.invalidate]
+    var functions = [SetupFunctions.invalidate, SetupFunctions.invalidateTag]
     let isComplete = SetupFunctions.eventTriggers.allSatisfy { facts.eventTriggers[$0.name] == true }
     if facts.mayCreateEventTriggers {
       functions += SetupFunctions.noteDefinition(serverVersion: facts.server.version)

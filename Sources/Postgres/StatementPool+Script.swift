@@ -152,9 +152,11 @@ extension StatementPool {
         let result = Self.rows(answer, run.statement.shape)
         guard run.statement.shape == .any, case .success(let rows) = result else { return .done(result) }
         run.rows = rows
-        run.command = .commit
+        // What changed no row is told to the client as not written, so nothing of it may stay: the statement may
+        // have written elsewhere.
+        run.command = rows.affected == 0 ? .rollback : .commit
         self.run = run
-        return .send(.commit)
+        return .send(run.command)
       case .begin:
         let id = answer.values.first.flatMap { $0 }.flatMap { UInt64(String(decoding: $0, as: UTF8.self)) }
         run.transaction = UInt32(truncatingIfNeeded: id ?? 0)
@@ -164,6 +166,7 @@ extension StatementPool {
         return .done(.success(rows))
       case .rollback:
         if let failure = run.failure { return .done(.failure(failure)) }
+        if let rows = run.rows { return .done(.success(rows)) }
         run.transaction = nil
       }
       self.run = run

@@ -52,7 +52,8 @@ extension StatementPool {
     public var values: [[UInt8]?]
     /// How many rows a write has changed.
     public var affected: Int
-    /// The id of the transaction that a write has committed, as the log names it; nil for a load.
+    /// The id of the transaction that a write has committed, as the log names it; nil for a load, and for a write
+    /// that changed no row: it is rolled back.
     public var transaction: UInt32?
   }
 

@@ -138,9 +138,12 @@ public struct StatementPool: ~Copyable {
         let next = waiting.removeFirst()
         let statement = next.job.statement
         let progress = session.begin(next.job, statements[statement], form: forms[statement], now: now)
+        // A lost one leaves its place to another. Its first command alone has done nothing.
+        if case .lost = progress {
+          close(session, .lost(writes: false), now)
+          continue
+        }
         settle(session, progress, now)
-        // A lost one has left its place to another.
-        if case .lost = progress { continue }
       }
       index += 1
     }
@@ -153,7 +156,10 @@ public struct StatementPool: ~Copyable {
       if now >= session.deadline { close(session, .silent(writes: access == .writes), now) }
     case .done(let result): complete(session, result, now)
     case .lost(let refusal):
-      close(session, refusal.map { Failure($0) } ?? .lost(writes: access == .writes), now)
+      // Whatever the server said last, it may have been about a write that it had committed.
+      close(
+        session,
+        access == .writes ? .lost(writes: true) : refusal.map { Failure($0) } ?? .lost(writes: false), now)
     }
   }
 

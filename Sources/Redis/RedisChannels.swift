@@ -9,8 +9,6 @@ import Invalidation
 public enum RedisChannels {
   /// How long nothing may come before the server is asked whether it is still there.
   private static let silence: UInt64 = 5_000_000_000
-  private static let firstPause: UInt64 = 50_000_000
-  private static let longestPause: UInt64 = 2_000_000_000
 
   /// Listens until `stop` says so, on a thread of its own. `hear` gets each message as it was published.
   /// A connection that breaks is made again after 50 ms, growing to 2 s, less a random part; `trouble` is told once
@@ -19,7 +17,7 @@ public enum RedisChannels {
     settings: RedisSettings, channels: [String], until stop: @Sendable () -> Bool,
     hear: @Sendable ([UInt8]) -> Void, trouble: @Sendable (String) -> Void
   ) {
-    var pause = firstPause
+    var pauses = RetryPauses()
     var isTold = false
     while !stop() {
       do throws(RedisError) {
@@ -31,14 +29,13 @@ public enum RedisChannels {
           }
         }
         connection.becomeNonBlocking()
-        pause = firstPause
+        pauses.worked()
         isTold = false
         try follow(&connection, settings.timeout, stop, hear)
       } catch {
         if !isTold { trouble(error.description) }
         isTold = true
-        RedisFeed.rest(UInt64.random(in: pause / 2...pause), until: stop)
-        pause = min(pause * 2, longestPause)
+        pauses.rest(until: stop)
       }
     }
   }

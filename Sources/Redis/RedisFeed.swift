@@ -13,12 +13,9 @@ import Invalidation
 public struct RedisFeed {
   /// How long XREAD waits, in milliseconds; so also the time between two polls when nothing happens.
   static let wait = 100
-  static let firstPause: UInt64 = 50_000_000
-  static let longestPause: UInt64 = 2_000_000_000
 
   private var generation: Generation?
   private var position = JournalID.zero
-  private var pause = RedisFeed.firstPause
 
   /// Follows until `stop` says so (asked at least every 100 ms while Redis answers); to be called on a
   /// thread of its own. Everything is heard on that thread, in order:
@@ -33,19 +30,19 @@ public struct RedisFeed {
     clock: @Sendable () -> Instant, hear: @Sendable (FeedEvent) -> Void
   ) {
     var feed = RedisFeed()
+    var pauses = RetryPauses()
     while !stop() {
       do throws(RedisError) {
         var connection = try RedisConnection(
           settings, name: "nearside-feed", patience: UInt64(wait) * 1_000_000)
         while !stop() {
           let known = try feed.poll(&connection, keys, clock, hear)
-          feed.pause = firstPause
-          if !known { rest(UInt64(wait) * 1_000_000, until: stop) }
+          pauses.worked()
+          if !known { RetryPauses.rest(UInt64(wait) * 1_000_000, until: stop) }
         }
       } catch {
         hear(.unreachable(error.description))
-        rest(UInt64.random(in: feed.pause / 2...feed.pause), until: stop)
-        feed.pause = min(feed.pause * 2, longestPause)
+        pauses.rest(until: stop)
       }
     }
   }
@@ -130,16 +127,5 @@ public struct RedisFeed {
     guard let previous, let position, let keys, let groups else { return nil }
     return JournalEntry(
       id: id, previous: previous, position: position, keys: keys, groups: groups, origins: origins)
-  }
-
-  /// Sleeps, in steps short enough for a stop.
-  static func rest(_ nanoseconds: UInt64, until stop: @Sendable () -> Bool) {
-    let end = bootInstant().nanoseconds + nanoseconds
-    while !stop() {
-      let now = bootInstant().nanoseconds
-      guard now < end else { return }
-      var step = timespec(tv_sec: 0, tv_nsec: Int(min(end - now, 20_000_000)))
-      nanosleep(&step, nil)
-    }
   }
 }

@@ -217,7 +217,15 @@ struct StrategyErrorTests {
       ),
       (
         #""write": {"policy": "behind", "sql": "SELECT 1"}"#,
-        #"2:21+8 bad-value behind keeps its journal in Redis, and there is none here; add "redis" or write "through""#
+        #"2:21+8 bad-value behind keeps its journal in Redis, and there is none here; add "redis" or leave "write" out"#
+      ),
+      (
+        #""write": {"policy": "through", "sql": "SELECT 1"}"#,
+        #"2:21+9 bad-value through keeps the value in Redis, and there is none here; add "redis" or leave "write" out"#
+      ),
+      (
+        #""write": {"policy": "${WRITE_POLICY:-through}", "sql": "SELECT 1"}"#,
+        #"2:21+26 bad-value through keeps the value in Redis, and there is none here; add "redis" or leave "write" out"#
       ),
     ])
   func withoutRedis(members: String, expected: String) {

@@ -133,8 +133,9 @@ struct StrategyTests {
     }
     let redis = #""namespace": "s", "redis": "redis://h","#
     #expect(write(redis, through) == [])
-    #expect(write("", through).first?.hasPrefix("through has no effect without Redis") == true)
     #expect(write(redis, behind).first?.hasPrefix("behind has no effect") == true)
+    let reference = behind.replacingOccurrences(of: "\"behind\"", with: "\"${WRITE_POLICY:-behind}\"")
+    #expect(write(redis, reference).first?.hasPrefix("behind has no effect") == true)
     let caches = ConfigurationOption.unserved.filter {
       $0.hasPrefix("caches.*.") && $0.split(separator: ".").count == 3
     }

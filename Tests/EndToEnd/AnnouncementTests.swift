@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -67,6 +68,38 @@ struct AnnouncementTests {
     try eventually("both have heard") { try a.count("announcements") > before }
     try eventually("the fence is up") { try client.call("NEARSIDE", "FILL", key, token, "old") == 0 }
     #expect(try client.call("GET", key) == nil)
+  }
+
+  @Test("More keys than are kept cost a new generation, which is asked for until there is one")
+  func tooMany() throws {
+    let world = try world()
+    let (a, b) = try listening(world)
+    let redis = try #require(world.redis).client()
+    let key = world.key("user:1")
+    try warm(key, "x", a, b)
+    let before = try a.status()["generation"]
+    // No tailer hears of it as long as it stands still.
+    let tailer = try a.status()["role"] == "tailer" ? a : b
+    tailer.signal(SIGSTOP)
+    let names = (0..<51_000).map { "\"\(world.key("x\($0)"))\"" }
+    #expect(try redis.call("PUBLISH", "changes", "[" + names.joined(separator: ",") + "]") == 2)
+    let other = tailer === a ? b : a
+    try eventually("the other has heard") { try other.count("near_drops") > 0 }
+    // The request is lost; it is made again.
+    try redis.call("HDEL", "nearside:{\(world.database)}:m", "req")
+    tailer.signal(SIGCONT)
+    try eventually("there is a new generation", within: .seconds(30)) {
+      try a.status()["generation"] != before && b.status()["generation"] != before
+    }
+    try world.settle(a, b)
+    #expect(try a.get(key) == nil && b.get(key) == nil)
+    // Each of the two may have got one; then nobody asks any more.
+    var last = before
+    try eventually("no further generation begins", within: .seconds(20), every: .milliseconds(1500)) {
+      let found = try a.status()["generation"]
+      defer { last = found }
+      return found == last
+    }
   }
 
   @Test("A malformed message, and keys of somebody else, are counted and change nothing")

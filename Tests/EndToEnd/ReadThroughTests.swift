@@ -193,10 +193,11 @@ struct ReadThroughTests {
     } else {
       #expect(try sidecars[0].client().call("NEARSIDE", "INVALIDATE", "ALL") == .simple("OK"))
     }
-    try eventually("all is near again", within: .seconds(60)) {
-      let isNear = try round()
-      return try sidecars.allSatisfy { try $0.status()["generation"] != generation } && isNear
+    try eventually("there is a new generation", within: .seconds(60)) {
+      _ = try round()
+      return try sidecars.allSatisfy { try $0.status()["generation"] != generation }
     }
+    try eventually("all is near again", within: .seconds(60)) { try round() }
     let loads = try sidecars.map { try $0.count("loads") }
     #expect(try calls(world) == "20", "\(loads)")
   }
@@ -273,6 +274,37 @@ struct ReadThroughTests {
     if let redis = world.redis { #expect(try redis.cli("GET", world.key("user:7")) == "Ada") }
   }
 
+  @Test(
+    "Without PostgreSQL: what is cached is served, and an error says so of the rest; it comes back by itself")
+  func withoutPostgres() throws {
+    let world = try World(options: [Self.caches(Self.users)], postgres: PostgresServer())
+    let sidecar = try world.sidecar()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    world.postgres.kill()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    let error = try sidecar.get(world.key("user:8")).errorText ?? ""
+    #expect(error.contains("SQLSTATE") && error.contains("PostgreSQL"), "\(error)")
+    #expect(try world.redis?.cli("EXISTS", world.key("user:8")) == "0")
+    try world.postgres.start()
+    try eventually("PostgreSQL is back", within: .seconds(20)) {
+      try sidecar.get(world.key("user:8")) == "User 8"
+    }
+  }
+
+  @Test("Without Redis reachable: rows are loaded")
+  func withoutRedis() throws {
+    let world = try world(Self.users)
+    let sidecar = try world.sidecar()
+    world.redis?.pause()
+    #expect(try sidecar.get(world.key("user:7")) == "User 7")
+    world.redis?.resume()
+    try eventually("Redis is back") {
+      let reply = try sidecar.get(world.key("user:8"))
+      let isNear = try sidecar.hasNear(world.key("user:8"))
+      return reply == "User 8" && isNear
+    }
+  }
+
   @Test("A fleet of three, a thousand GETs each of one missing key: with a lock the database is asked once")
   func fleet() throws {
     let world = try World(
@@ -285,7 +317,11 @@ struct ReadThroughTests {
     let clients = try sidecars.flatMap { sidecar in try (0..<1000).map { _ in try sidecar.client() } }
     for client in clients { try client.send("GET", world.key("user:7")) }
     for client in clients { try #require(try client.receive() == "User 7") }
-    #expect(try calls(world) == "1")
+    let calls = try calls(world)
+    let told = try sidecars.map { sidecar in
+      try sidecar.status().filter { $0.key.hasPrefix("load") || $0.key == "drops" }
+    }
+    #expect(calls == "1", "\(told)\n\(sidecars.map(\.log).joined(separator: "\n"))")
     #expect(try world.redis?.cli("KEYS", "nearside:*:l:*") == "")
   }
 

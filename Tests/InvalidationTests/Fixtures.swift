@@ -75,8 +75,11 @@ struct Stream: ~Copyable {
   var batch = KeyBatch()
   private var position: UInt64 = 0x1000
 
-  init(_ rules: [TableRule], maximumKeys: Int = 1_000_000, prefix: String = "shop:") {
-    reader = LogReader(plan: KeyPlan(tables: rules, keyPrefix: prefix), maximumKeys: maximumKeys)
+  init(
+    _ rules: [TableRule], caches: [CacheRule] = [], maximumKeys: Int = 1_000_000, prefix: String = "shop:"
+  ) {
+    reader = LogReader(
+      plan: KeyPlan(tables: rules, caches: caches, keyPrefix: prefix), maximumKeys: maximumKeys)
   }
 
   mutating func feed(_ message: [UInt8]) throws(PgOutputError) -> LogEvent {

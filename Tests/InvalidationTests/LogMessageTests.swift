@@ -19,6 +19,23 @@ struct LogMessageTests {
     #expect(stream.keys() == ["shop:user:42", "shop:Ünï %:{}", "shop:last"])
   }
 
+  @Test("tags that some cache has go into the batch, whatever else is named")
+  func tags() throws {
+    var stream = Stream([], caches: [KeyGroupTests.cache("report:{id}", "tenant:{id}")])
+    func tags(_ content: String, transactional: Bool = true) -> [UInt8] {
+      PgOutput.message(
+        "nearside.invalidate_tag", Array(content.utf8), transactional: transactional, at: 0x1000)
+    }
+    #expect(try stream.transaction([tags("tenant:7\0nobody\0\0tenant:\0tenant:8\0tenant:7")]) == [.rows])
+    #expect(stream.batch.groups == ["ttenant:7", "ttenant:", "ttenant:8"])
+    for index in 0..<stream.batch.groupCount {
+      #expect(stream.batch.withGroup(index) { _, table in table } == LogMessage.noTable)
+    }
+    #expect(try stream.transaction([tags("nobody\0"), tags("")]) == [.nothing, .nothing])
+    #expect(try stream.transaction([tags("tenant:9", transactional: false)]) == [.nothing])
+    #expect(stream.batch.count == 0)
+  }
+
   @Test("keys of rows and keys of SQL share the transaction and its limit")
   func limit() throws {
     var stream = Stream([rule("users", ["user:{id}"])], maximumKeys: 3)

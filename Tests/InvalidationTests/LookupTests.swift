@@ -25,7 +25,7 @@ struct LookupTests {
     for value in values {
       var packed: [UInt8] = []
       Array(value.utf8).withUnsafeBytes { LookupAsk.append($0, to: &packed) }
-      packed.withUnsafeBytes { tail.session.pending.ask($0, lookup: 0, transaction: 1) }
+      packed.withUnsafeBytes { tail.session.pending.ask($0, lookup: 0) }
     }
     tail.session.heard(.rows)
   }
@@ -243,6 +243,125 @@ struct LookupTests {
     check(tail.session.lookups.floor == nil)
     check(tail.session.lookupAnswered(run, found(run, ["5": "1"]), snapshot: everything, now: tail.now))
     check(tail.session.lookups.found.isEmpty)
+  }
+
+  @Test(
+    "The next lookup waits for the answer of the one before, though a new generation has made that one void")
+  func voidAnswer() throws {
+    var tail = Tail(lookups: Self.plan().lookups)
+    tail.begin()
+    ask(&tail, "5")
+    tail.commit(200)
+    tail.pass(milliseconds: 5)
+    _ = tail.next()
+    let run = try need(tail.session.nextLookup(now: tail.now))
+    tail.pass(milliseconds: 2000)
+    tail.truncation(300)
+    _ = tail.settle()
+    tail.begin()
+    ask(&tail, "6")
+    tail.commit(400)
+    tail.pass(milliseconds: 5)
+    _ = tail.next()
+    check(tail.session.nextLookup(now: tail.now) == nil)
+    // Otherwise the loop would turn without a pause until the answer comes.
+    check(tail.session.lookupDue == nil)
+    check(!tail.session.lookupFailed(run, now: tail.now))
+    check(tail.session.nextLookup(now: tail.now)?.values(1) == [["6"]])
+  }
+
+  @Test("A key that a lookup found names no transaction, though younger ones of its batch have named it")
+  func origins() throws {
+    var tail = Tail(lookups: Self.plan().lookups)
+    tail.begin("item:1")
+    ask(&tail, "5")
+    tail.commit(200, id: 9)
+    tail.pass(milliseconds: 5)
+    check(step(&tail) != nil)
+    let run = try need(tail.session.nextLookup(now: tail.now))
+    // A SET that is written through commits and names the key by its own row; then the lookup's answer comes.
+    tail.begin()
+    Array("shop:user:8:orders".utf8).withUnsafeBytes {
+      tail.session.pending.append($0, table: 0, origin: .named(by: 10))
+    }
+    tail.session.heard(.rows)
+    tail.commit(300, id: 10)
+    check(tail.session.lookupAnswered(run, found(run, ["5": "8"]), snapshot: everything, now: tail.now))
+    guard case .apply(_, let chunk) = tail.next() else { return check(false) }
+    let origins = chunk.map { tail.session.sending.origin($0) }
+    #expect(origins.map(\.transaction) == [0])
+    #expect(origins.map(\.isNamed) == [false])
+  }
+
+  @Test(
+    "While thousands of found keys wait no lookup begins, and more than a hundred thousand begin a generation"
+  )
+  func foundTooMuch() throws {
+    var tail = Tail(lookups: Self.plan().lookups)
+    func keys(_ count: Int) -> [LookupKey] {
+      (0..<count).map { LookupKey(ask: 0, template: 0, key: Array("shop:user:\($0):orders".utf8)) }
+    }
+    for (number, count) in [LookupQueue.enoughFound, LookupQueue.mostFound + 1].enumerated() {
+      let end = UInt64(200 + 100 * number)
+      tail.begin()
+      ask(&tail, "5")
+      tail.commit(end)
+      tail.begin()
+      ask(&tail, "6")
+      tail.commit(end + 10)
+      tail.pass(milliseconds: 5)
+      _ = tail.next()
+      let run = try need(tail.session.nextLookup(now: tail.now))
+      check(tail.session.lookupAnswered(run, keys(count), snapshot: everything, now: tail.now))
+      check(tail.session.nextLookup(now: tail.now) == nil)
+      check(tail.session.lookupDue == nil)
+      tail.pass(milliseconds: 2000)
+      let began = tail.settle().contains { if case .send(.newGeneration) = $0 { true } else { false } }
+      #expect(began == (number == 1))
+    }
+  }
+
+  @Test("Remembering takes time by the number of keys, and is bounded by it")
+  func remembersMany() throws {
+    var queue = LookupQueue(Self.plan(remember: 3_600_000_000_000).lookups)
+    let count = 20_000
+    let now = Instant(nanoseconds: 0)
+    func turn(_ ask: String, _ users: Range<Int>) throws -> Int {
+      var packed: [UInt8] = []
+      Array(ask.utf8).withUnsafeBytes { LookupAsk.append($0, to: &packed) }
+      queue.committed(
+        Commit(transaction: 1, record: LSN(1), end: LSN(2), committedAt: 0),
+        [LookupAsk(lookup: 0, packed: packed)])
+      let run = try need(queue.next(now: now, isVisible: { _ in true }))
+      let keys = users.map { LookupKey(ask: 0, template: 0, key: Array("shop:user:\($0):orders".utf8)) }
+      check(queue.answered(run, keys, everything, now: now))
+      return queue.take().count
+    }
+    let start = ContinuousClock.now
+    check(try turn("0", 0..<count) == count)
+    check(try turn("0", 0..<count) == count)
+    // Comparing each key with each would take minutes.
+    #expect(ContinuousClock.now - start < .seconds(10))
+    check(try turn("0", count..<2 * count) == 2 * count)
+    // Others push it out.
+    for other in 1...LookupQueue.mostRemembered / count { _ = try turn("\(other)", 0..<count) }
+    check(try turn("0", 0..<count) == count)
+  }
+
+  @Test("explain shows what is asked only of a change that counts")
+  func explained() throws {
+    var rules = Self.rules()
+    rules[0].when = try RowCondition.parse(
+      "changed(status)", place: SourcePlace(line: 1, column: 1, length: 1))
+    let plan = KeyPlan(tables: rules, keyPrefix: "shop:")
+    func asked(_ status: String) -> [String] {
+      plan.explainLookups(
+        table: 0, catalogue: nil, new: ["id": "1", "order_id": "5", "status": "a"],
+        old: ["id": "1", "order_id": "5", "status": status], operation: .update
+      ).flatMap(\.values)
+    }
+    #expect(asked("b") == ["order_id = 5"])
+    #expect(asked("a") == [])
   }
 
   @Test("What was found before is cleared again for as long as it is remembered")

@@ -96,6 +96,30 @@ struct RowConditionTests {
     #expect(try Self.deleted(when.replacing("new.", with: ""), row) == expected)
   }
 
+  @Test(
+    "a row that ceases or begins to be NULL where the condition looks goes out or comes in, whatever has changed"
+  )
+  func unknownToKnown() throws {
+    for when in [
+      "changed(price) and status = 'live'", "status = 'live' and changed(price)",
+      "changed(price) and not status <> 'live'", "changed(price) and status like 'l%'",
+      "new.price <> old.price and status in ('live')",
+    ] {
+      let (live, none) = (Self.row(status: "live", price: "1"), Self.row(price: "1"))
+      let draft = Self.row(status: "draft", price: "1")
+      #expect(try Self.updated(when, from: none, to: live), "\(when)")
+      #expect(try Self.updated(when, from: live, to: none), "\(when)")
+      #expect(try Self.updated(when, from: none, to: draft), "\(when)")
+      // What was NULL and stays so has not moved, nor has what else changes.
+      #expect(try !Self.updated(when, from: none, to: Self.row(price: "1", body: "x")), "\(when)")
+      #expect(
+        try !Self.updated(when, from: live, to: Self.row(status: "live", price: "1", body: "x")), "\(when)")
+    }
+    // Known, though it is NULL.
+    let when = "changed(price) and status is distinct from 'draft'"
+    #expect(try !Self.updated(when, from: Self.row(), to: Self.row(status: "live")))
+  }
+
   @Test("numbers are exact however long they are")
   func numbers() throws {
     let long = "123456789012345678901234567890.000000000000000000000001"

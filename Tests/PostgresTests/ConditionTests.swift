@@ -60,6 +60,17 @@ private indirect enum Wish {
     }
   }
 
+  /// Whether one row alone tells nothing of some part of it, and the other row does.
+  var becomesKnown: String {
+    switch self {
+    case .all(let parts), .any(let parts):
+      return "(" + parts.map(\.becomesKnown).joined(separator: " OR ") + ")"
+    case .not(let part): return part.becomesKnown
+    case .changed: return "FALSE"
+    case .atom: return "(\(sql(.row("old"))) IS NULL) <> (\(sql(.row("new"))) IS NULL)"
+    }
+  }
+
   private static func filled(_ text: String, _ columns: [String]) -> String {
     var text = text
     for (index, column) in columns.enumerated() { text = text.replacing("$\(index + 1)", with: column) }
@@ -208,7 +219,7 @@ struct ConditionTests {
         SELECT old.n FROM public.olds AS old JOIN public.news AS new ON old.n = new.n
         WHERE \(counts(.change(either: "new"))) OR \(counts(.change(either: "old")))
           OR (\(counts(.row("old")))) <> (\(counts(.row("new"))))
-          OR (\(counts(.row("new"))) AND old.k <> new.k)
+          OR (\(counts(.row("new"))) AND (old.k <> new.k OR \(wish.becomesKnown)))
         """,
         "SELECT n FROM public.news AS old WHERE \(counts(.only("old")))",
       ].map { sql in Set(try session.query(sql).compactMap { $0[0] }) }

@@ -1,3 +1,4 @@
+import Invalidation
 import Testing
 
 @testable import Server
@@ -33,5 +34,36 @@ struct AnnouncementTests {
     let many = "[" + [String](repeating: #""k""#, count: 400_000).joined(separator: ",") + "]"
     #expect(parse(many) == nil)
     #expect(parse(String(repeating: "[", count: 500_000)) == nil)
+  }
+
+  @Test("Errands are counted by keys; too many are dropped, until another generation is followed")
+  func errands() {
+    func errand(_ count: Int) -> Errand { .remove([[UInt8]](repeating: [97], count: count)) }
+    var errands = Errands()
+    func add(_ errand: Errand, _ generation: UInt64?) -> Bool {
+      errands.append(errand, generation: generation.map { Generation($0) })
+    }
+    for _ in 0..<Errands.most / 1000 {
+      let isKept = add(errand(1000), 1)
+      #expect(isKept)
+    }
+    #expect(!errands.forgetsAll && errands.names == Errands.most)
+    var isKept = add(.clear([112]), 1)
+    #expect(!isKept)
+    #expect(errands.forgetsAll && errands.waiting.isEmpty && errands.names == 0)
+    errands.follows(Generation(1))
+    #expect(errands.forgetsAll)
+    isKept = add(errand(1), 1)
+    #expect(isKept)
+    errands.follows(Generation(2))
+    #expect(!errands.forgetsAll)
+    let taken = errands.take()
+    #expect(taken == [errand(1)] && errands.names == 0)
+    // The first generation that is heard of may be one from before.
+    for _ in 0...Errands.most / 1000 { _ = add(errand(1000), nil) }
+    errands.follows(Generation(2))
+    #expect(errands.forgetsAll)
+    errands.follows(Generation(3))
+    #expect(!errands.forgetsAll)
   }
 }

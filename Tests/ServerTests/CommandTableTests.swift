@@ -79,7 +79,7 @@ struct CommandTableTests {
     #expect(spec("incr")?.kind == .merge)
     #expect(spec("unlink")?.kind == .remove)
     #expect(spec("getex")?.kind == .expiry)
-    #expect(spec("multi")?.kind == .later)
+    #expect(spec("multi")?.kind == .transaction)
     for name in ["flushall", "keys", "debug", "swapdb", "shutdown", "monitor", "replicaof", "restore"] {
       #expect(spec(name)?.kind == .refuse, "\(name)")
     }

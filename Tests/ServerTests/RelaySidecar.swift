@@ -107,7 +107,7 @@ final class RelaySidecar {
     try direct.call(
       "HSET", meta, "g", generation.hex, "c", cleared ? generation.hex : zero, "h", "0", "W",
       LSN(position).hex, "V", LSN(position).hex, "F", LSN(0x100).hex + zero, "d", zero, "dc", "0", "jl",
-      "0-0", "wt", "0", "cfg", "0000000000000000", "s", "0", "n", "0", "tok", "t")
+      "0-0", "wt", "0", "cfg", "0000000000000000", "s", "0", "n", "0", "tok", "t", "ep", "1")
     try beat()
     try beat()
     try beat()

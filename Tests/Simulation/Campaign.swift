@@ -3,7 +3,8 @@ import Synchronization
 /// Many seeds on all cores.
 struct Campaign: Sendable {
   var steps: Int
-  var without = Weaknesses()
+  /// With a rule switched off only what a seed finds that finds nothing with all of them counts.
+  var without: Weaknesses?
 
   struct Totals: Sendable {
     var runs = 0
@@ -12,8 +13,10 @@ struct Campaign: Sendable {
     var redisHits = 0
     var misses = 0
     var counts: [String: Int] = [:]
-    /// The lowest seed that has found something, and what.
+    /// The seeds that have found something, the lowest first, and what.
     var failures: [(seed: UInt64, what: String)] = []
+    /// Those that have found something with all rules as well.
+    var baseless: [UInt64] = []
 
     mutating func add(_ other: Totals) {
       runs += other.runs
@@ -23,7 +26,22 @@ struct Campaign: Sendable {
       misses += other.misses
       counts.merge(other.counts, uniquingKeysWith: +)
       failures += other.failures
+      baseless += other.baseless
     }
+  }
+
+  /// What the seed finds without the rule and not with it; `isBaseless`: it finds something with it, too.
+  func tryOne(_ seed: UInt64) -> (what: String?, isBaseless: Bool) {
+    let world = World(seed: seed, weakness: without ?? Weaknesses())
+    world.run(steps: steps)
+    guard let what = world.violation else { return (nil, false) }
+    return isBaseless(seed) ? (nil, true) : (what, false)
+  }
+
+  private func isBaseless(_ seed: UInt64) -> Bool {
+    let world = World(seed: seed, weakness: Weaknesses())
+    world.run(steps: steps)
+    return world.violation != nil
   }
 
   /// Runs what `seeds` gives, until it gives no more or, with `stopping`, one has failed.
@@ -35,7 +53,7 @@ struct Campaign: Sendable {
         group.addTask { [self] in
           var totals = Totals()
           while !isOver.isSet, let seed = seeds() {
-            let world = World(seed: seed, weakness: without)
+            let world = World(seed: seed, weakness: without ?? Weaknesses())
             world.run(steps: steps)
             totals.runs += 1
             totals.steps += world.steps
@@ -43,7 +61,10 @@ struct Campaign: Sendable {
             totals.redisHits += world.redisHits
             totals.misses += world.misses
             totals.counts.merge(world.counts, uniquingKeysWith: +)
-            if let violation = world.violation {
+            guard let violation = world.violation else { continue }
+            if without != nil, isBaseless(seed) {
+              totals.baseless.append(seed)
+            } else {
               totals.failures.append((seed, violation))
               if stopping { isOver.set() }
             }

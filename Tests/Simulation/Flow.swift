@@ -19,6 +19,7 @@ final class Flow {
   func begin() {
     world.at(world.now + world.around(world.swarm.thinkTime)) { [self] in
       if world.isQuiet { return }
+      if world.swarm.written > 0, world.random.once(in: 2) { return written() }
       let key = chooseKey()
       if world.swarm.isCalm { return leased(key) }
       if world.random.below(100) < world.swarm.deletes { return changeAndDelete(key) }
@@ -34,7 +35,7 @@ final class Flow {
   }
 
   private func chooseKey() -> Key {
-    let all = world.keys
+    let all = world.keys.prefix(world.swarm.keys)
     return all[
       world.random.once(in: 2) ? world.random.below(min(2, all.count)) : world.random.below(all.count)]
   }
@@ -106,6 +107,42 @@ final class Flow {
     else { return begin() }
   }
 
+  /// Something with a key that is written through.
+  private func written() {
+    let key = world.keys[world.swarm.keys + world.random.below(world.swarm.written)]
+    switch world.random.below(100) {
+    case 0..<35: set(key)
+    case 35..<92: leased(key)
+    case 92..<96: expire(key)
+    default:
+      guard
+        command({ [self] _ in
+          host.remove(key, via: via) { [self] _ in
+            begin()
+          } removed: {
+          }
+        })
+      else {
+        return begin()
+      }
+    }
+  }
+
+  /// A SET that is written through.
+  private func set(_ key: Key) {
+    let version = world.oracle.make()
+    let text = Oracle.text([version])
+    guard
+      command({ [self] _ in
+        world.note("\(host.number): SET \(key.name) \(text), through")
+        host.setThrough(key, version, life: chooseLife()) { [self] _ in begin() }
+      })
+    else {
+      world.oracle.refuse(version)
+      return begin()
+    }
+  }
+
   /// `aged`: a SET after a read that no miss led to.
   private func writeThrough(_ key: Key) {
     guard let text = world.read(key) else { return begin() }
@@ -141,7 +178,7 @@ final class Flow {
     let (a, b) = (key.number / 2, key.number % 2)
     let group = Array(
       world.random.one(of: ["ps:c:\(a):", "ps:c:\(a):", "tg:\(b)", "tg:\(b)", "ps:c:\(a):\(b):", "ps:"]).utf8)
-    let keys = world.mapping.keys(of: group)
+    let keys = world.mapping.keys(of: group).filter { !$0.isWritten }
     let old = keys.map { world.externals[$0.number] }
     for key in keys { world.externals[key.number] = world.oracle.make() }
     let losses = world.redis.losses

@@ -71,7 +71,7 @@ extension Host {
   }
 
   /// Sends one request; `finish` is run in a turn of the loop when its reply has come.
-  private func request<Reply>(
+  func request<Reply>(
     via: Int, writes: Key? = nil, clears: [UInt8]? = nil, client: ((Outcome) -> Void)?,
     _ work: @escaping (SimulatedRedis) -> Reply,
     _ finish: @escaping (Reply) -> Void
@@ -116,13 +116,18 @@ extension Host {
   /// GET, or with `token` NEARSIDE LEASE.
   func read(_ key: Key, via: Int = 0, _ client: @escaping (Outcome) -> Void) {
     let removal = removed[key.number]
+    let written = through.committed[key.number]
     if isFresh(at: clock) || world.weakness.contains(.nearHitsNeedNoEvidence), let text = findNear(key) {
       world.hit(text, self, near: true, key)
       checkRemoved(text, removal, key)
+      checkWritten(text, written, key)
       return client(.hit(text))
     }
     ask(for: key, via: via, holdUntil: nil) { [self] outcome in
-      if case .hit(let text) = outcome { checkRemoved(text, removal, key) }
+      if case .hit(let text) = outcome {
+        checkRemoved(text, removal, key)
+        checkWritten(text, written, key)
+      }
       client(outcome)
     }
   }

@@ -51,6 +51,9 @@ final class Host {
     var losses: Int
   }
 
+  /// SETs that are written through.
+  var through = Through()
+
   /// What the feed has handed over.
   var mailbox: [FeedEvent] = []
 
@@ -73,7 +76,7 @@ final class Host {
     follower = Follower(mapping: Self.mapping)
     ledger = FillLedger(
       capacity: world.swarm.ledger, seed: 9, started: Instant(nanoseconds: 0), keep: world.swarm.window)
-    writes = [UInt32](repeating: 0, count: world.swarm.keys)
+    writes = [UInt32](repeating: 0, count: world.keys.count)
     start()
   }
 
@@ -165,6 +168,7 @@ final class Host {
     misses = []
     mailbox = []
     holds = []
+    through = Through()
     tick()
     feedConnect()
     tailer.start()
@@ -178,6 +182,7 @@ final class Host {
           connectUpstream(via)
           giveUpSilentUpstream(via)
         }
+        askForSession()
         if now.since(lastTouch) >= 1_000_000_000 { touch() }
         if case .poisoned = follower.standing, now.since(lastAsk) >= 1_000_000_000 {
           lastAsk = now
@@ -209,6 +214,8 @@ final class Host {
     upstreams = [nil, nil]
     for task in flows { task.client?(.error) }
     for hold in holds { hold.client(.error) }
+    for write in through.writes.values.sorted(by: { $0.id < $1.id }) { write.client(.error) }
+    through = Through()
     world.at(world.now + time) { [self] in start() }
   }
 
@@ -279,7 +286,9 @@ final class Host {
   /// nobody on this host is shown that.
   func noteRemoved(_ key: Key, _ old: Int) {
     guard !world.redis.isDoubted else { return removed[key.number] = nil }
-    removed[key.number] = Removal(version: old, losses: world.redis.losses)
+    // Of two that were under way at once the older may be told of last.
+    let known = removed[key.number].map { $0.losses == world.redis.losses ? $0.version : old } ?? old
+    removed[key.number] = Removal(version: max(known, old), losses: world.redis.losses)
   }
 
   func checkRemoved(_ text: String, _ removal: Removal?, _ key: Key) {
@@ -330,6 +339,8 @@ final class Host {
   func hear(_ event: FeedEvent) {
     let action = follower.hear(
       event, evict: { key in _ = near.remove(key, hash: near.hash(key)) }, group: { clear($0) })
+    if case .dropAll = action { missedEntries() }
+    if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if case .state = event, let state = follower.state {
       ledger.observed(state.lease, at: clock)
       releaseHolds(state)

@@ -12,9 +12,12 @@ struct Key {
   let isGrouped: Bool
   /// The rows that its value is made of.
   let rows: [Int]
+  /// Whether SETs of it are written through. Its value is then its one row and nothing else.
+  let isWritten: Bool
 
-  init(number: Int, name: String, rows: [Int], groups: KeyGroups) {
+  init(number: Int, name: String, rows: [Int], groups: KeyGroups, isWritten: Bool = false) {
     self.number = number
+    self.isWritten = isWritten
     self.name = name
     let bytes = Array(name.utf8)
     self.bytes = bytes
@@ -63,29 +66,34 @@ struct Mapping {
   }()
 
   /// Each key has a row of its own, and one that it shares with its neighbour. With groups that one clears a prefix,
-  /// and a third, which every second key has, a tag.
-  init(keys count: Int, hasGroups: Bool) {
+  /// and a third, which every second key has, a tag. Behind these come keys that are written through, with a row
+  /// each.
+  init(keys count: Int, written: Int, hasGroups: Bool) {
     let pairs = (count + 1) / 2
-    guard hasGroups else {
-      groups = KeyGroups(tables: [], caches: [], keyPrefix: "s:")
-      let groups = groups
-      keys = (0..<count).map {
-        Key(number: $0, name: "s:\($0)", rows: [$0, count + $0 / 2], groups: groups)
+    let shared = hasGroups ? pairs + 2 : pairs
+    groups = hasGroups ? Self.withGroups : KeyGroups(tables: [], caches: [], keyPrefix: "s:")
+    let groups = groups
+    let plain = (0..<count).map { number in
+      hasGroups
+        ? Key(
+          number: number, name: "s:c:\(number / 2):\(number % 2):\(number)",
+          rows: [number, count + number / 2, count + pairs + number % 2], groups: groups)
+        : Key(number: number, name: "s:\(number)", rows: [number, count + number / 2], groups: groups)
+    }
+    keys =
+      plain
+      + (0..<written).map {
+        Key(
+          number: count + $0, name: "s:w:\($0)", rows: [count + shared + $0], groups: groups,
+          isWritten: true)
       }
-      rowCount = count + pairs
-      groupOfRow = Array(repeating: nil, count: rowCount)
-      return
-    }
-    groups = Self.withGroups
-    keys = (0..<count).map {
-      Key(
-        number: $0, name: "s:c:\($0 / 2):\($0 % 2):\($0)",
-        rows: [$0, count + $0 / 2, count + pairs + $0 % 2], groups: Self.withGroups)
-    }
-    rowCount = count + pairs + 2
-    groupOfRow =
-      Array(repeating: nil, count: count) + (0..<pairs).map { Array("ps:c:\($0):".utf8) }
-      + (0..<2).map { Array("tg:\($0)".utf8) }
+    rowCount = count + shared + written
+    let none = [[UInt8]?](repeating: nil, count: count)
+    let sharing: [[UInt8]?] =
+      hasGroups
+      ? (0..<pairs).map { Array("ps:c:\($0):".utf8) } + (0..<2).map { Array("tg:\($0)".utf8) }
+      : Array(repeating: nil, count: shared)
+    groupOfRow = none + sharing + Array(repeating: nil, count: written)
   }
 
   /// The keys of a group, its kind included.

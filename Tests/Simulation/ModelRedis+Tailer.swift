@@ -35,6 +35,8 @@ extension ModelRedis {
     var keys: [String]
     var buckets: [Int]
     var packed: PackedKeys
+    /// Of the keys and of the groups.
+    var origins: PackedOrigins?
     var messages: Int
     /// Their kind included.
     var groups: [String] = []
@@ -65,7 +67,8 @@ extension ModelRedis {
     if !(order.packed.isEmpty && groups.isEmpty), !weakness.contains(.noJournal) {
       guard
         let id = journal(
-          g, after: jl, keep: order.keep, position: order.X, keys: order.packed, groups: groups)
+          g, after: jl, keep: order.keep, position: order.X, keys: order.packed, groups: groups,
+          origins: order.origins)
       else {
         meta = .present(m)
         return .error("WRONGTYPE")

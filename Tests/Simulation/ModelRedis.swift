@@ -58,6 +58,8 @@ struct ModelRedis {
       /// nil: the entry that tells of a new generation.
       var keys: PackedKeys?
       var groups: PackedKeys
+      /// nil: an application's own deletion, or change of expiry.
+      var origins: PackedOrigins?
     }
 
     var entries: [Entry] = []
@@ -133,7 +135,7 @@ struct ModelRedis {
     return journal.entries[first...].prefix(limit).map {
       JournalEntry(
         id: $0.id, previous: $0.previous, position: $0.position, keys: $0.keys ?? PackedKeys(),
-        groups: $0.groups)
+        groups: $0.groups, origins: $0.origins)
     }
   }
 
@@ -148,7 +150,7 @@ struct ModelRedis {
   /// XADD under the id `*`; false if something else stands under the journal's name.
   mutating func add(
     to generation: Generation, previous: JournalID, position: LSN, keys: PackedKeys?,
-    groups: PackedKeys = PackedKeys(), id forced: JournalID? = nil
+    groups: PackedKeys = PackedKeys(), origins: PackedOrigins? = nil, id forced: JournalID? = nil
   ) -> JournalID? {
     var journal: Journal
     switch liveJournal(generation) {
@@ -163,7 +165,8 @@ struct ModelRedis {
         ? JournalID(milliseconds: clock, sequence: 0)
         : JournalID(milliseconds: journal.last.milliseconds, sequence: journal.last.sequence + 1))
     journal.entries.append(
-      Journal.Entry(id: id, previous: previous, position: position, keys: keys, groups: groups))
+      Journal.Entry(
+        id: id, previous: previous, position: position, keys: keys, groups: groups, origins: origins))
     journal.last = id
     journals[generation] = .present(journal)
     return id
@@ -181,7 +184,7 @@ struct ModelRedis {
   /// may.
   mutating func journal(
     _ generation: Generation, after jl: JournalID, keep: UInt64, position: LSN, keys: PackedKeys,
-    groups: PackedKeys = PackedKeys()
+    groups: PackedKeys = PackedKeys(), origins: PackedOrigins? = nil
   ) -> JournalID? {
     var forced: JournalID?
     if clock <= jl.milliseconds, case .missing = liveJournal(generation) {
@@ -190,7 +193,8 @@ struct ModelRedis {
     if case .missing = liveJournal(generation) { journals[generation] = nil }
     guard
       let id = add(
-        to: generation, previous: jl, position: position, keys: keys, groups: groups, id: forced)
+        to: generation, previous: jl, position: position, keys: keys, groups: groups, origins: origins,
+        id: forced)
     else { return nil }
     let oldest = clock > keep ? clock - keep : 0
     if case .present(let present)? = journals[generation], let first = present.entries.first,

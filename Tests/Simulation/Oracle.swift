@@ -18,16 +18,19 @@ struct Oracle {
     if versions[version].superseded == nil { versions[version].superseded = time }
   }
 
+  /// It never was the current one.
+  mutating func refuse(_ version: Int) { versions[version].superseded = 0 }
+
   /// A crash has taken its successor back.
   mutating func reinstate(_ version: Int) { versions[version].superseded = nil }
 
   func superseded(_ version: Int) -> UInt64? { versions[version].superseded }
 
   /// Whether the value says nothing that was outdated before `time`. `ignoringLast`: all but the last version,
-  /// which no row stands behind.
+  /// which no row stands behind. A value of one version has no such part.
   func isOutdated(_ text: String, before time: UInt64, ignoringLast: Bool = false) -> Int? {
     var all = Self.parse(text)
-    if ignoringLast { all.removeLast() }
+    if ignoringLast, all.count > 1 { all.removeLast() }
     return all.first { versions[$0].superseded.map { $0 < time } ?? false }
   }
 

@@ -45,6 +45,8 @@ final class SimulatedPostgres {
     var isVisible = false
     /// In seconds after which everybody must know although nothing in the log tells.
     var isSilent = false
+    /// Tells its client: with its number when everybody sees it, nil when it has failed.
+    var tell: ((UInt64?) -> Void)?
 
     init(xid: UInt64) { self.xid = xid }
   }
@@ -104,12 +106,26 @@ final class SimulatedPostgres {
     begin(rows: chosen)
   }
 
-  private func begin(rows chosen: [Int]) {
+  /// A statement of a transaction of its own that gives a row this version. It waits for whoever holds the row.
+  func update(row: Int, to version: Int, _ tell: @escaping (UInt64?) -> Void) {
+    guard !locked.contains(row) else {
+      let connection = connections
+      world.at(world.now + 1 + world.random.below(500_000 as UInt64)) { [self] in
+        if connection == connections { update(row: row, to: version, tell) }
+      }
+      return
+    }
+    begin(rows: [row], version: version, tell)
+  }
+
+  /// `version`: what its one row becomes; 0: something new.
+  private func begin(rows chosen: [Int], version: Int = 0, _ tell: ((UInt64?) -> Void)? = nil) {
     guard !chosen.isEmpty else { return }
     let transaction = start()
+    transaction.tell = tell
     for row in chosen {
       locked.insert(row)
-      transaction.writes.append((row, 0, 0))
+      transaction.writes.append((row, version, 0))
     }
     transaction.keys = world.keys(ofRows: chosen)
     transaction.groups = world.groups(ofRows: chosen)
@@ -142,7 +158,11 @@ final class SimulatedPostgres {
   private func abort(_ transaction: Transaction) {
     aborted.insert(transaction.xid)
     ended(transaction)
-    for write in transaction.writes { locked.remove(write.row) }
+    for write in transaction.writes {
+      locked.remove(write.row)
+      if write.new != 0 { world.oracle.refuse(write.new) }
+    }
+    transaction.tell.take()?(nil)
   }
 
   private func commit(_ transaction: Transaction) {
@@ -170,7 +190,7 @@ final class SimulatedPostgres {
     transaction.end = written
     for index in transaction.writes.indices {
       transaction.writes[index].old = rows[transaction.writes[index].row]
-      transaction.writes[index].new = world.oracle.make()
+      if transaction.writes[index].new == 0 { transaction.writes[index].new = world.oracle.make() }
     }
     commits.append(transaction)
   }
@@ -203,6 +223,7 @@ final class SimulatedPostgres {
       locked.remove(write.row)
       world.oracle.supersede(write.old, at: world.now + (transaction.isSilent ? world.silentGrace : 0))
     }
+    transaction.tell.take()?(transaction.xid)
     if !transaction.isEmpty {
       world.note(
         "pg: \(transaction.xid) of \(LSN(transaction.end)) is visible, keys \(transaction.keys), groups "
@@ -334,7 +355,10 @@ final class SimulatedPostgres {
     while let last = commits.last, last.end > end {
       commits.removeLast()
       running.removeAll { $0 === last }
-      guard last.isVisible else { continue }
+      guard last.isVisible else {
+        for write in last.writes { world.oracle.refuse(write.new) }
+        continue
+      }
       for write in last.writes.reversed() where rows[write.row] == write.new {
         rows[write.row] = write.old
         world.oracle.supersede(write.new, at: world.now)

@@ -15,14 +15,27 @@ final class SimulatedRedis {
   /// Whether the present generation is one that has lost something: until the next one, leases that were given
   /// before the loss may be above the fences that are raised after it.
   var isDoubted: Bool { losses > 0 && doubted == state?.generation }
+  /// When it was so last.
+  private var doubtedAt: UInt64 = 0
+  /// Whether a host may have evidence of a generation that has lost something.
+  func wasDoubted(within time: UInt64) -> Bool {
+    losses > 0 && (isDoubted || world.now - doubtedAt <= time)
+  }
   var links: [Link] = []
-  private var images: [ModelRedis] = []
+  private var images: [Image] = []
+  /// How many requests have written or might have.
+  private var writes = 0
   private var waiting: [Waiter] = []
   /// The order in which SCAN comes upon the keys.
   private var layout: [Int]
   private var clockOffset: Int64 = 0
   /// The incarnation of PostgreSQL in which each generation was begun.
   private var born: [Generation: Int] = [:]
+
+  private struct Image {
+    var data: ModelRedis
+    var writes: Int
+  }
 
   private struct Waiter {
     var generation: Generation
@@ -34,7 +47,7 @@ final class SimulatedRedis {
 
   init(_ world: World, weakness: ScriptWeakness) {
     self.world = world
-    layout = Array(0..<world.swarm.keys + world.swarm.foreign)
+    layout = Array(0..<world.keys.count + world.swarm.foreign)
     if world.swarm.foreign > 0 { world.shuffle(&layout) }
     data.weakness = weakness
   }
@@ -63,14 +76,16 @@ final class SimulatedRedis {
   func write<Reply>(_ body: (inout ModelRedis) -> Reply) -> Reply {
     tick()
     let before = data.hash
+    if isDoubted { doubtedAt = world.now }
     let reply = body(&data)
+    writes += 1
     written(before)
     return reply
   }
 
   private func written(_ before: ModelRedis.Meta?) {
     if world.keepsImages, world.random.once(in: 2) {
-      images.append(data)
+      images.append(Image(data: data, writes: writes))
       if images.count > 24 { images.removeFirst(12) }
     }
     let after = data.hash
@@ -158,15 +173,19 @@ final class SimulatedRedis {
   func failOver(outliving: Bool, latest: Int = .max) -> Bool {
     guard !images.isEmpty else { return false }
     let index = images.count - 1 - world.random.below(min(latest, images.count))
-    // A connection that is led on to another server is noticed by the writes that are lost. Without any, SCAN's
-    // cursor would go on in another server's order: such a proxy is not supported.
-    let isNoticed = images[index].counted != data.counted
-    let outliving = outliving && isNoticed
+    let image = images[index]
+    // A tailer whose connection is led on to another server notices by the counted writes that are lost. Without any,
+    // SCAN's cursor would go on in another server's order: the README excludes such a proxy.
+    let isNoticed = image.data.counted != data.counted
+    let outliving = outliving && (isNoticed || !isBeingScanned(data) && !isBeingScanned(image.data))
+    let hasLost = image.writes != writes
     let weakness = data.weakness
-    data = images[index]
+    data = image.data
     data.weakness = weakness
+    writes = image.writes
     images.removeSubrange((index + 1)...)
-    losses += 1
+    if hasLost { losses += 1 }
+    world.count(hasLost ? "failover that loses" : "failover that loses nothing")
     world.shuffle(&layout)
     if outliving {
       incarnation += 1
@@ -178,6 +197,10 @@ final class SimulatedRedis {
       breakAll()
     }
     return true
+  }
+
+  private func isBeingScanned(_ data: ModelRedis) -> Bool {
+    data.state.map { !$0.trusted || !$0.pending.isEmpty } ?? true
   }
 
   func loseAll() {

@@ -25,6 +25,8 @@ extension Swarm {
     change(&self, &random)
   }
 
+  static var themeNames: [String] { dangers.map(\.0) + ["writing"] }
+
   static let dangers: [(String, @Sendable (inout Swarm, inout SplitMix) -> Void)] = [
     ("lateMessages", { $0.lateMessages(&$1) }),
     ("slowLog", { $0.slowLog(&$1) }),
@@ -135,6 +137,46 @@ extension Swarm {
     plainSet = .window
     slowSteps = 25
     often([.pause], &random, [400, 1000])
+  }
+
+  /// SETs that are written through: of one key at once on several hosts, and beside other transactions.
+  mutating func writeThrough(_ random: inout SplitMix) {
+    written = 1 + random.below(2)
+    patience = random.one(of: [2, 20, 100]) * 1_000_000
+    guard random.once(in: 2) else { return }
+    theme = "writing"
+    keys = 3
+    hosts = 1 + random.below(3)
+    flows = 3 + random.below(3)
+    plainSet = .window
+    deletes = 0
+    slowSteps = 0
+    isCalm = false
+    ledger = 64
+    thinkTime = random.one(of: [3, 10, 40]) * 1_000_000
+    commitPeriod = random.one(of: [5, 20, 60]) * 1_000_000
+    keysPerStep = random.one(of: [1, 1000])
+    jitter = random.one(of: [0, 5, 60]) * 1_000_000
+    storm = []
+    faults = Array(repeating: nil, count: Fault.allCases.count)
+    let trouble: [Fault] = random.one(of: [
+      [], [.stallFeed, .stallReplies], [.cutStream, .stallFeed], [.killHost, .stallFeed], [.trimJournal],
+      [.cutRedis, .cutPostgres], [.failover, .cutStream], [.truncate, .stallFeed], [.stallSink, .cutStream],
+      [.stallStream], [.stallStream, .cutStream], [.stallStream, .stallFeed],
+    ])
+    stalls = 20_000_000...random.one(of: [60, 200, 600]) * 1_000_000
+    guard random.once(in: 2) else { return }
+    // One key, and a log that is late now and then.
+    written = 1
+    hosts = 2
+    flows = 4
+    thinkTime = 2_000_000
+    commitPeriod = 200_000_000
+    asynchronous = random.one(of: [0, 100])
+    jitter = random.one(of: [20, 60]) * 1_000_000
+    patience = random.one(of: [10, 30]) * 1_000_000
+    keysPerStep = 1000
+    for fault in trouble { faults[fault.rawValue] = random.one(of: [200, 500, 1000]) * 1_000_000 }
   }
 
   /// Answers go out long after they were made up, with everything as fresh as it need be.

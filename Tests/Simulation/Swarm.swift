@@ -53,6 +53,10 @@ struct Swarm {
   var ledger: Int
   /// How long a slot of Redis's SCAN gives at a time.
   var purgeCount: Int
+  /// How many keys there are that are written through.
+  var written = 0
+  /// How long a SET that has committed waits for its value to be stored.
+  var patience: UInt64 = 100_000_000
   /// Whether the mapping has prefixes and tags.
   var hasGroups = false
   /// How many keys of others SCAN comes upon, too.
@@ -77,6 +81,8 @@ struct Swarm {
   var keysPerStep: Int
 
   init(_ random: inout SplitMix) {
+    // From a generator of its own, so that other runs stay as they are.
+    var own = SplitMix(state: random.state ^ 0x5e7)
     hosts = 1 + random.below(3)
     keys = 3 + random.below(8)
     flows = 2 + random.below(5)
@@ -102,6 +108,7 @@ struct Swarm {
       faults[fault.rawValue] = random.one(of: [150, 400, 1000, 2500]) * 1_000_000
     }
     if random.once(in: 4) { sharpen(&random) }
+    if own.once(in: 6) { writeThrough(&own) }
   }
 
   /// What is dangerous together, since what the one takes away the other needs.

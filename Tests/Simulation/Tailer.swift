@@ -24,6 +24,8 @@ final class Tailer {
 
   private(set) var session: TailSession?
   private var inbox: [Walsender.LogMessage] = []
+  /// Whose rows come now.
+  private var transaction: UInt32 = 0
   private var asked: Question?
   private var askedAt = Instant(nanoseconds: 0)
   private var sentAt: Instant?
@@ -294,9 +296,12 @@ final class Tailer {
 
   private func hear(_ message: Walsender.LogMessage) {
     switch message {
-    case .began(let id): session?.heard(.began(transaction: id))
+    case .began(let id):
+      transaction = id
+      session?.heard(.began(transaction: id))
     case .rows(let keys, let groups):
-      for key in keys { world.keys[key].withBytes { session?.pending.append($0, table: 0) } }
+      let origin = KeyOrigin.named(by: transaction)
+      for key in keys { world.keys[key].withBytes { session?.pending.append($0, table: 0, origin: origin) } }
       for group in groups { group.withUnsafeBytes { session?.pending.append(group: $0, table: 0) } }
       session?.heard(.rows)
     case .doubt(let doubt): session?.heard(.doubt(doubt))
@@ -437,7 +442,8 @@ final class Tailer {
       token: request.check.token, g: request.check.generation, n: request.check.count, W: request.applied,
       V: request.visible, X: request.fence, beat: request.sampled != nil,
       wt: request.stopsWatching ? false : nil, keep: world.swarm.journalKeep, keys: keys.map(\.name),
-      buckets: keys.map(\.bucket), packed: packed, messages: keys.isEmpty ? 0 : 1,
+      buckets: keys.map(\.bucket), packed: packed,
+      origins: session?.sending.packedOrigins(chunk, groups: request.groups), messages: keys.isEmpty ? 0 : 1,
       groups: groups, groupBuckets: groupBuckets, raisesFloor: raisesFloor, tellsPending: request.tellsPending
     )
     world.note(

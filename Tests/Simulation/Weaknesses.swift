@@ -27,6 +27,11 @@ struct RimWeakness: OptionSet, Sendable {
   static let pendingCounts = RimWeakness(rawValue: 1 << 9)
   static let groupsStayNear = RimWeakness(rawValue: 1 << 10)
   static let groupsDatedWhenKept = RimWeakness(rawValue: 1 << 11)
+  static let storesAtAnySighting = RimWeakness(rawValue: 1 << 12)
+  static let storesOlderSets = RimWeakness(rawValue: 1 << 13)
+  static let forgetsGaps = RimWeakness(rawValue: 1 << 14)
+  static let keepsOnCommit = RimWeakness(rawValue: 1 << 15)
+  static let forgetsRemovals = RimWeakness(rawValue: 1 << 16)
 }
 
 /// A rule, and what a run is without it. The names in capitals are those of the protocol's models.
@@ -48,6 +53,11 @@ struct Rule: Sendable {
     ("ignoresRunning", "V is computed from a snapshot's list, not from its end", .ignoresRunning),
     ("noHoleTest", "what the slot will not send begins a generation (NOHOLE)", .noHoleTest),
     ("holeTestWithApplied", "the hole test compares with V, not with W (HOLEW)", .holeTestWithApplied),
+    (
+      "newSlotIsOld", "a slot that this session has made begins a generation", [.newSlotIsOld, .noHoleTest]
+    ),
+    ("forgetsRegression", "that Redis has gone back is told to the next session", .forgetsRegression),
+    ("noLook", "PostgreSQL is asked what is visible between two samples", .noLook),
     ("noWatch", "transactions from before the slot are watched (NOWATCH)", .noWatch),
     ("resumesWhileWatching", "a state that still watches is not resumed (NOWT)", .resumesWhileWatching),
     ("noCanary", "the canary is read (NOINC)", [.noCanaryInSamples, .noCanaryWhenTaking]),
@@ -106,6 +116,9 @@ struct Rule: Sendable {
       "sweptForgetsLater", "what is cleared during a pass waits for the next (PDRAISED)", .sweptForgetsLater,
       []
     ),
+    ("writtenIgnoresLater", "a SET's value asks what the journal has told since", .writtenIgnoresLater, []),
+    ("writtenAnySession", "a SET's value names the session of its tailer", .writtenAnySession, []),
+    ("writtenAnyGeneration", "a SET's value names its generation", .writtenAnyGeneration, []),
     ("removeUnfenced", "an application's DEL raises the fence (DELNOF)", .removeUnfenced, []),
   ]
 
@@ -145,6 +158,17 @@ struct Rule: Sendable {
     ("groupsDatedWhenKept", "a near entry is dated by when it was asked for", .groupsDatedWhenKept),
     ("setsDatedWhenRead", "a SET is dated by when its socket was empty (PAUSE)", .setsDatedWhenRead),
     ("missesKeepTheirDate", "a miss is dated by when it was written", .missesKeepTheirDate),
+    (
+      "storesAtAnySighting", "a SET's value is stored where its transaction is the last to name the key",
+      .storesAtAnySighting
+    ),
+    ("storesOlderSets", "a SET's value is stored if no later SET of the key has come", .storesOlderSets),
+    (
+      "forgetsRemovals", "a SET's value is not stored if somebody else has removed the key since it came",
+      .forgetsRemovals
+    ),
+    ("forgetsGaps", "a SET's value is not stored if entries may have been missed", .forgetsGaps),
+    ("keepsOnCommit", "a key is removed behind the commit of its SET", .keepsOnCommit),
     ("bypassedMissesForgotten", "a bypassed miss enters the table", .bypassedMissesForgotten),
   ]
 }

@@ -45,7 +45,7 @@ final class World {
     self.traces = traces
     random = SplitMix(state: seed)
     swarm = Swarm(&random)
-    mapping = Mapping(keys: swarm.keys, hasGroups: swarm.hasGroups)
+    mapping = Mapping(keys: swarm.keys, written: swarm.written, hasGroups: swarm.hasGroups)
     keyNamed = Dictionary(uniqueKeysWithValues: mapping.keys.map { ($0.name, $0) })
     externals = []
     externals = mapping.keys.map { _ in oracle.make() }
@@ -96,6 +96,7 @@ final class World {
 
   func latency(_ host: Host) -> UInt64 {
     if slow == 0 {
+      // At rest nothing is late: hosts are to have evidence without a gap for long enough to fill every key again.
       let late = swarm.jitter > 0 && !isQuiet && random.once(in: 16) ? random.below(swarm.jitter) : 0
       return 20_000 + random.below(150_000 as UInt64) + late
     }
@@ -158,6 +159,7 @@ final class World {
   /// What a new statement reads for `key`; nil while PostgreSQL is down.
   func read(_ key: Key) -> String? {
     guard postgres.isUp else { return nil }
+    if key.isWritten { return Oracle.text([postgres.rows[key.rows[0]]]) }
     return Oracle.text(key.rows.map { postgres.rows[$0] } + [externals[key.number]])
   }
 
@@ -189,7 +191,8 @@ final class World {
 
   /// `rowsOnly`: not what no row stands behind.
   func check(_ text: String, before: UInt64, rowsOnly: Bool = false, _ what: String) {
-    let ignoringLast = rowsOnly || redis.losses > 0
+    // A DEL that Redis has lost is not repeated until a new generation begins, of which a host hears within the bound.
+    let ignoringLast = rowsOnly || redis.wasDoubted(within: 2 * swarm.bound)
     guard let version = oracle.isOutdated(text, before: before, ignoringLast: ignoringLast) else { return }
     let age = (now - (oracle.superseded(version) ?? now)) / 1000
     fail("\(what): version \(version) of \(text) was replaced \(Double(age) / 1000) ms ago")

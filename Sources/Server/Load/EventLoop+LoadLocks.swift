@@ -16,23 +16,26 @@ extension EventLoop {
     guard embedded == nil, resp2.isReady, let rule = start.key.withUnsafeBytes({ governance.rule($0) }),
       let time = rule.load?.stampede.lock
     else { return false }
-    if !start.isErrand, isBetweenGenerations(rule, start.lease) {
+    if !start.isErrand, isBetweenGenerations(rule, start.lease, time) {
       loading.locks[start.load] = LoadLock(
         key: start.key, until: now.after(nanoseconds: LoadLock.leasePeriod), isErrand: false,
-        standing: .unled, askedAt: now)
+        standing: .unled, askedAt: now, time: time)
       loading.table.elsewhere(start.load)
       return true
     }
     guard start.lease != nil else { return false }
     loading.locks[start.load] = LoadLock(
-      key: start.key, until: now.after(nanoseconds: time), isErrand: start.isErrand, askedAt: now)
+      key: start.key, until: now.after(nanoseconds: time), isErrand: start.isErrand, askedAt: now, time: time)
     askForLock(start.load)
     return true
   }
 
-  /// Whether the fleet is about to agree on a generation, after a flush for example. What is loaded before could not be
-  /// kept, or would not be shown yet, and each host would load it again. That is waited for, for a while.
-  private mutating func isBetweenGenerations(_ rule: Governance.Rule, _ lease: Lease?) -> Bool {
+  /// Whether the fleet is about to agree on a generation, after a flush for example. What is loaded before could
+  /// not be kept, or would not be shown yet, and each host would load it again. That is waited for as for
+  /// another's load.
+  private mutating func isBetweenGenerations(
+    _ rule: Governance.Rule, _ lease: Lease?, _ time: UInt64
+  ) -> Bool {
     // With evidence that is only too old nothing is about to change.
     let isOld = certificate.map { !isFresh($0, rule, at: now) } ?? false
     guard !isOld, lease == nil || certificate == nil else {
@@ -41,7 +44,7 @@ extension EventLoop {
     }
     let since = loading.unledSince ?? now
     loading.unledSince = since
-    return now.since(since) < LoadLock.leasePatience
+    return now.since(since) < time
   }
 
   private mutating func askForLock(_ load: UInt64) {
@@ -116,7 +119,7 @@ extension EventLoop {
       let isWanted = loading.table.isWanted(load) { loading.waits[$0] != nil }
       if !resp2.isReady || !isWanted {
         loadHere(load)
-      } else if now >= lock.until, certificate != nil || isLeasePatienceOver {
+      } else if now >= lock.until, certificate != nil || isOver(lock.time) {
         loading.locks[load] = nil
         let releases = loading.table.appeared(load)
         // They have seen nothing yet that a change could have overtaken.
@@ -136,8 +139,9 @@ extension EventLoop {
     }
   }
 
-  private var isLeasePatienceOver: Bool {
-    loading.unledSince.map { now.since($0) >= LoadLock.leasePatience } ?? true
+  /// Whether there has been no lease for so long.
+  private func isOver(_ time: UInt64) -> Bool {
+    loading.unledSince.map { now.since($0) >= time } ?? true
   }
 
   /// The load has ended: another host may begin one.

@@ -8,7 +8,8 @@ extension EventLoop {
   /// What a read needs so that it can be done again; nil: none of its keys is loaded.
   func loadedRead(_ request: Request, _ name: String, _ keys: [GovernedKey]) -> LoadedRead? {
     if let resumed = loading.resumed { return resumed.read }
-    guard
+    // A transaction is what Redis does at one moment: nothing is loaded within it.
+    guard transacting == nil,
       sql != nil && keys.contains(where: { $0.rule.load != nil })
         || governance.hasTurns && keys.count == 1 && keys[0].rule.turn != nil && Self.takesTurns(name)
     else { return nil }

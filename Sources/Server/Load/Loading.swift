@@ -78,6 +78,8 @@ struct LoadLock {
   var isErrand: Bool
   var standing = Standing.asked
   var askedAt: Instant
+  /// How long it lasts, in nanoseconds; a lease is waited for no longer.
+  var time: UInt64
   /// Whether Redis still owes an answer.
   var isAsked = false
 
@@ -87,9 +89,8 @@ struct LoadLock {
     case unled
   }
 
-  /// How long a lease is waited for at a time, and at most since there was none, in nanoseconds.
+  /// How long a lease is waited for at a time, in nanoseconds.
   static let leasePeriod: UInt64 = 20_000_000
-  static let leasePatience: UInt64 = 1_000_000_000
 
   /// How often it is asked whether the other host is done, in nanoseconds.
   static let period: UInt64 = 4_000_000

@@ -95,7 +95,8 @@ public struct SQLRows: Sendable, Hashable {
   public var values: [[UInt8]?]
   /// How many rows a write has changed; 0 for a load.
   public var affected: Int
-  /// The id of the transaction that a write has committed, as the log names it; nil for a load.
+  /// The id of the transaction that a write has committed, as the log names it; nil for a load, and for a write
+  /// that changed no row: it is rolled back.
   public var transaction: UInt32?
 
   public init(
@@ -115,7 +116,7 @@ public struct SQLFailure: Error, Sendable, Hashable {
   public enum Kind: Sendable, Hashable {
     /// PostgreSQL refused the statement, or its rows do not fit its mode.
     case statement
-    /// No connection stands, or the one that ran it was lost; then a write may or may not have happened.
+    /// No connection stands, or the one that ran it was lost.
     case unreachable
     /// It did not end within its time, or no connection became free within it.
     case timedOut
@@ -130,6 +131,10 @@ public struct SQLFailure: Error, Sendable, Hashable {
   /// What happened, in a plain sentence with its full stop; never a row's value nor PostgreSQL's own text, which
   /// may quote one.
   public var sentence: String
+
+  /// The code of a write that may or may not have happened: "transaction resolution unknown". Every other code
+  /// means that it has not.
+  public static let unknown = "08007"
 
   public init(kind: Kind, sqlState: String, sentence: String) {
     self.kind = kind

@@ -34,6 +34,12 @@ struct Client: ~Copyable {
     /// Until commits are visible up to a fence, or the deadline has come: then the command that found the
     /// fence is executed again. Only without Redis.
     case fence(Stamp, deadline: Instant)
+    /// Until a connection of its own has been made, or could not be.
+    case connection
+    /// Until everything owed has been answered: the command has been sent, and the next one depends on it.
+    case answer
+    /// The same for confirmations of subscriptions.
+    case subscription
   }
 
   let descriptor: Int32
@@ -53,6 +59,7 @@ struct Client: ~Copyable {
   private var firstAwaited = 0
   /// Bytes that are kept for what is owed, here and on the way to Redis, since nothing was owed.
   var owedBytes = 0
+  var session = Session()
   /// How many of its SETs are being written through to the database.
   var writes = 0
   var resp3 = false
@@ -95,8 +102,8 @@ struct Client: ~Copyable {
   /// Whether the command that paused this client has not been carried out, and is executed again.
   var repeatsCommand: Bool {
     switch pause {
-    case .drain, .fence: true
-    case .none, .position, .generation: false
+    case .drain, .fence, .connection: true
+    case .none, .position, .generation, .answer, .subscription: false
     }
   }
 
@@ -158,6 +165,13 @@ struct Client: ~Copyable {
     write(&late)
     owedBytes += late.count
     owed[index] = .near([UInt8](late.bytes), until: until)
+  }
+
+  /// The oldest awaited reply and the entries behind it, `entries` in all, become one reply.
+  mutating func settle(entries: Int, _ write: (inout IOBuffer) -> Void) {
+    let index = awaitedIndex()
+    for later in index + 1..<index + entries { owed[later] = .ready([]) }
+    settle(at: index, write)
   }
 
   private func heldIndex(_ number: Int) -> Int {

@@ -90,6 +90,7 @@ extension EventLoop {
       if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
         return drop(slot)
       }
+      if client.pointee.session.subscriber != nil { resumeMessages(slot) }
       guard client.pointee.isStalled, !mustWait(slot) else { return watch(slot) }
       processInput(slot)
     }
@@ -121,6 +122,7 @@ extension EventLoop {
   mutating func drop(_ slot: Int) {
     guard inUse[slot] else { return }
     _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
+    unpin(slot)
     endTurns(of: clients[slot].token)
     (clients + slot).deinitialize(count: 1)
     inUse[slot] = false

@@ -8,27 +8,22 @@ extension EventLoop {
   mutating func execute(_ request: Request, _ slot: Int) {
     let spec = commands.spec(request[0])
     if let spec, !spec.accepts(count: request.count) {
+      if transacting == nil { clients[slot].session.transaction?.isFailed = true }
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
     if waitsForWrites(request, spec, slot) { return }
+    if embedded == nil, transacting == nil, loading.resumed == nil, executeInSession(request, spec, slot) {
+      return
+    }
     switch spec?.kind {
     case .local: return executeLocal(request, spec?.name ?? "", slot)
-    case .refuse:
-      return reply(slot) {
-        $0.error("NOPERM this command is not available through Nearside: '\(spec?.name ?? "")'")
-      }
-    case .later where embedded == nil: return replyLater(spec?.name ?? "", slot)
-    // Redis 7.2's; it would hold up everybody else on the shared connection.
-    case nil where embedded == nil && request.isNamed("waitaof"): return replyLater("waitaof", slot)
+    case .refuse: return reply(slot) { $0.error(Self.notAvailable(spec?.name ?? "")) }
     default: break
     }
     if embedded != nil { return executeEmbedded(request, spec, slot) }
-    if writesState(request, spec) {
-      return reply(slot) {
-        $0.error(
-          "NOPERM keys that begin with 'nearside:{' hold Nearside's own state and are not written here")
-      }
-    }
+    if writesState(request, spec) { return reply(slot) { $0.error(Self.stateIsOurs) } }
+    bypassesNear = transacting != nil || clients[slot].session.isWatching
+    defer { bypassesNear = false }
     switch spec?.kind {
     case .near: executeNear(request, spec?.name ?? "", slot)
     case .read(let absent): executeRead(request, spec?.name ?? "", absent, slot)
@@ -43,7 +38,7 @@ extension EventLoop {
 
   /// Whether a command that may write names a key of some fleet's state. The values there decide what every
   /// sidecar trusts; only sidecars write them.
-  private func writesState(_ request: Request, _ spec: CommandSpec?) -> Bool {
+  func writesState(_ request: Request, _ spec: CommandSpec?) -> Bool {
     switch spec?.kind {
     case .near, .read: return false
     default: break
@@ -69,26 +64,31 @@ extension EventLoop {
     markDirty(slot)
   }
 
-  private mutating func replyLater(_ name: String, _ slot: Int) {
-    reply(slot) {
-      $0.error(
-        "ERR Nearside: '\(name)' is not supported by this version; "
-          + "send it to Redis on a connection of its own")
-    }
+  static func notAvailable(_ name: String) -> String {
+    "NOPERM this command is not available through Nearside: '\(name)'"
   }
+
+  static let stateIsOurs =
+    "NOPERM keys that begin with 'nearside:{' hold Nearside's own state and are not written here"
 
   /// Any other command, a module's for example: what it does to a governed key is not known, so it may only
   /// be sent if none of its arguments is one.
   private mutating func executePass(_ request: Request, _ name: String, _ slot: Int) {
+    if refusesGoverned(request, name, slot) { return }
+    relay(request, slot)
+  }
+
+  mutating func refusesGoverned(_ request: Request, _ name: String, _ slot: Int) -> Bool {
     for index in 1..<max(1, request.count) where governance.governs(request[index]) {
       let shown = name.isEmpty ? "this command" : "'\(name)'"
-      return reply(slot) {
+      reply(slot) {
         $0.error(
           "ERR Nearside: \(shown) cannot be used on a key that a mapping covers in this version; "
             + "its effect on cached values could not be followed")
       }
+      return true
     }
-    relay(request, slot)
+    return false
   }
 
   /// Sends a command to Redis as it came, and its reply back as it comes.
@@ -102,16 +102,27 @@ extension EventLoop {
 
   /// Hands the connection to Redis that speaks the client's protocol version to `send`, and notes that the
   /// client is owed one reply; answers an error if there is no such connection.
-  mutating func withUpstream(_ slot: Int, _ send: (inout Upstream) -> Void) {
-    let resp3 = clients[slot].resp3
-    guard resp3 ? self.resp3.isReady : resp2.isReady else {
-      let reason = resp3 ? self.resp3.trouble : resp2.trouble
-      return reply(slot) { $0.error("ERR Nearside: upstream Redis is unreachable (\(reason))") }
+  mutating func withUpstream(_ slot: Int, _ send: (Upstream) -> Void) {
+    let upstream = sharedUpstream(slot)
+    guard upstream.isReady else {
+      return reply(slot) { $0.error(Self.unreachable(upstream.trouble)) }
     }
     // A reply that is held back is owed already.
     if loading.resumed == nil { clients[slot].owed.append(.awaited) }
-    let before = resp3 ? self.resp3.output.count : resp2.output.count
-    if resp3 { send(&self.resp3) } else { send(&resp2) }
-    clients[slot].owedBytes += (resp3 ? self.resp3.output.count : resp2.output.count) - before
+    let before = upstream.output.count
+    send(upstream)
+    clients[slot].owedBytes += upstream.output.count - before
+  }
+
+  /// Where a client's commands go. It is one connection at a time, since replies are put into the order of the
+  /// commands by nothing but the order in which they come.
+  func sharedUpstream(_ slot: Int) -> Upstream {
+    if let transacting { return transacting }
+    if clients[slot].session.database != nil, let token = clients[slot].session.pinned,
+      let own = pins.connection(token), own.isReady
+    {
+      return own
+    }
+    return clients[slot].resp3 ? resp3 : resp2
   }
 }

@@ -45,24 +45,12 @@ extension EventLoop {
   /// NEARSIDE INVALIDATE PREFIX prefix, NEARSIDE INVALIDATE TAG tag.
   mutating func invalidateGroup(_ request: Request, kind: UInt8, _ slot: Int) {
     var name = request[3]
-    if kind == KeyGroup.prefix {
-      // Templates and SQL write it with a star behind it, which no prefix ends in.
-      if name.last == UInt8(ascii: "*") { name = UnsafeRawBufferPointer(rebasing: name.dropLast()) }
-      guard name.starts(with: settings.keyPrefix.utf8) else {
-        let namespace = settings.keyPrefix
-        return reply(slot) {
-          $0.error("ERR Nearside: a prefix begins with this fleet's namespace, \"\(namespace)\"")
-        }
-      }
-    } else if !governance.groups.hasTag(name) {
-      return reply(slot) { $0.error("ERR Nearside: no cache has a tag like this one") }
-    }
-    guard name.count <= KeyGroup.longestName else {
-      return reply(slot) {
-        $0.error("ERR Nearside: a prefix or a tag has at most \(KeyGroup.longestName) bytes")
-      }
+    // Templates and SQL write a prefix with a star behind it, which no prefix ends in.
+    if kind == KeyGroup.prefix, name.last == UInt8(ascii: "*") {
+      name = UnsafeRawBufferPointer(rebasing: name.dropLast())
     }
     let group = [kind] + name
+    if let problem = problem(withGroup: group) { return reply(slot) { $0.error("ERR Nearside: \(problem)") } }
     counters.removals += 1
     clear(group)
     guard embedded == nil else { return reply(slot) { $0.status("OK") } }
@@ -73,6 +61,22 @@ extension EventLoop {
       upstream.append(invalidationOf: group, raisesFloor: raisesFloor, state, journal)
       upstream.await(.task(UpstreamTask(client: token, work: .invalidate(group: group))))
     }
+  }
+
+  /// Why a group (its kind included) cannot be cleared, as a sentence without its full stop; nil: it can.
+  func problem(withGroup group: [UInt8]) -> String? {
+    let name = group.dropFirst()
+    if group.first == KeyGroup.prefix {
+      guard name.starts(with: settings.keyPrefix.utf8) else {
+        return "a prefix begins with this fleet's namespace, \"\(settings.keyPrefix)\""
+      }
+    } else if !Array(name).withUnsafeBytes({ governance.groups.hasTag($0) }) {
+      return "no cache has a tag like this one"
+    }
+    guard name.count <= KeyGroup.longestName else {
+      return "a prefix or a tag has at most \(KeyGroup.longestName) bytes"
+    }
+    return nil
   }
 
   /// Drops a group here: when it is asked for, and when Redis has answered or will not, since whatever was read

@@ -124,7 +124,7 @@ extension EventLoop {
       }
       var index = 0
       while index < count {
-        if work.commands[index].isGet, client.pointee.owed.isEmpty {
+        if work.commands[index].isGet, client.pointee.owed.isEmpty, client.pointee.session.isPlain {
           let end = executeRun(work, from: index, slot, base, arguments)
           if end > index {
             index = end

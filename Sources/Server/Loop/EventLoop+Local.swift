@@ -123,19 +123,19 @@ extension EventLoop {
     guard let index = request.integer(1) else {
       return reply(slot) { $0.error("ERR value is not an integer or out of range") }
     }
-    let database = settings.redis?.database ?? 0
-    guard index == database else {
-      return reply(slot) {
-        $0.error(
-          "ERR DB index is out of range: Nearside serves database \(database) of this Redis, the one in its "
-            + "configuration")
-      }
+    let session = clients[slot].session
+    guard index == settings.redis?.database ?? 0 else { return selectElsewhere(index, request, slot) }
+    if session.database != nil {
+      if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+      leaveElsewhere(slot)
     }
     reply(slot) { $0.status("OK") }
   }
 
   private mutating func reset(_ slot: Int) {
-    if clients[slot].resp3, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    let isOwn = clients[slot].resp3 || clients[slot].session.pinned != nil
+    if isOwn, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    unpin(slot)
     clients[slot].resp3 = false
     clients[slot].name = ""
     reply(slot) { $0.status("RESET") }
@@ -191,7 +191,7 @@ extension EventLoop {
     "ERR Client names cannot contain spaces, newlines or special characters."
 
   private func describe(_ slot: Int) -> String {
-    let database = settings.redis?.database ?? 0
+    let database = clients[slot].session.database ?? settings.redis?.database ?? 0
     return "id=\(clients[slot].id) addr=\(settings.listen.path):0 fd=\(clients[slot].descriptor) "
       + "name=\(clients[slot].name) age=\(now.since(clients[slot].connectedAt) / 1_000_000_000) db=\(database) "
       + "resp=\(clients[slot].resp3 ? 3 : 2) lib-name=\(clients[slot].libraryName) "
@@ -270,7 +270,7 @@ extension EventLoop {
 
   private mutating func relayOr(_ fallback: [UInt8], _ request: Request, _ slot: Int) {
     let token = clients[slot].token
-    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, sharedUpstream(slot).isReady else {
       return reply(slot) { $0.append(fallback) }
     }
     withUpstream(slot) { upstream in
@@ -282,7 +282,7 @@ extension EventLoop {
   // MARK: INFO
 
   private mutating func info(_ request: Request, _ slot: Int) {
-    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, sharedUpstream(slot).isReady else {
       return answerInfoAlone(slot, settling: false)
     }
     let token = clients[slot].token

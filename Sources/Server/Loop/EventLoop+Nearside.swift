@@ -14,6 +14,7 @@ extension EventLoop {
       let resp3 = clients[slot].resp3
       reply(slot) { $0.verbatim(text, resp3: resp3) }
     case ("wait", 3), ("wait", 4): wait(request, slot)
+    case ("invalidate", 4...) where isDurable(request): invalidateDurably(request, slot)
     case ("invalidate", 3...) where request.isWord(2, "all") && request.count == 3: invalidateAll(slot)
     case ("invalidate", 4...) where request.isWord(2, "key"):
       if embedded != nil { return invalidateEmbedded(request, slot) }
@@ -32,10 +33,20 @@ extension EventLoop {
     default:
       reply(slot) {
         $0.error(
-          "ERR Nearside: the commands are NEARSIDE STATUS, WAIT <lsn> [ms], INVALIDATE KEY key…, INVALIDATE "
-            + "PREFIX prefix, INVALIDATE TAG tag, INVALIDATE ALL, LEASE key, FILL key token value [PX ms], WHY "
-            + "key")
+          "ERR Nearside: the commands are NEARSIDE STATUS, WAIT <lsn> [ms], INVALIDATE KEY key… [DURABLE], INVALIDATE "
+            + "PREFIX prefix [DURABLE], INVALIDATE TAG tag [DURABLE], INVALIDATE ALL [DURABLE], LEASE key, FILL key "
+            + "token value [PX ms], WHY key")
       }
+    }
+  }
+
+  private func isDurable(_ request: Request) -> Bool {
+    guard request.isWord(request.count - 1, "durable") else { return false }
+    return switch request.word(2) {
+    case "all": request.count == 4
+    case "prefix", "tag": request.count == 5
+    case "key": request.count > 4
+    default: false
     }
   }
 
@@ -139,6 +150,8 @@ extension EventLoop {
       "writes_failed:\(counters.writesFailed)",
       "writes_stored:\(counters.writesStored)",
       "removals:\(counters.removals)",
+      "durable_invalidations:\(counters.durable)",
+      "durable_failed:\(counters.durableFailed)",
       "announcements:\(counters.announcements)",
       "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",

@@ -20,6 +20,7 @@ extension EventLoop {
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
       ledgerStore.touch(now: now)
+      tickPins()
     }
     tickWrites()
     releaseWaiters()
@@ -39,11 +40,12 @@ extension EventLoop {
   }
 
   /// A follower that saw the state go back trusts nothing until a new generation, and nobody else may have
-  /// seen it: so it asks for one, once a second.
+  /// seen it: so it asks for one, once a second. The same where announcements could not be kept.
   mutating func askForGeneration() {
-    guard case .poisoned = follower.standing, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else {
-      return
-    }
+    if errands.forgetsAll, let generation = currentGeneration { errands.follows(generation) }
+    var wants = errands.forgetsAll
+    if case .poisoned = follower.standing { wants = true }
+    guard wants, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else { return }
     lastAsk = now
     sendAsk()
   }
@@ -74,7 +76,9 @@ extension EventLoop {
   func isOver(_ pause: Client.Pause, _ slot: Int) -> Bool {
     switch pause {
     case .none: return true
-    case .drain: return clients[slot].owed.isEmpty
+    case .drain, .answer: return clients[slot].owed.isEmpty
+    case .connection: return hasPinned(slot)
+    case .subscription: return clients[slot].session.subscriptions.awaited == 0
     case .position(let position, let deadline):
       let reached = hasApplied(position)
       guard reached || now >= deadline else { return false }

@@ -10,7 +10,7 @@ import NearCache
 extension EventLoop {
   mutating func why(_ request: Request, _ slot: Int) {
     let key = [UInt8](request[2])
-    guard embedded == nil, clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard embedded == nil, sharedUpstream(slot).isReady else {
       let text = account(of: key, reason: nil)
       let resp3 = clients[slot].resp3
       return reply(slot) { $0.verbatim(text, resp3: resp3) }
@@ -109,8 +109,10 @@ extension EventLoop {
     }
     var lines =
       ["invalidation:transaction"] + times("invalidation", removal.at, clock) + [
-        "invalidation_position:\(removal.cause.position)", "invalidation_transaction:\(origin.transaction)",
+        "invalidation_position:\(removal.cause.position)"
       ]
+    // What a lookup found is nobody's in particular.
+    if origin.transaction != 0 { lines.append("invalidation_transaction:\(origin.transaction)") }
     if origin.isNamed {
       lines.append("invalidation_function:nearside.invalidate")
     } else if let (table, template) = originNames[origin] {

@@ -22,6 +22,8 @@ public struct EventLoop: ~Copyable {
   let mailbox: LoopMailbox
   /// Who runs SQL; nil: no cache loads or writes any.
   let sql: (any SQLRunner)?
+  /// Who writes into PostgreSQL's log what is to be cleared; nil: nobody does.
+  let logWriter: (any LogWriter)?
   let log: Logger
   let version: String
 
@@ -39,8 +41,14 @@ public struct EventLoop: ~Copyable {
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
-  var resp2 = Upstream(resp3: false)
-  var resp3 = Upstream(resp3: true)
+  let resp2 = Upstream(resp3: false, token: Token.resp2)
+  let resp3 = Upstream(resp3: true, token: Token.resp3)
+  /// Connections to Redis that are one client's own.
+  var pins = Pins()
+  /// The connection between whose MULTI and EXEC commands are being sent; nil: none.
+  var transacting: Upstream?
+  /// Set while a command is executed that must be answered by Redis itself.
+  var bypassesNear = false
   var embedded: LocalState?
   /// Bumped for every governed write of this host, one count for each 1/4096 of the keys: a reply read before
   /// such a write must not be kept near after it.
@@ -61,6 +69,9 @@ public struct EventLoop: ~Copyable {
   var loading: Loading
   /// What is being written through to the database.
   var writing = Writing()
+
+  /// Who waits for an order to the log writer, and under which number of theirs.
+  var orders: [UInt64: (client: ClientToken, number: Int)] = [:]
 
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
@@ -100,7 +111,7 @@ public struct EventLoop: ~Copyable {
   /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
-    log: Logger, version: String
+    logWriter: (any LogWriter)? = nil, log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
     epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
@@ -109,6 +120,7 @@ public struct EventLoop: ~Copyable {
     self.settings = settings
     self.mailbox = mailbox
     self.sql = sql
+    self.logWriter = logWriter
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
@@ -165,6 +177,10 @@ public struct EventLoop: ~Copyable {
     static let mailbox = UInt64.max - 1
     static let resp2 = UInt64.max - 2
     static let resp3 = UInt64.max - 3
+
+    /// A client's own connection to Redis; its number stands where a client has its serial.
+    static func pin(_ number: UInt32) -> UInt64 { UInt64(number) << 32 | 0x8000_0000 }
+    static func isPin(_ token: UInt64) -> Bool { UInt32(truncatingIfNeeded: token) == 0x8000_0000 }
   }
 
   /// Serves until the mailbox says stop, then answers what is owed for at most `drain` nanoseconds.
@@ -204,7 +220,7 @@ public struct EventLoop: ~Copyable {
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
     if !loading.behind.isEmpty { return 5 }
     if governance.hasTurns, !loading.waits.isEmpty { return 10 }
-    return writing.awaiting > 0 ? 10 : 100
+    return writing.awaiting.isEmpty ? 100 : 10
   }
 
   var owesNothing: Bool {
@@ -219,8 +235,9 @@ public struct EventLoop: ~Copyable {
     switch event.token {
     case Token.listener: acceptClients()
     case Token.mailbox: readMailbox()
-    case Token.resp2: upstreamEvent(event.events, resp3: false)
-    case Token.resp3: upstreamEvent(event.events, resp3: true)
+    case Token.resp2: upstreamEvent(event.events, resp2)
+    case Token.resp3: upstreamEvent(event.events, resp3)
+    case let token where Token.isPin(token): pinEvent(event.events, token)
     default:
       let token = ClientToken(
         slot: Int32(truncatingIfNeeded: event.token), serial: UInt32(truncatingIfNeeded: event.token >> 32))
@@ -239,12 +256,13 @@ public struct EventLoop: ~Copyable {
     for message in mailbox.take() {
       switch message {
       case .feed(let event): hear(event)
-      case .upstream(let isResp3, let result): upstreamConnected(isResp3, result)
+      case .upstream(let token, let result): upstreamConnected(token, result)
       case .local(let write): applyLocally(write)
       case .tail(let report): tail = report
       case .began(let generation, let reason): noteReason(generation, reason)
       case .sql(let outcome): sqlFinished(outcome)
-      case .announced(let message): hear(announcement: message)
+      case .written(let id, let outcome): written(id, outcome)
+      case .announced(let announcement): hear(announcement)
       case .stop: isStopping = true
       }
     }
@@ -282,9 +300,9 @@ public struct EventLoop: ~Copyable {
       chronicle.began(state.generation, at: now)
       releaseHolds(state)
     }
+    if action == .dropAll { writing.missedEntries() }
     if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
-      writing.missedEntries()
       loading.table.leasesEnded()
       expectHerd()
       near.removeAll()
@@ -293,13 +311,14 @@ public struct EventLoop: ~Copyable {
   }
 
   /// A descriptor of Redis changed what it waits for.
-  func watchUpstream(_ descriptor: Int32, resp3: Bool, wantsWrite: Bool, added: Bool) {
-    let events = UInt32(CLINUX_READABLE) | (wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
-    let token = resp3 ? Token.resp3 : Token.resp2
+  func watchUpstream(_ upstream: Upstream, added: Bool) {
+    let events =
+      (upstream.readsPaused ? 0 : UInt32(CLINUX_READABLE))
+      | (upstream.wantsWrite ? UInt32(CLINUX_WRITABLE) : 0)
     if added {
-      _ = clinux_epoll_add(epoll, descriptor, events, token)
+      _ = clinux_epoll_add(epoll, upstream.descriptor, events, upstream.token)
     } else {
-      _ = clinux_epoll_modify(epoll, descriptor, events, token)
+      _ = clinux_epoll_modify(epoll, upstream.descriptor, events, upstream.token)
     }
   }
 }
@@ -331,6 +350,8 @@ struct Counters {
   var refreshes = 0
   var removals = 0
   var drops = 0
+  var durable = 0
+  var durableFailed = 0
   var announcements = 0
   var announcementsMalformed = 0
   var commands = 0

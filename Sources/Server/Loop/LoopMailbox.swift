@@ -9,7 +9,7 @@ public final class LoopMailbox: Sendable {
   enum Message: Sendable {
     case feed(FeedEvent)
     /// A connection to Redis that a helper thread has made, or why it could not.
-    case upstream(resp3: Bool, Result<Int32, ConnectFailure>)
+    case upstream(token: UInt64, Result<Int32, ConnectFailure>)
     /// A write of the tailer in the embedded mode.
     case local(LocalWrite)
     /// What the tail thread is doing now.
@@ -18,8 +18,10 @@ public final class LoopMailbox: Sendable {
     case began(Generation, reason: String)
     /// A job of the SQL runner has ended.
     case sql(SQLOutcome)
-    /// What an application published on a channel of `subscribe`.
-    case announced([UInt8])
+    /// The log writer has carried out an order, up to this position, or could not.
+    case written(UInt64, Result<LSN, LogFailure>)
+    /// What an application published on a channel of `subscribe`; nil: nobody understands it.
+    case announced(Announcement?)
     case stop
   }
 
@@ -53,8 +55,12 @@ public final class LoopMailbox: Sendable {
   /// A job that the loop submitted has ended; called from the runner's thread, once a job.
   public func finished(_ outcome: SQLOutcome) { post(.sql(outcome)) }
 
-  /// An application published this on a channel of `subscribe`; called from the thread that listens.
-  public func announce(_ message: [UInt8]) { post(.announced(message)) }
+  /// The log writer is done with an order; called from its thread.
+  public func written(_ order: UInt64, _ outcome: Result<LSN, LogFailure>) { post(.written(order, outcome)) }
+
+  /// An application published this on a channel of `subscribe`; called from the thread that listens, which also
+  /// reads it: a long message would hold up the loop.
+  public func announce(_ message: [UInt8]) { post(.announced(Announcement(message))) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }

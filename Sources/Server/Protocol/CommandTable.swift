@@ -16,8 +16,10 @@ enum CommandKind: Equatable {
   case expiry
   /// Relayed where it names no governed key, refused where it does.
   case pass
-  /// Needs a connection to Redis of its own (transactions, subscriptions, blocking commands).
-  case later
+  case transaction
+  case subscription
+  /// May take as long as it likes, so it needs a connection to Redis of its own.
+  case blocking
   /// Redis's categories `@admin` and `@dangerous`: would reach past the namespace.
   case refuse
 }
@@ -238,12 +240,23 @@ struct CommandTable {
       """
     ),
     (
-      .later,
+      .transaction,
       """
-      multi:1 exec:1 discard:1 watch:-2:1:-1:1 unwatch:1 subscribe:-2 psubscribe:-2
-      ssubscribe:-2:1:-1:1 unsubscribe:-1 punsubscribe:-1 sunsubscribe:-1:1:-1:1 blpop:-3:1:-2:1
-      brpop:-3:1:-2:1 blmove:6:1:2:1 brpoplpush:4:1:2:1 bzpopmin:-3:1:-2:1 bzpopmax:-3:1:-2:1 blmpop:-5
-      bzmpop:-5 xread:-4 xreadgroup:-7 wait:3
+      multi:1 exec:1 discard:1 watch:-2:1:-1:1 unwatch:1
+      """
+    ),
+    (
+      .subscription,
+      """
+      subscribe:-2 psubscribe:-2 ssubscribe:-2:1:-1:1 unsubscribe:-1 punsubscribe:-1
+      sunsubscribe:-1:1:-1:1
+      """
+    ),
+    (
+      .blocking,
+      """
+      blpop:-3:1:-2:1 brpop:-3:1:-2:1 blmove:6:1:2:1 brpoplpush:4:1:2:1 bzpopmin:-3:1:-2:1
+      bzpopmax:-3:1:-2:1 blmpop:-5 bzmpop:-5 xread:-4 xreadgroup:-7 wait:3
       """
     ),
     (

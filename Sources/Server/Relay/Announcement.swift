@@ -4,7 +4,7 @@ import Invalidation
 /// What an application published on a channel of `subscribe`: a key, a JSON list of keys, or a JSON object with
 /// `keys`, `prefixes` and `tags`, each a list and each optional; other members are ignored. Keys and prefixes are
 /// whole, with the namespace. A final `*` of a prefix is left out.
-struct Announcement: Hashable {
+public struct Announcement: Hashable, Sendable {
   var keys: [[UInt8]] = []
   var prefixes: [[UInt8]] = []
   var tags: [[UInt8]] = []
@@ -12,8 +12,8 @@ struct Announcement: Hashable {
   /// A JSON text may have at most this many bytes, which is more than a thousand keys of usual length.
   static let longest = 1024 * 1024
 
-  /// Nil: nothing that can be understood.
-  init?(_ message: [UInt8]) {
+  /// Nil: nothing that can be understood. A long text takes its time, so this is not for the event loop's thread.
+  public init?(_ message: [UInt8]) {
     switch message.first {
     case nil: return nil
     case UInt8(ascii: "["), UInt8(ascii: "{"):
@@ -57,17 +57,56 @@ enum Errand: Hashable {
   case remove([[UInt8]])
   /// The group's kind is its first byte.
   case clear([UInt8])
+
+  var names: Int {
+    switch self {
+    case .remove(let keys): keys.count
+    case .clear: 1
+    }
+  }
 }
 
 /// What is to be told to Redis on nobody's behalf, in order.
 struct Errands {
-  var waiting: [Errand] = []
-  /// Too many waited: a new generation is asked for instead.
-  var forgetsAll = false
+  private(set) var waiting: [Errand] = []
+  /// The keys and groups in `waiting`.
+  private(set) var names = 0
+  /// Too many waited, so a new generation is asked for until there is one. It is another than this one; nil: the one
+  /// that there is has not been heard of yet.
+  private(set) var forgets: Generation??
   /// After a failure nothing is tried for a moment.
   var restUntil = Instant(nanoseconds: 0)
   var lastComplaint = Instant(nanoseconds: 0)
 
-  /// More than this wait only if Redis has been away for long; then everything is forgotten instead.
-  static let most = 10_000
+  /// More keys and groups than this are not kept, as when Redis is away for long: everything is forgotten instead.
+  static let most = 50_000
+
+  var forgetsAll: Bool { forgets != nil }
+
+  /// False: too many wait, and all of them were dropped.
+  mutating func append(_ errand: Errand, generation: Generation?) -> Bool {
+    waiting.append(errand)
+    names += errand.names
+    guard names > Self.most else { return true }
+    waiting = []
+    names = 0
+    forgets = .some(generation)
+    return false
+  }
+
+  mutating func take() -> [Errand] {
+    let taken = waiting
+    waiting = []
+    names = 0
+    return taken
+  }
+
+  /// The generation that is followed now.
+  mutating func follows(_ generation: Generation) {
+    switch forgets {
+    case .none: return
+    case .some(.none): forgets = .some(generation)
+    case .some(.some(let old)): if old != generation { forgets = nil }
+    }
+  }
 }

@@ -6,52 +6,36 @@ import NearCache
 /// What applications announce on a channel is treated like a DEL, or a NEARSIDE INVALIDATE, of theirs. Every sidecar
 /// hears it and does so; what another has done already costs a removal of nothing.
 extension EventLoop {
-  mutating func hear(announcement message: [UInt8]) {
+  /// - Parameter announcement: nil: the message was not understood.
+  mutating func hear(_ announcement: Announcement?) {
     counters.announcements += 1
-    guard let announcement = Announcement(message) else {
-      return noteMalformed("it is no key, list or object")
-    }
+    guard let announcement else { return noteMalformed("it is no key, list or object") }
     let namespace = Array(settings.keyPrefix.utf8)
     var isForeign = false
-    func isOurs(_ name: [UInt8]) -> Bool {
-      if !name.starts(with: namespace) { isForeign = true }
-      return name.starts(with: namespace)
-    }
-    let keys = announcement.keys.filter(isOurs)
+    let keys = announcement.keys.filter { $0.starts(with: namespace) }
+    if keys.count < announcement.keys.count { isForeign = true }
     for start in stride(from: 0, to: keys.count, by: 1000) {
-      errands.waiting.append(.remove(Array(keys[start..<min(start + 1000, keys.count)])))
+      runErrand(.remove(Array(keys[start..<min(start + 1000, keys.count)])))
     }
-    for prefix in announcement.prefixes.filter(isOurs) {
-      errands.waiting.append(.clear([KeyGroup.prefix] + prefix))
-    }
-    for tag in announcement.tags {
-      if tag.withUnsafeBytes({ governance.groups.hasTag($0) }) {
-        errands.waiting.append(.clear([KeyGroup.tag] + tag))
-      } else {
-        isForeign = true
-      }
+    let groups =
+      announcement.prefixes.map { [KeyGroup.prefix] + $0 } + announcement.tags.map { [KeyGroup.tag] + $0 }
+    for group in groups {
+      if problem(withGroup: group) == nil { runErrand(.clear(group)) } else { isForeign = true }
     }
     if isForeign { noteMalformed("it names keys of another namespace, or a tag that no cache has") }
     runErrands()
   }
 
+  private mutating func runErrand(_ errand: Errand) {
+    guard !errands.append(errand, generation: currentGeneration) else { return }
+    near.removeAll()
+    counters.drops += 1
+  }
+
   /// Sends what waits, if Redis can be asked.
   mutating func runErrands() {
-    guard !errands.waiting.isEmpty else { return }
-    if errands.waiting.count > Errands.most {
-      errands.waiting = []
-      near.removeAll()
-      counters.drops += 1
-      errands.forgetsAll = true
-    }
-    guard resp2.isReady, now >= errands.restUntil else { return }
-    if errands.forgetsAll {
-      errands.forgetsAll = false
-      sendAsk()
-    }
-    let waiting = errands.waiting
-    errands.waiting = []
-    for errand in waiting { send(errand) }
+    guard !errands.waiting.isEmpty, resp2.isReady, now >= errands.restUntil else { return }
+    for errand in errands.take() { send(errand) }
   }
 
   private mutating func send(_ errand: Errand) {
@@ -75,14 +59,14 @@ extension EventLoop {
     guard ReplyCursor(reply).isError else { return }
     // Scripts that Redis forgot, or a Redis that loads its data: nothing has been done.
     if isForgottenScript(reply) { reloadScripts() }
-    errands.waiting.append(errand)
+    runErrand(errand)
     errands.restUntil = Instant(nanoseconds: now.nanoseconds + 100_000_000)
   }
 
   /// No reply will come: Redis may have done it or not.
   mutating func abandon(_ errand: Errand) {
     forgetNear(errand)
-    errands.waiting.append(errand)
+    runErrand(errand)
   }
 
   /// Whatever was read before Redis had carried it out must not stay near.

@@ -140,7 +140,7 @@ extension EventLoop {
     let over = takeHolds { $0.generation != state.generation || $0.fence <= state.stamp }
     for entry in over where isAlive(entry.client) {
       let slot = Int(entry.client.slot)
-      guard clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+      guard sharedUpstream(slot).isReady else {
         answer(entry)
         continue
       }

@@ -96,6 +96,7 @@ extension EventLoop {
   /// Whether a near value of this key may be shown, and until when: its evidence is young enough, or stale
   /// values are served by configuration.
   func showsNear(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Instant? {
+    if bypassesNear { return nil }
     let staleness = key.rule.staleness
     if staleness.beyond == .serve { return Instant(nanoseconds: .max) }
     guard let certificate else { return nil }
@@ -203,7 +204,7 @@ extension EventLoop {
       read.hold = GovernedRead.Hold(
         number: resumed.number, deadline: now.after(nanoseconds: settings.leaseWait))
     }
-    guard clients[slot].resp3 ? resp3.isReady : resp2.isReady else {
+    guard sharedUpstream(slot).isReady else {
       if loadsWithoutRedis(read, slot, isOwed: false) { return }
       return withUpstream(slot) { _ in }
     }

@@ -81,19 +81,19 @@ struct Removal {
 
 extension Upstream {
   /// The argument by which a script learns how long a key may live at most; `lifetime`: nanoseconds.
-  mutating func appendLimit(_ lifetime: UInt64?) {
+  func appendLimit(_ lifetime: UInt64?) {
     if let lifetime { output.bulk(String(max(1, lifetime / 1_000_000))) } else { output.argument("") }
   }
 
   /// The three arguments by which a script finds journal and channel.
-  mutating func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
+  func appendJournal(_ keys: StateKeys, _ journal: JournalSettings) {
     output.bulk(keys.journalPrefix)
     output.bulk(keys.channel)
     output.bulk(String(journal.keep / 1_000_000))
   }
 
   /// The request to remove `names` by the command `word`, `removal` being about the same names in the same order.
-  mutating func append(
+  func append(
     _ removal: Removal, _ names: [[UInt8]], word: String, _ keys: StateKeys, _ journal: JournalSettings
   ) {
     begin(.remove, keys: names.count + 1, arguments: 5 + 2 * names.count)
@@ -109,7 +109,7 @@ extension Upstream {
   }
 
   /// The request to clear a group, its kind included.
-  mutating func append(
+  func append(
     invalidationOf group: [UInt8], raisesFloor: Bool, _ keys: StateKeys, _ journal: JournalSettings
   ) {
     var message = PublishedMessage(table: nil)

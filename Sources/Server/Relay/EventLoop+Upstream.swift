@@ -11,29 +11,40 @@ import Policies
 extension EventLoop {
   mutating func connectUpstreams() {
     guard let redis = settings.redis, !isStopping else { return }
-    for isResp3 in [false, true] {
-      let phase = isResp3 ? resp3.phase : resp2.phase
-      guard case .down(let reason, let retryAt) = phase, now >= retryAt else { continue }
-      let started = UpstreamConnector.start(
-        redis.endpoint, resp3: isResp3, timeout: redis.timeout, mailbox: mailbox)
-      let next: Upstream.Phase =
-        started
-        ? .connecting : .down(reason: reason, retryAt: Instant(nanoseconds: now.nanoseconds + 1_000_000_000))
-      if isResp3 { resp3.phase = next } else { resp2.phase = next }
+    for upstream in [resp2, resp3] {
+      guard case .down(let reason, let retryAt) = upstream.phase, now >= retryAt else { continue }
+      connect(upstream, redis, reason)
     }
   }
 
-  mutating func upstreamConnected(_ isResp3: Bool, _ result: Result<Int32, ConnectFailure>) {
-    guard let redis = settings.redis else { return }
+  /// `reason`: what clients are told if not even an attempt can be made.
+  func connect(_ upstream: Upstream, _ redis: RedisSettings, _ reason: String) {
+    let started = UpstreamConnector.start(
+      redis.endpoint, token: upstream.token, timeout: redis.timeout, mailbox: mailbox)
+    upstream.phase =
+      started
+      ? .connecting : .down(reason: reason, retryAt: Instant(nanoseconds: now.nanoseconds + 1_000_000_000))
+  }
+
+  /// The connection that epoll and the mailbox name so; nil: a client's own that is no longer wanted.
+  func upstream(_ token: UInt64) -> Upstream? {
+    switch token {
+    case Token.resp2: resp2
+    case Token.resp3: resp3
+    default: pins.connection(token)
+    }
+  }
+
+  mutating func upstreamConnected(_ token: UInt64, _ result: Result<Int32, ConnectFailure>) {
+    guard let redis = settings.redis, let upstream = upstream(token) else {
+      if case .success(let descriptor) = result { close(descriptor) }
+      return
+    }
     switch result {
-    case .failure(let failure): upstreamFailed(isResp3, failure.sentence)
+    case .failure(let failure): upstreamFailed(upstream, failure.sentence)
     case .success(let descriptor):
-      if isResp3 {
-        resp3.greet(descriptor, settings: redis)
-      } else {
-        resp2.greet(descriptor, settings: redis)
-      }
-      watchUpstream(descriptor, resp3: isResp3, wantsWrite: false, added: true)
+      upstream.greet(descriptor, settings: redis, database: pins.database(of: token))
+      watchUpstream(upstream, added: true)
     }
   }
 
@@ -41,76 +52,74 @@ extension EventLoop {
   /// take: a server behind a broken network never says that it is gone.
   mutating func giveUpSilentUpstreams() {
     guard let redis = settings.redis else { return }
-    for isResp3 in [false, true] {
-      let isSilent =
-        isResp3 ? resp3.isSilent(redis.timeout, now: now) : resp2.isSilent(redis.timeout, now: now)
-      if isSilent { upstreamFailed(isResp3, "no answer within \(redis.timeout / 1_000_000) ms") }
+    for upstream in [resp2, resp3] where upstream.isSilent(redis.timeout, now: now) {
+      upstreamFailed(upstream, "no answer within \(redis.timeout / 1_000_000) ms")
     }
   }
 
   mutating func flushUpstreams() {
-    for isResp3 in [false, true] {
-      switch isResp3 ? Self.flush(&resp3) : Self.flush(&resp2) {
-      case .unchanged: break
-      case .watch(let descriptor, let wantsWrite):
-        watchUpstream(descriptor, resp3: isResp3, wantsWrite: wantsWrite, added: false)
-      case .failed(let reason): upstreamFailed(isResp3, reason)
-      }
-    }
-  }
-
-  private enum Flushed {
-    case unchanged
-    case watch(Int32, wantsWrite: Bool)
-    case failed(String)
+    flush(resp2)
+    flush(resp3)
+    flushPins()
   }
 
   /// Writes what waits.
-  private static func flush(_ upstream: inout Upstream) -> Flushed {
-    guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return .unchanged }
-    defer { upstream.output.shrinkIfIdle(to: EventLoop.idleBuffer) }
+  mutating func flush(_ upstream: Upstream) {
+    guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return }
     if case .failed(let code) = upstream.output.write(to: upstream.descriptor) {
-      return .failed(String(cString: strerror(code)))
+      return upstreamFailed(upstream, String(cString: strerror(code)))
     }
+    upstream.output.shrinkIfIdle(to: EventLoop.idleBuffer)
     let wantsWrite = !upstream.output.isEmpty
-    guard wantsWrite != upstream.wantsWrite else { return .unchanged }
+    guard wantsWrite != upstream.wantsWrite else { return }
     upstream.wantsWrite = wantsWrite
-    return .watch(upstream.descriptor, wantsWrite: wantsWrite)
+    watchUpstream(upstream, added: false)
   }
 
-  mutating func upstreamEvent(_ events: UInt32, resp3 isResp3: Bool) {
-    guard isResp3 ? resp3.descriptor >= 0 : resp2.descriptor >= 0 else { return }
-    if events & ~UInt32(CLINUX_WRITABLE) != 0 {
-      var drained = false
-      let transfer =
-        isResp3
-        ? resp3.input.read(from: resp3.descriptor, limit: 64 * 1024, drained: &drained)
-        : resp2.input.read(from: resp2.descriptor, limit: 64 * 1024, drained: &drained)
-      switch transfer {
-      case .some: if isResp3 { resp3.heardAt = now } else { resp2.heardAt = now }
-      case .wouldBlock: break
-      case .closed: return upstreamFailed(isResp3, "Redis closed the connection")
-      case .failed(let code): return upstreamFailed(isResp3, String(cString: strerror(code)))
-      }
+  mutating func upstreamEvent(_ events: UInt32, _ upstream: Upstream) {
+    guard upstream.descriptor >= 0 else { return }
+    if events & ~UInt32(CLINUX_WRITABLE) != 0, receive(upstream) {
       do throws(ConnectFailure) {
-        while try settleNext(isResp3) {}
-        if isResp3 {
-          resp3.input.shrinkIfIdle(to: Self.idleBuffer)
-        } else {
-          resp2.input.shrinkIfIdle(to: Self.idleBuffer)
-        }
+        while try settleNext(upstream) {}
+        upstream.input.shrinkIfIdle(to: Self.idleBuffer)
       } catch {
-        upstreamFailed(isResp3, error.sentence)
+        upstreamFailed(upstream, error.sentence)
       }
     }
     releaseWaiters()
   }
 
+  /// Reads what came; false: the connection has failed.
+  mutating func receive(_ upstream: Upstream) -> Bool {
+    var drained = false
+    switch upstream.input.read(from: upstream.descriptor, limit: 64 * 1024, drained: &drained) {
+    case .some: upstream.heardAt = now
+    case .wouldBlock: break
+    case .closed:
+      upstreamFailed(upstream, "Redis closed the connection")
+      return false
+    case .failed(let code):
+      upstreamFailed(upstream, String(cString: strerror(code)))
+      return false
+    }
+    return true
+  }
+
   /// Settles the first awaited request if its replies are all there.
-  private mutating func settleNext(_ isResp3: Bool) throws(ConnectFailure) -> Bool {
+  mutating func settleNext(_ upstream: Upstream) throws(ConnectFailure) -> Bool {
     // What is settled may send more, which goes to the output; the input stays as it is until `consume`.
-    guard let replies = try isResp3 ? resp3.nextReplies() : resp2.nextReplies() else { return false }
-    guard let awaited = isResp3 ? resp3.awaited.popFirst() : resp2.awaited.popFirst() else { return false }
+    guard let replies = try upstream.nextReplies(), let awaited = upstream.awaited.popFirst() else {
+      return false
+    }
+    try settle(awaited, replies, upstream)
+    // A failure in between has emptied the connection's buffers already.
+    upstream.input.consume(upstream.consumeReplies())
+    return true
+  }
+
+  mutating func settle(
+    _ awaited: Upstream.Awaited, _ replies: UnsafeRawBufferPointer, _ upstream: Upstream
+  ) throws(ConnectFailure) {
     switch awaited {
     case .relay(let token):
       if isAlive(token) {
@@ -118,19 +127,12 @@ extension EventLoop {
         clients[slot].settle { $0.append(replies) }
         markDirty(slot)
       }
-    case .task(let task): try finish(task, replies, isResp3)
+    case .task(let task): try finish(task, replies, upstream)
     }
-    // A failure in between has emptied the connection's buffers already.
-    if isResp3 {
-      resp3.input.consume(resp3.consumeReplies())
-    } else {
-      resp2.input.consume(resp2.consumeReplies())
-    }
-    return true
   }
 
   private mutating func finish(
-    _ task: UpstreamTask, _ replies: UnsafeRawBufferPointer, _ isResp3: Bool
+    _ task: UpstreamTask, _ replies: UnsafeRawBufferPointer, _ upstream: Upstream
   ) throws(ConnectFailure) {
     let slot = task.client.flatMap { isAlive($0) ? Int($0.slot) : nil }
     switch task.work {
@@ -153,81 +155,87 @@ extension EventLoop {
     case .why(let key): finishWhy(key, replies, slot)
     case .note: break
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
-    case .greeting: try greeted(replies, isResp3)
-    case .loadedScript(let script): try loaded(script, replies, isResp3)
+    case .select(let database): finishSelect(database, replies, slot, upstream)
+    case .transaction(let sent): try finish(sent, replies, upstream, slot)
+    case .greeting: try greeted(replies, upstream)
+    case .loadedScript(let script): try loaded(script, replies, upstream)
     }
   }
 
   // MARK: The greeting
 
-  private mutating func greeted(_ reply: UnsafeRawBufferPointer, _ isResp3: Bool) throws(ConnectFailure) {
+  private mutating func greeted(
+    _ reply: UnsafeRawBufferPointer, _ upstream: Upstream
+  ) throws(ConnectFailure) {
     var cursor = ReplyCursor(reply)
     if cursor.isError {
       let text = String(decoding: reply.dropFirst().prefix { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
       throw ConnectFailure(sentence: "Redis refused the connection: \(text)")
     }
-    guard let count = cursor.enter() else { return }
-    for _ in 0..<count / 2 {
-      let name = cursor.text()
-      if name == "version", let version = cursor.text() {
-        redisVersion = version
-      } else if name != "version" {
-        _ = cursor.raw()
+    if let count = cursor.enter() {
+      for _ in 0..<count / 2 {
+        let name = cursor.text()
+        if name == "version", let version = cursor.text() {
+          redisVersion = version
+        } else if name != "version" {
+          _ = cursor.raw()
+        }
       }
+    }
+    if !upstream.loads, upstream.awaited.isEmpty {
+      upstream.digests = upstream.resp3 ? resp3.digests : resp2.digests
+      upstream.succeeded()
     }
   }
 
   private mutating func loaded(
-    _ script: GuardScript, _ reply: UnsafeRawBufferPointer, _ isResp3: Bool
+    _ script: GuardScript, _ reply: UnsafeRawBufferPointer, _ upstream: Upstream
   ) throws(ConnectFailure) {
     var cursor = ReplyCursor(reply)
     guard let digest = cursor.string() else {
       let text = String(decoding: reply.dropFirst().prefix { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
       throw ConnectFailure(sentence: "Redis did not take Nearside's scripts: \(text)")
     }
-    if isResp3 {
-      resp3.digests[script] = [UInt8](digest)
-      if resp3.digests.count == GuardScript.allCases.count { resp3.succeeded() }
-    } else {
-      resp2.digests[script] = [UInt8](digest)
-      if resp2.digests.count == GuardScript.allCases.count { resp2.succeeded() }
-    }
+    upstream.digests[script] = [UInt8](digest)
+    if upstream.digests.count == GuardScript.allCases.count { upstream.succeeded() }
   }
 
   // MARK: Failure
 
-  private mutating func upstreamFailed(_ isResp3: Bool, _ reason: String) {
-    loading.pace.begin()
-    let orphans = isResp3 ? resp3.fail(reason, now: now) : resp2.fail(reason, now: now)
-    log.debug("upstream connection lost", metadata: ["resp": "\(isResp3 ? 3 : 2)", "reason": "\(reason)"])
-    for awaited in orphans {
-      if case .task(let task) = awaited { abandon(task.work) }
-      let token: ClientToken? =
-        switch awaited {
-        case .relay(let token): token
-        case .task(let task): task.client
-        }
-      guard let token, isAlive(token) else { continue }
-      if case .task(let task) = awaited, case .relayOr(let fallback) = task.work {
-        settle(Int(token.slot)) { output, _ in output.append(fallback) }
-        continue
-      }
-      if case .task(let task) = awaited, case .info = task.work {
-        answerInfoAlone(Int(token.slot), settling: true)
-        continue
-      }
-      if case .task(let task) = awaited, case .why(let key) = task.work {
-        finishWhy(key, nil, Int(token.slot))
-        continue
-      }
-      var hold: GovernedRead.Hold?
-      if case .task(let task) = awaited, case .read(let read) = task.work {
-        if loadsWithoutRedis(read, Int(token.slot), isOwed: true) { continue }
-        hold = read.hold
-      }
-      settle(Int(token.slot), hold) { output, _ in
-        output.error("ERR Nearside: upstream Redis is unreachable (\(reason))")
+  mutating func upstreamFailed(_ upstream: Upstream, _ reason: String) {
+    let orphans = upstream.fail(reason, now: now)
+    log.debug(
+      "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])
+    for awaited in orphans { abandon(awaited, reason) }
+    if Token.isPin(upstream.token) { pinFailed(upstream, reason) } else { loading.pace.begin() }
+  }
+
+  private mutating func abandon(_ awaited: Upstream.Awaited, _ reason: String) {
+    let token: ClientToken?
+    switch awaited {
+    case .relay(let client): token = client
+    case .task(let task):
+      abandon(task.work)
+      token = task.client
+      guard let token, isAlive(token) else { return }
+      let slot = Int(token.slot)
+      switch task.work {
+      case .relayOr(let fallback): return settle(slot) { output, _ in output.append(fallback) }
+      case .info: return answerInfoAlone(slot, settling: true)
+      case .why(let key): return finishWhy(key, nil, slot)
+      case .read(let read):
+        if loadsWithoutRedis(read, slot, isOwed: true) { return }
+        return settle(slot, read.hold) { output, _ in output.error(Self.unreachable(reason)) }
+      case .transaction(let sent):
+        return fail(sent, slot) { output, _ in output.error(Self.unreachable(reason)) }
+      default: break
       }
     }
+    guard let token, isAlive(token) else { return }
+    settle(Int(token.slot)) { output, _ in output.error(Self.unreachable(reason)) }
+  }
+
+  static func unreachable(_ reason: String) -> String {
+    "ERR Nearside: upstream Redis is unreachable (\(reason))"
   }
 }

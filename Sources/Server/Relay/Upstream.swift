@@ -4,9 +4,10 @@ import DequeModule
 import Glibc
 import Invalidation
 
-/// One pipelined connection to Redis, shared by all clients that speak the same protocol version: their
-/// commands are sent in the order in which they were read, so each client's replies come in its own order.
-struct Upstream: ~Copyable {
+/// One pipelined connection to Redis. Two of them are shared by all clients that speak the same protocol version:
+/// their commands are sent in the order in which they were read, so each client's replies come in its own order.
+/// Others are one client's own (`Pins`). Only the event loop's thread touches them.
+final class Upstream {
   enum Phase: Equatable {
     /// Not connected; `reason` is what clients are told.
     case down(reason: String, retryAt: Instant)
@@ -20,15 +21,23 @@ struct Upstream: ~Copyable {
     /// One reply, to be copied to this client.
     case relay(ClientToken)
     case task(UpstreamTask)
+
+    var replies: Int { if case .task(let task) = self { task.replies } else { 1 } }
   }
 
   let resp3: Bool
+  /// What epoll names it by.
+  let token: UInt64
+  /// Whether it loads our scripts when it connects. A client's own connection relies on the shared ones for that.
+  let loads: Bool
   var phase: Phase
   var descriptor: Int32 = -1
   var input = IOBuffer(size: 64 * 1024)
   var output = IOBuffer(size: 64 * 1024)
   var awaited = Deque<Awaited>()
   var wantsWrite = false
+  /// Nothing is read while the client that it belongs to does not take what came.
+  var readsPaused = false
   /// When Redis last sent something; while nothing is awaited, when it was last seen that nothing was.
   var heardAt = Instant(nanoseconds: 0)
   private var scanner = ReplyScanner()
@@ -38,9 +47,13 @@ struct Upstream: ~Copyable {
   /// SHA-1 digests by which EVALSHA names our scripts; Redis tells them when it loads a script.
   var digests: [GuardScript: [UInt8]] = [:]
   private var failures = 0
+  /// What is awaited between MULTI and EXEC; nil: no transaction is being sent.
+  private var transaction: [Awaited]?
 
-  init(resp3: Bool) {
+  init(resp3: Bool, token: UInt64, loads: Bool = true) {
     self.resp3 = resp3
+    self.token = token
+    self.loads = loads
     phase = .down(reason: "not connected yet", retryAt: Instant(nanoseconds: 0))
   }
 
@@ -57,7 +70,7 @@ struct Upstream: ~Copyable {
   }
 
   /// Whether something has been awaited for `limit` nanoseconds in which nothing came.
-  mutating func isSilent(_ limit: UInt64, now: Instant) -> Bool {
+  func isSilent(_ limit: UInt64, now: Instant) -> Bool {
     guard descriptor >= 0, !awaited.isEmpty else {
       heardAt = now
       return false
@@ -65,16 +78,39 @@ struct Upstream: ~Copyable {
     return now.since(heardAt) > limit
   }
 
-  mutating func await(_ request: Awaited) { awaited.append(request) }
+  func await(_ request: Awaited) {
+    if transaction == nil { awaited.append(request) } else { transaction?.append(request) }
+  }
+
+  /// What is sent until `endTransaction` goes between MULTI and EXEC.
+  func beginTransaction() {
+    transaction = []
+    output.array(1)
+    output.argument("MULTI")
+  }
+
+  func endTransaction(_ client: ClientToken, commands: Int, owed: Int) {
+    output.array(1)
+    output.argument("EXEC")
+    let inner = transaction ?? []
+    transaction = nil
+    // OK, QUEUED for each command, and the array of their replies.
+    let queued = inner.reduce(0) { $0 + $1.replies }
+    awaited.append(
+      .task(
+        UpstreamTask(
+          client: client, replies: queued + 2,
+          work: .transaction(SentTransaction(commands: commands, awaited: inner, owed: owed)))))
+  }
 
   /// The replies of the first awaited request, once all are there; nil until then. They stay in `input`
   /// until `consume`.
-  mutating func nextReplies() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
+  func nextReplies() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
     guard let first = awaited.first else {
       if input.isEmpty { return nil }
       throw ConnectFailure(sentence: "Redis sent a reply that nobody asked for")
     }
-    let needed = if case .task(let task) = first { task.replies } else { 1 }
+    let needed = first.replies
     while collected < needed {
       let rest = UnsafeRawBufferPointer(rebasing: input.bytes[collectedBytes...])
       switch scanner.next(rest) {
@@ -88,15 +124,27 @@ struct Upstream: ~Copyable {
     return UnsafeRawBufferPointer(rebasing: input.bytes[..<collectedBytes])
   }
 
-  mutating func consumeReplies() -> Int {
+  func consumeReplies() -> Int {
     let length = collectedBytes
     collected = 0
     collectedBytes = 0
     return length
   }
 
-  /// Takes a connected descriptor and begins the greeting.
-  mutating func greet(_ descriptor: Int32, settings: RedisSettings) {
+  /// One complete reply or push at the front of `input`, for a connection on which nothing is awaited; it stays there
+  /// until `consumeReplies`.
+  func nextUnasked() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
+    switch scanner.next(input.bytes) {
+    case .complete(let length):
+      collectedBytes = length
+      return UnsafeRawBufferPointer(rebasing: input.bytes[..<length])
+    case .incomplete: return nil
+    case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
+    }
+  }
+
+  /// Takes a connected descriptor and begins the greeting. `database`: nil: the configured one.
+  func greet(_ descriptor: Int32, settings: RedisSettings, database: Int? = nil) {
     self.descriptor = descriptor
     phase = .greeting
     let auth = settings.password != nil
@@ -109,16 +157,17 @@ struct Upstream: ~Copyable {
       output.bulk(password.exposed)
     }
     awaited.append(.task(UpstreamTask(client: nil, work: .greeting)))
-    if settings.database != 0 {
+    let database = database ?? settings.database
+    if database != 0 {
       output.array(2)
       output.argument("SELECT")
-      output.bulk(String(settings.database))
+      output.bulk(String(database))
       awaited.append(.task(UpstreamTask(client: nil, work: .greeting)))
     }
-    loadScripts()
+    if loads { loadScripts() }
   }
 
-  mutating func loadScripts() {
+  func loadScripts() {
     for script in GuardScript.allCases {
       output.array(3)
       output.argument("SCRIPT")
@@ -128,14 +177,14 @@ struct Upstream: ~Copyable {
     }
   }
 
-  mutating func succeeded() {
+  func succeeded() {
     phase = .ready
     failures = 0
   }
 
   /// Gives the connection up; what was awaited is returned, to be answered with `reason`. The next attempt
   /// comes after a delay that doubles from 50 ms to 2 s, jittered so that a fleet does not come back at once.
-  mutating func fail(_ reason: String, now: Instant) -> Deque<Awaited> {
+  func fail(_ reason: String, now: Instant) -> Deque<Awaited> {
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
     failures = min(failures + 1, 6)
@@ -148,13 +197,15 @@ struct Upstream: ~Copyable {
     collected = 0
     collectedBytes = 0
     wantsWrite = false
+    readsPaused = false
     digests = [:]
+    transaction = nil
     defer { awaited = [] }
     return awaited
   }
 
   /// Begins EVALSHA of one of our scripts; `keys` keys and `arguments` other arguments follow.
-  mutating func begin(_ script: GuardScript, keys: Int, arguments: Int) {
+  func begin(_ script: GuardScript, keys: Int, arguments: Int) {
     output.array(3 + keys + arguments)
     output.argument("EVALSHA")
     (digests[script] ?? []).withUnsafeBytes { output.bulk($0) }
@@ -166,10 +217,10 @@ struct Upstream: ~Copyable {
 /// event loop.
 enum UpstreamConnector {
   static func start(
-    _ endpoint: RedisSettings.Endpoint, resp3: Bool, timeout: UInt64, mailbox: LoopMailbox
+    _ endpoint: RedisSettings.Endpoint, token: UInt64, timeout: UInt64, mailbox: LoopMailbox
   ) -> Bool {
     Worker.detached("redis-connect") {
-      mailbox.post(.upstream(resp3: resp3, connect(endpoint, timeout: timeout)))
+      mailbox.post(.upstream(token: token, connect(endpoint, timeout: timeout)))
     }
   }
 

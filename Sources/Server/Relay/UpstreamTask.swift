@@ -44,6 +44,10 @@ final class UpstreamTask {
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
     case relayOr(fallback: [UInt8])
+    /// SELECT of a database that is not the configured one.
+    case select(Int)
+    /// What was sent between MULTI and EXEC.
+    case transaction(SentTransaction)
     case greeting
     case loadedScript(GuardScript)
   }

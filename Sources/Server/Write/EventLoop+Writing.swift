@@ -31,8 +31,11 @@ extension EventLoop {
       session: writing.session)
     clients[slot].writes += 1
     clients[slot].owedBytes += bytes.count
+    // The value of an earlier one is not stored any more.
+    if let overtaken = writing.keys[key.bytes]?.awaiting { finish(overtaken, nil) }
     var written = writing.keys[key.bytes] ?? WrittenKey()
     written.count += 1
+    written.newest = id
     let job = SQLJob(id: loading.newJob(.write(id)), statement: rule.statement, parameters: values)
     if written.running == nil {
       written.running = id
@@ -84,8 +87,7 @@ extension EventLoop {
       remove(id)
     case .failure(let failure):
       counters.writesFailed += 1
-      let isUnknown =
-        outcome.took > 0 && (failure.kind == .unreachable || failure.sqlState == "08007")
+      let isUnknown = failure.sqlState == SQLFailure.unknown
       let text = Self.errorText(failure, isUnknown: isUnknown)
       guard isUnknown else { return finish(id, text) }
       write.failure = text
@@ -120,9 +122,9 @@ extension EventLoop {
   /// Answers a SET and forgets it. `error`: begins with its code; nil: OK.
   private mutating func finish(_ id: UInt64, _ error: String?) {
     guard let write = writing.writes.removeValue(forKey: id) else { return }
-    if case .awaiting = write.phase { writing.awaiting -= 1 }
     if let count = writing.keys[write.key.bytes]?.count, count > 1 {
       writing.keys[write.key.bytes]?.count = count - 1
+      if case .awaiting = write.phase { writing.keys[write.key.bytes]?.awaiting = nil }
     } else {
       writing.keys[write.key.bytes] = nil
     }
@@ -167,14 +169,15 @@ extension EventLoop {
     _ = cursor.raw()
     _ = cursor.raw()
     write.removal = cursor.text().flatMap { JournalID($0) }
-    let isLast = writing.keys[write.key.bytes]?.running == nil
-    // What another SET is about to replace is not stored.
-    guard write.failure == nil, write.removal != nil, write.transaction != nil, isLast else {
+    // What another SET is to replace, or has replaced, is not stored.
+    let isNewest = writing.keys[write.key.bytes]?.newest == id
+    guard write.failure == nil, write.removal != nil, write.transaction != nil, isNewest else {
       return finish(id, write.failure)
     }
-    write.phase = .awaiting(until: now.after(nanoseconds: Writing.patience))
+    write.phase = .awaiting
     writing.writes[id] = write
-    writing.awaiting += 1
+    writing.keys[write.key.bytes]?.awaiting = id
+    writing.awaiting.append((id, now.after(nanoseconds: Writing.patience)))
     storeIfSeen(id)
   }
 
@@ -190,9 +193,10 @@ extension EventLoop {
   /// Notes what the journal tells of keys with SETs under way. What was seen before the statement's own outcome
   /// came counts as well: the log may be faster than PostgreSQL's reply.
   mutating func noteSightings(_ entries: [JournalEntry], _ generation: Generation) {
+    guard !writing.keys.isEmpty else { return noteGroups(entries) }
     var seen: [[UInt8]] = []
     for entry in entries {
-      if !writing.keys.isEmpty, let origins = entry.origins, follower.generation == generation {
+      if let origins = entry.origins, follower.generation == generation {
         var index = 0
         let isMixed = writing.groupsAt == entry.position
         entry.keys.forEach { name in
@@ -209,8 +213,11 @@ extension EventLoop {
       }
       if !entry.groups.isEmpty { writing.groupsAt = entry.position }
     }
-    guard writing.awaiting > 0, !seen.isEmpty else { return }
-    for (id, write) in writing.writes where seen.contains(write.key.bytes) { storeIfSeen(id) }
+    for key in seen { if let id = writing.keys[key]?.awaiting { storeIfSeen(id) } }
+  }
+
+  private mutating func noteGroups(_ entries: [JournalEntry]) {
+    for entry in entries where !entry.groups.isEmpty { writing.groupsAt = entry.position }
   }
 
   /// Stores the value of a SET if the journal has told of its transaction and of none after it.
@@ -231,7 +238,7 @@ extension EventLoop {
     write.key.version = writeVersion(write.key.hash)
     write.key.serial = epochs.serial
     write.phase = .storing
-    writing.awaiting -= 1
+    writing.keys[write.key.bytes]?.awaiting = nil
     writing.writes[id] = write
     let given = write.milliseconds.map { UInt64($0).multipliedReportingOverflow(by: 1_000_000) }
     let lifetime = [given.map { $0.overflow ? .max : $0.partialValue }, write.key.rule.lifetime()]
@@ -303,11 +310,12 @@ extension EventLoop {
   /// Answers the SETs that have waited for the journal for long enough.
   mutating func tickWrites() {
     askForSession()
-    guard writing.awaiting > 0 else { return }
-    let due = writing.writes.filter { _, write in
-      if case .awaiting(let until) = write.phase { now >= until } else { false }
+    while let first = writing.awaiting.first {
+      let waits = if case .awaiting = writing.writes[first.id]?.phase { true } else { false }
+      guard !waits || now >= first.until else { return }
+      writing.awaiting.removeFirst()
+      if waits { finish(first.id, nil) }
     }
-    for id in due.keys { finish(id, nil) }
   }
 }
 

@@ -1,3 +1,4 @@
+import DequeModule
 import Invalidation
 import NearCache
 
@@ -30,8 +31,8 @@ struct Writing {
   var sessionGeneration: Generation?
   /// How often entries of the journal may have been missed.
   var gaps = 0
-  /// How many writes wait for the journal.
-  var awaiting = 0
+  /// Those that wait for the journal, the oldest first; some of them have been answered meanwhile.
+  var awaiting = Deque<(id: UInt64, until: Instant)>()
 
   /// Entries may have been missed: what was seen is no longer known to be the newest.
   mutating func missedEntries() {
@@ -58,7 +59,11 @@ struct WrittenKey {
   /// The SET whose statement runs.
   var running: UInt64?
   /// Those behind it, the oldest first.
-  var queue: [UInt64] = []
+  var queue = Deque<UInt64>()
+  /// The SET that came last: only its value may be stored.
+  var newest: UInt64 = 0
+  /// The SET that has committed, was removed and waits for the journal; only the newest does.
+  var awaiting: UInt64?
   /// How many SETs of this key are not answered.
   var count = 0
   /// Since the first of them came, the newest last.
@@ -73,7 +78,7 @@ struct ThroughWrite {
     /// It has committed, and the key is being removed.
     case removing
     /// Waits for the journal to tell of its transaction.
-    case awaiting(until: Instant)
+    case awaiting
     case storing
   }
 

@@ -35,7 +35,7 @@ struct Explain: ParsableCommand {
 
   func run() throws {
     let settings = try configurationOption.load().settings
-    let plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+    let plan = KeyPlan(settings)
     let parts = table.split(separator: ".", maxSplits: 1).map(String.init)
     let (schema, name) = parts.count == 2 ? (parts[0], parts[1]) : ("public", table)
     guard let index = plan.ruleIndex(schema: schema, name: name) else {
@@ -73,8 +73,8 @@ struct Explain: ParsableCommand {
       }
     }
     let asked = plan.explainLookups(
-      table: index, new: operation == .delete ? nil : row, old: operation == .delete ? row : before,
-      operation: operation)
+      table: index, catalogue: catalogue, new: operation == .delete ? nil : row,
+      old: operation == .delete ? row : before, operation: operation)
     for lookup in asked {
       let templates = lookup.rule.keys.map(\.description).joined(separator: ", ")
       let values = lookup.values.isEmpty ? "" : " with " + lookup.values.joined(separator: ", ")

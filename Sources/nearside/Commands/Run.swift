@@ -41,11 +41,13 @@ struct Run: ParsableCommand {
     }
     let stop = StopSignal()
     let loader = try startLoader(settings, mailbox)
+    let logWriter = LogWriterThread(settings.postgres) { mailbox.written($0, $1) }
+    guard let logWriter else { throw Self.noThread() }
     var loop: EventLoop
     do throws(ListenError) {
       loop = try EventLoop(
         settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox, sql: loader,
-        log: Logger(label: "server"), version: Version.text)
+        logWriter: logWriter, log: Logger(label: "server"), version: Version.text)
     } catch {
       Output.error(error.description)
       throw ExitCode(ExitStatus.cannotCreate)
@@ -80,6 +82,7 @@ struct Run: ParsableCommand {
     loop.run()
     // Not before: what the loop still owes may need it.
     loader?.stop()
+    logWriter.stop()
     for thread in threads { thread?.join() }
   }
 

@@ -71,7 +71,7 @@ struct DatabaseCheck {
           check.warnings.append(sentence)
         }
       }
-      let plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+      let plan = KeyPlan(settings)
       var seen = Set<PlanProblem>()
       for table in settings.tables {
         let found = try Catalogue.read(

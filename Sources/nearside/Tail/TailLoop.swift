@@ -51,13 +51,13 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   static var questionTimeout: UInt64 { 10_000_000_000 }
 
   init(
-    stream: consuming ReplicationStream, lookups: consuming LookupSession?, sql: consuming SQLSession,
-    questions: TailSQL, sink: consuming Sink,
-    session: consuming TailSession, plan: KeyPlan, publication: String, stop: StopSignal, log: Logger,
-    mailbox: LoopMailbox, role: TailReport.Role
+    stream: consuming ReplicationStream, lookups: consuming LookupSession?, timeout: UInt64,
+    sql: consuming SQLSession, questions: TailSQL, sink: consuming Sink, session: consuming TailSession,
+    plan: KeyPlan, publication: String, stop: StopSignal, log: Logger, mailbox: LoopMailbox,
+    role: TailReport.Role
   ) {
     self.stream = stream
-    self.lookups = Lookups(session: lookups, plan: plan, log: log)
+    self.lookups = Lookups(session: lookups, plan: plan, timeout: timeout, log: log)
     self.sql = sql
     self.questions = questions
     self.sink = sink

@@ -14,6 +14,7 @@ extension TailRunner {
     guard try standBy(slot, sql), let redis = settings.redis else { return }
     // First of all: the slot is for someone who can also write what it says.
     let sink = try redisSink(redis)
+    let lookups = try lookupSession()
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
@@ -55,7 +56,7 @@ extension TailRunner {
     // Only while the slot is held, so that whoever is not in it will be sent.
     let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     try tail(
-      stream, sink, sql: sql, questions,
+      stream, sink, sql: sql, lookups, questions,
       Hold(
         server: server, created: created, confirmed: confirmed, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .tailer))

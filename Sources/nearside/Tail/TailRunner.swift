@@ -30,7 +30,7 @@ struct TailRunner: ~Copyable {
     self.mailbox = mailbox
     self.stop = stop
     self.log = log
-    plan = KeyPlan(tables: settings.tables, keyPrefix: settings.keyPrefix)
+    plan = KeyPlan(settings)
   }
 
   /// Runs until the stop signal.
@@ -74,6 +74,7 @@ struct TailRunner: ~Copyable {
 
   private mutating func tailForSelf() throws(TailTrouble) {
     let sql = try trouble { () throws(PostgresError) in try SQLSession(settings.postgres) }
+    let lookups = try lookupSession()
     var stream = try trouble { () throws(PostgresError) in try ReplicationStream(settings.postgres) }
     let server = try trouble { () throws(PostgresError) in try stream.identifySystem() }
     let slot = settings.postgres.slot.name + "_" + Generation.random().hex.prefix(8)
@@ -89,7 +90,7 @@ struct TailRunner: ~Copyable {
     guard held?.activePID == stream.backendPID else { throw Self.notHeld(slot) }
     let sample = try trouble { () throws(PostgresError) in try questions.sample(sql) }
     try tail(
-      stream, LocalSink(mailbox: mailbox), sql: sql, questions,
+      stream, LocalSink(mailbox: mailbox), sql: sql, lookups, questions,
       Hold(
         server: server, created: true, confirmed: point, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .standalone))
@@ -110,6 +111,13 @@ struct TailRunner: ~Copyable {
         publication: settings.postgres.publication,
         tables: settings.tables.map { TableName(schema: $0.schema, name: $0.name) }, sql)
     }
+  }
+
+  /// The connection for lookups; nil if there are none. It is made before the slot is taken, as it prepares statements
+  /// and may have to wait for that.
+  func lookupSession() throws(TailTrouble) -> LookupSession? {
+    guard !plan.lookups.isEmpty else { return nil }
+    return try trouble { () throws(PostgresError) in try LookupSession(settings.postgres, plan: plan) }
   }
 
   /// A slot begins where no transaction is open, so a long one holds up its creation, whatever database it is
@@ -156,7 +164,7 @@ struct TailRunner: ~Copyable {
 
   mutating func tail<Sink: TailSink & ~Copyable>(
     _ stream: consuming ReplicationStream, _ sink: consuming Sink, sql: consuming SQLSession,
-    _ questions: TailSQL, _ hold: Hold
+    _ lookups: consuming LookupSession?, _ questions: TailSQL, _ hold: Hold
   ) throws(TailTrouble) {
     let token = Generation.random().hex
     let reply = try takeOver(&sink, token: token, hold)
@@ -170,13 +178,9 @@ struct TailRunner: ~Copyable {
       fingerprint: hold.fingerprint, lookups: plan.lookups, now: bootClock())
     log.notice("tailing \(stream.place) from \(hold.confirmed)")
     lastTrouble = ""
-    var lookups: LookupSession?
-    if !plan.lookups.isEmpty {
-      lookups = try trouble { () throws(PostgresError) in try LookupSession(settings.postgres, plan: plan) }
-    }
     var loop = TailLoop(
-      stream: stream, lookups: lookups.take(), sql: sql, questions: questions, sink: sink, session: session,
-      plan: plan,
+      stream: stream, lookups: lookups, timeout: settings.postgres.loader.timeout, sql: sql,
+      questions: questions, sink: sink, session: session, plan: plan,
       publication: settings.postgres.publication, stop: stop, log: log, mailbox: mailbox, role: hold.role)
     loop.learn(hold.catalogue)
     switch try loop.run(regressed: &regressed) {

@@ -1,0 +1,156 @@
+import CLinux
+import Configuration
+import DequeModule
+import Glibc
+import Invalidation
+
+/// Connections of a client's own: made, used, given back.
+extension EventLoop {
+  /// The client's own connection for commands, or for messages; nil: it is being made and the command waits for it,
+  /// or it cannot be had and the client has been told.
+  ///
+  /// Whatever was sent on a shared connection must have been answered, so that order is kept between the two.
+  mutating func pinned(_ slot: Int, forMessages: Bool = false) -> Upstream? {
+    if !clients[slot].owed.isEmpty {
+      pause(slot, .drain)
+      return nil
+    }
+    if let trouble = clients[slot].session.trouble {
+      clients[slot].session.trouble = nil
+      reply(slot) { $0.error(Self.unreachable(trouble)) }
+      return nil
+    }
+    let session = clients[slot].session
+    if let token = forMessages ? session.subscriber : session.pinned, let pin = pins[token] {
+      if pin.upstream.isReady { return pin.upstream }
+      pause(slot, .connection)
+      return nil
+    }
+    guard let redis = settings.redis else { return nil }
+    let owner = clients[slot].token
+    let resp3 = clients[slot].resp3
+    if session.database == nil, let token = pins.idle(resp3: resp3), var pin = pins[token] {
+      pin.owner = owner
+      pin.takesMessages = forMessages
+      pins[token] = pin
+      keep(token, slot, forMessages: forMessages)
+      return pin.upstream
+    }
+    let upstream = pins.add(resp3: resp3, owner: owner, takesMessages: forMessages, now: now)
+    if !forMessages { pins[upstream.token]?.database = session.database }
+    keep(upstream.token, slot, forMessages: forMessages)
+    connect(upstream, redis, "no thread can be made to connect")
+    if case .down(let reason, _) = upstream.phase {
+      pinFailed(upstream, reason)
+      return pinned(slot, forMessages: forMessages)
+    }
+    pause(slot, .connection)
+    return nil
+  }
+
+  private mutating func keep(_ token: UInt64, _ slot: Int, forMessages: Bool) {
+    if forMessages {
+      clients[slot].session.subscriber = token
+    } else {
+      clients[slot].session.pinned = token
+    }
+  }
+
+  /// Whether a client that waits for a connection of its own need not wait any longer.
+  func hasPinned(_ slot: Int) -> Bool {
+    let session = clients[slot].session
+    if session.trouble != nil { return true }
+    return [session.pinned, session.subscriber].allSatisfy { token in
+      token.flatMap { pins[$0] }?.upstream.isReady ?? true
+    }
+  }
+
+  mutating func pinEvent(_ events: UInt32, _ token: UInt64) {
+    guard let pin = pins[token] else { return }
+    if pin.takesMessages, pin.upstream.isReady {
+      messageEvent(events, pin)
+    } else {
+      upstreamEvent(events, pin.upstream)
+    }
+    giveBackIfFree(token)
+  }
+
+  /// Keeps a connection that carries nothing any more for the next client.
+  mutating func giveBackIfFree(_ token: UInt64) {
+    guard var pin = pins[token], let owner = pin.owner, pin.upstream.isReady, pin.upstream.awaited.isEmpty,
+      pin.upstream.output.isEmpty
+    else { return }
+    pins[token]?.isBlocked = false
+    guard isAlive(owner) else { return }
+    let slot = Int(owner.slot)
+    if pin.takesMessages {
+      guard clients[slot].session.subscriptions.isEmpty else { return }
+      clients[slot].session.subscriber = nil
+    } else {
+      guard !clients[slot].session.needsPinned, pin.database == nil else { return }
+      clients[slot].session.pinned = nil
+    }
+    pin.owner = nil
+    pin.isBlocked = false
+    pin.idleSince = now
+    pins[token] = pin
+  }
+
+  /// A connection has failed, and what was awaited on it has been answered.
+  mutating func pinFailed(_ upstream: Upstream, _ reason: String) {
+    guard let pin = pins[upstream.token] else { return }
+    pins.remove(upstream.token)
+    guard let owner = pin.owner, isAlive(owner) else { return }
+    let slot = Int(owner.slot)
+    if pin.takesMessages {
+      clients[slot].session.subscriber = nil
+      if clients[slot].session.subscriptions.isEmpty || clients[slot].pause == .connection {
+        clients[slot].session.trouble = reason
+      } else {
+        // Messages may have been missed, and only a client that connects anew knows that: so it is with Redis.
+        clients[slot].isClosing = true
+        clients[slot].pause = .none
+        markDirty(slot)
+      }
+      clients[slot].session.subscriptions = Subscriptions()
+    } else {
+      clients[slot].session.pinned = nil
+      clients[slot].session.isQueueingElsewhere = false
+      if clients[slot].pause == .connection { clients[slot].session.trouble = reason }
+    }
+  }
+
+  /// Closes the connections of a client that has gone, or that begins anew.
+  mutating func unpin(_ slot: Int) {
+    for token in [clients[slot].session.pinned, clients[slot].session.subscriber] {
+      if let token { closePin(token) }
+    }
+    clients[slot].session = Session()
+  }
+
+  mutating func closePin(_ token: UInt64) {
+    guard let pin = pins[token] else { return }
+    pins.remove(token)
+    for awaited in pin.upstream.fail("closed", now: now) {
+      // Nobody is there to be answered, but what it may have written must not stay near.
+      if case .task(let task) = awaited { abandon(task.work) }
+    }
+  }
+
+  mutating func flushPins() {
+    guard !pins.all.isEmpty else { return }
+    for pin in pins.all.values { flush(pin.upstream) }
+  }
+
+  /// Closes what nobody uses, and gives up what does not answer. Once a second.
+  mutating func tickPins() {
+    guard !pins.all.isEmpty, let redis = settings.redis else { return }
+    for token in pins.superfluous(now) { closePin(token) }
+    for pin in pins.all.values
+    where !pin.isBlocked && !(pin.takesMessages && pin.upstream.isReady)
+      && pin.upstream.isSilent(redis.timeout, now: now)
+    {
+      upstreamFailed(pin.upstream, "no answer within \(redis.timeout / 1_000_000) ms")
+    }
+  }
+}

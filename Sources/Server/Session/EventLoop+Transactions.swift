@@ -1,0 +1,195 @@
+import Configuration
+import Invalidation
+
+/// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+///
+/// Commands are queued here and sent at EXEC, in one piece and between MULTI and EXEC, so no connection is needed for
+/// as long as a transaction is open. On their way governed keys become what they always become: a SET is a guarded
+/// fill, a GET comes with the state that judges it, a DEL raises its fence. Nothing is answered from the near cache
+/// and nothing is loaded: all of it happens in Redis, at one moment. WATCH is the exception that needs a connection
+/// of the client's own, on which EXEC is then sent.
+extension EventLoop {
+  mutating func executeTransaction(_ request: Request, _ name: String, _ slot: Int) {
+    switch name {
+    case "multi":
+      clients[slot].session.transaction = QueuedTransaction()
+      reply(slot) { $0.status("OK") }
+    case "exec": reply(slot) { $0.error("ERR EXEC without MULTI") }
+    case "discard": reply(slot) { $0.error("ERR DISCARD without MULTI") }
+    case "watch":
+      guard let upstream = pinned(slot) else { return }
+      clients[slot].session.isWatching = true
+      clients[slot].owed.append(.awaited)
+      request.append(to: &upstream.output)
+      upstream.await(.relay(clients[slot].token))
+      // What is read next must be read after it.
+      pause(slot, .answer)
+    default:
+      unwatch(slot)
+      reply(slot) { $0.status("OK") }
+    }
+  }
+
+  /// The connection is given back once Redis has answered.
+  mutating func unwatch(_ slot: Int) {
+    guard clients[slot].session.isWatching else { return }
+    clients[slot].session.isWatching = false
+    guard let token = clients[slot].session.pinned, let upstream = pins.connection(token), upstream.isReady
+    else { return }
+    upstream.output.array(1)
+    upstream.output.argument("UNWATCH")
+    upstream.await(.task(UpstreamTask(client: nil, work: .note)))
+  }
+
+  /// A command behind MULTI. Always dealt with here.
+  mutating func queue(_ request: Request, _ spec: CommandSpec?, _ slot: Int) -> Bool {
+    switch spec?.name {
+    case "multi": reply(slot) { $0.error("ERR MULTI calls can not be nested") }
+    case "watch": reply(slot) { $0.error("ERR WATCH inside MULTI is not allowed") }
+    case "exec": exec(slot)
+    case "discard":
+      clients[slot].session.transaction = nil
+      unwatch(slot)
+      reply(slot) { $0.status("OK") }
+    case "quit", "reset": return false
+    default: queueCommand(request, spec, slot)
+    }
+    return true
+  }
+
+  private mutating func queueCommand(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
+    guard let spec else {
+      // A module's command has a dot in its name; any other that is not known here Redis 7.0 does not know.
+      if request[0].contains(UInt8(ascii: ".")) { return append(request, slot) }
+      clients[slot].session.transaction?.isFailed = true
+      return unknown(request, slot)
+    }
+    let error: String?
+    switch spec.kind {
+    case .refuse: error = Self.notAvailable(spec.name)
+    case .subscription:
+      error = "ERR Nearside: '\(spec.name)' cannot be used in a transaction"
+    case .local where spec.name == "nearside" || spec.name == "hello" || spec.name == "select":
+      error = "ERR Nearside: '\(spec.name)' cannot be used in a transaction"
+    case .replace, .replaceMany, .merge, .expiry:
+      error = throughRefusal(request, spec)
+    default: error = nil
+    }
+    if let error {
+      clients[slot].session.transaction?.isFailed = true
+      return reply(slot) { $0.error(error) }
+    }
+    append(request, slot)
+  }
+
+  /// Keys that are written to PostgreSQL first cannot be part of what Redis does at one moment.
+  private func throughRefusal(_ request: Request, _ spec: CommandSpec) -> String? {
+    for index in spec.keyIndices(count: request.count) where governance.rule(request[index])?.write != nil {
+      return "ERR Nearside: this key is written to PostgreSQL, which cannot be part of a transaction in Redis"
+    }
+    return nil
+  }
+
+  private mutating func append(_ request: Request, _ slot: Int) {
+    let queued = clients[slot].session.transaction?.bytes.count ?? 0
+    guard queued + request.length <= QueuedTransaction.mostBytes else {
+      clients[slot].session.transaction?.isFailed = true
+      return reply(slot) {
+        $0.error("ERR Nearside: a transaction may have at most \(QueuedTransaction.mostBytes) bytes")
+      }
+    }
+    var bytes = IOBuffer(size: request.length + 16)
+    request.append(to: &bytes)
+    clients[slot].session.transaction?.bytes.append(contentsOf: bytes.bytes)
+    clients[slot].session.transaction?.lengths.append(bytes.count)
+    reply(slot) { $0.status("QUEUED") }
+  }
+
+  // MARK: EXEC
+
+  private mutating func exec(_ slot: Int) {
+    guard let transaction = clients[slot].session.transaction else { return }
+    let isWatching = clients[slot].session.isWatching
+    // SETs on their way to PostgreSQL come first; and what was sent on a shared connection before what goes on an
+    // own one.
+    if clients[slot].writes > 0 || isWatching && !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    clients[slot].session.transaction = nil
+    if transaction.isFailed {
+      unwatch(slot)
+      return reply(slot) { $0.error("EXECABORT Transaction discarded because of previous errors.") }
+    }
+    let own = clients[slot].session.pinned.flatMap { pins.connection($0) }
+    guard !isWatching || own != nil else {
+      // What was watched is no longer known, so it counts as changed.
+      clients[slot].session.isWatching = false
+      let resp3 = clients[slot].resp3
+      return reply(slot) { if resp3 { $0.null(resp3: true) } else { $0.append("*-1\r\n") } }
+    }
+    let upstream = (isWatching ? own : nil) ?? sharedUpstream(slot)
+    clients[slot].session.isWatching = false
+    guard upstream.isReady else { return reply(slot) { $0.error(Self.unreachable(upstream.trouble)) } }
+    let token = clients[slot].token
+    let first = clients[slot].owed.count
+    let before = upstream.output.count
+    clients[slot].owed.append(.awaited)
+    upstream.beginTransaction()
+    transacting = upstream
+    executeQueued(transaction, slot)
+    transacting = nil
+    // An end of its own keeps what is answered next out of the transaction's replies.
+    clients[slot].owed.append(.awaited)
+    upstream.endTransaction(
+      token, commands: transaction.lengths.count, owed: clients[slot].owed.count - first)
+    clients[slot].owedBytes += upstream.output.count - before
+    if isWatching { pause(slot, .answer) }
+  }
+
+  private mutating func executeQueued(_ transaction: QueuedTransaction, _ slot: Int) {
+    var arguments: [Argument] = []
+    transaction.bytes.withUnsafeBytes { bytes in
+      var start = 0
+      for length in transaction.lengths {
+        arguments.removeAll(keepingCapacity: true)
+        var parser = RequestParser()
+        let command = UnsafeRawBufferPointer(rebasing: bytes[start..<start + length])
+        start += length
+        guard case .command = parser.next(command, into: &arguments), let base = command.baseAddress else {
+          preconditionFailure("what was queued is a command")
+        }
+        arguments.withUnsafeBufferPointer { list in
+          guard let first = list.baseAddress else { return }
+          execute(Request(base: base, arguments: first, count: list.count, length: length), slot)
+        }
+      }
+    }
+  }
+
+  /// Redis has answered: OK, QUEUED for each command, and what EXEC says.
+  mutating func finish(
+    _ sent: SentTransaction, _ replies: UnsafeRawBufferPointer, _ upstream: Upstream, _ slot: Int?
+  ) throws(ConnectFailure) {
+    var cursor = ReplyCursor(replies)
+    let queued = sent.awaited.reduce(0) { $0 + $1.replies }
+    for _ in 0...queued { _ = cursor.raw() }
+    let answer = cursor.peek
+    guard !cursor.isError, !cursor.isNull, cursor.enter() == queued else {
+      for case .task(let task) in sent.awaited { abandon(task.work) }
+      if let slot { fail(sent, slot) { output, _ in output.append(answer) } }
+      return
+    }
+    settle(slot) { output, _ in output.array(sent.commands) }
+    for awaited in sent.awaited {
+      let first = cursor.position
+      for _ in 0..<awaited.replies { _ = cursor.raw() }
+      try settle(awaited, UnsafeRawBufferPointer(rebasing: replies[first..<cursor.position]), upstream)
+    }
+    settle(slot) { _, _ in }
+  }
+
+  /// One reply in the place of all that the client was owed for its transaction.
+  mutating func fail(_ sent: SentTransaction, _ slot: Int, _ write: (inout IOBuffer, Bool) -> Void) {
+    let resp3 = clients[slot].resp3
+    clients[slot].settle(entries: sent.owed) { write(&$0, resp3) }
+    markDirty(slot)
+  }
+}

@@ -1,0 +1,57 @@
+import Invalidation
+
+/// Connections to Redis that are one client's own for as long as it carries what only a connection can carry: keys
+/// watched, another database, subscriptions, a command that blocks.
+///
+/// A connection that carries nothing any more is kept for the next client, for a while; one whose client has gone in
+/// the middle of something is closed.
+struct Pins {
+  struct Pin {
+    let upstream: Upstream
+    var owner: ClientToken?
+    var takesMessages: Bool
+    /// The database that it is to select when it connects; nil: the configured one.
+    var database: Int?
+    /// A command that may take long is under way, so silence says nothing.
+    var isBlocked = false
+    var idleSince: Instant
+  }
+
+  /// How many connections that nobody uses are kept, and for how many nanoseconds.
+  static let mostIdle = 16
+  static let idleLimit: UInt64 = 30_000_000_000
+
+  private(set) var all: [UInt64: Pin] = [:]
+  private var last: UInt32 = 0
+
+  subscript(token: UInt64) -> Pin? {
+    get { all[token] }
+    set { all[token] = newValue }
+  }
+
+  func connection(_ token: UInt64) -> Upstream? { all[token]?.upstream }
+  func database(of token: UInt64) -> Int? { all[token]?.database }
+
+  /// A connection that nobody uses.
+  func idle(resp3: Bool) -> UInt64? {
+    all.first { $1.owner == nil && $1.upstream.resp3 == resp3 && $1.upstream.isReady }?.key
+  }
+
+  mutating func add(resp3: Bool, owner: ClientToken, takesMessages: Bool, now: Instant) -> Upstream {
+    last &+= 1
+    let token = EventLoop.Token.pin(last)
+    let upstream = Upstream(resp3: resp3, token: token, loads: false)
+    all[token] = Pin(upstream: upstream, owner: owner, takesMessages: takesMessages, idleSince: now)
+    return upstream
+  }
+
+  mutating func remove(_ token: UInt64) { all[token] = nil }
+
+  /// Idle connections that have been so for too long, or are too many.
+  func superfluous(_ now: Instant) -> [UInt64] {
+    let idle = all.filter { $1.owner == nil }.sorted { $0.value.idleSince > $1.value.idleSince }
+    return idle.enumerated()
+      .filter { $0 >= Self.mostIdle || now.since($1.value.idleSince) > Self.idleLimit }
+      .map(\.element.key)
+  }
+}

@@ -1,0 +1,86 @@
+/// What a client's connection carries from one command to the next, beside its protocol version and its name.
+///
+/// Most clients carry nothing, and share the two connections to Redis of their protocol version. Whoever watches
+/// keys, blocks, subscribes or selects another database is given connections of its own (`Pins`) for as long.
+struct Session {
+  /// The commands since MULTI; nil: no transaction is open.
+  var transaction: QueuedTransaction?
+  /// Whether WATCH is in force on `pinned`: reads come from Redis, since what was read before WATCH took hold
+  /// must not pass for what is watched.
+  var isWatching = false
+  /// The database that SELECT has chosen, if it is another than the configured one: nothing there is governed,
+  /// and everything goes to `pinned` as it comes.
+  var database: Int?
+  /// Whether MULTI was sent to that database.
+  var isQueueingElsewhere = false
+  /// The connection of its own for commands, by the token that epoll knows it by.
+  var pinned: UInt64?
+  /// The connection of its own for messages.
+  var subscriber: UInt64?
+  var subscriptions = Subscriptions()
+  /// Why a connection of its own could not be had, until the command that wanted it has been answered.
+  var trouble: String?
+
+  /// Whether its commands are executed as if there were no session.
+  var isPlain: Bool {
+    transaction == nil && !isWatching && database == nil && subscriber == nil
+  }
+
+  /// Whether `pinned` must stay this client's.
+  var needsPinned: Bool { isWatching || database != nil }
+}
+
+/// What is subscribed to, and which confirmations are still to come.
+struct Subscriptions {
+  enum Kind: Int { case channel, pattern, shard }
+
+  private var names: [Set<[UInt8]>] = [[], [], []]
+  /// Confirmations that Redis owes; nothing else of the client is executed before they are there.
+  var awaited = 0
+
+  var isEmpty: Bool { names.allSatisfy(\.isEmpty) && awaited == 0 }
+
+  func count(_ kind: Kind) -> Int { names[kind.rawValue].count }
+
+  /// Takes note of a confirmation; `word`: its first element. False: it is none.
+  mutating func confirm(_ word: String, _ name: [UInt8]?) -> Bool {
+    let kind: Kind
+    switch word {
+    case "subscribe", "unsubscribe": kind = .channel
+    case "psubscribe", "punsubscribe": kind = .pattern
+    case "ssubscribe", "sunsubscribe": kind = .shard
+    default: return false
+    }
+    if let name {
+      if word.hasSuffix("unsubscribe") {
+        names[kind.rawValue].remove(name)
+      } else {
+        names[kind.rawValue].insert(name)
+      }
+    }
+    awaited = max(0, awaited - 1)
+    return true
+  }
+}
+
+/// The commands between MULTI and EXEC, as they came.
+struct QueuedTransaction {
+  /// How many bytes a transaction may have before it is sent.
+  static let mostBytes = 64 * 1024 * 1024
+
+  /// One behind the other, each in the form of an array.
+  var bytes: [UInt8] = []
+  var lengths: [Int] = []
+  /// A command was refused when it was queued: EXEC will not be carried out.
+  var isFailed = false
+}
+
+/// A transaction that was sent to Redis, whose replies are still to come.
+struct SentTransaction {
+  /// How many commands the client has queued.
+  var commands: Int
+  /// What is awaited between MULTI and EXEC: a command of the client may have become several, or none.
+  var awaited: [Upstream.Awaited]
+  /// How many entries of the client's `owed` are the transaction's: its head, its replies, its end.
+  var owed: Int
+}
