@@ -122,6 +122,11 @@ public enum WriteSettings: Sendable, Hashable {
   }
 }
 
+extension Settings {
+  /// Whether some cache is written behind.
+  public var writesBehind: Bool { caches.contains { $0.write.policy == .behind } }
+}
+
 /// How what was acknowledged reaches PostgreSQL later.
 public struct BehindSettings: Sendable, Hashable {
   public var sql: SQLTemplate
@@ -131,17 +136,21 @@ public struct BehindSettings: Sendable, Hashable {
   public var batch: Int
   /// How often an entry is tried before it goes to the dead-letter stream, 1 to 1,000.
   public var attempts: Int
-  /// How many entries may be pending before a SET waits, `batch` to 1,000,000.
+  /// How many entries of the whole fleet may be pending before a SET waits, `batch` to 1,000,000.
   public var most: Int
+  /// How long it waits then before it is refused, in nanoseconds.
+  public var wait: UInt64
 
   public init(
-    sql: SQLTemplate, delay: UInt64 = 500_000_000, batch: Int = 200, attempts: Int = 5, most: Int = 10_000
+    sql: SQLTemplate, delay: UInt64 = 500_000_000, batch: Int = 200, attempts: Int = 5, most: Int = 10_000,
+    wait: UInt64 = 1_000_000_000
   ) {
     self.sql = sql
     self.delay = delay
     self.batch = batch
     self.attempts = attempts
     self.most = most
+    self.wait = wait
   }
 }
 

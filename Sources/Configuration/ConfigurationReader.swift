@@ -33,7 +33,7 @@ public enum ConfigurationReader {
       return Reading(
         settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
         diagnostics: diagnostics,
-        unserved: inFileOrder((json.node.map { unserved($0, []) } ?? []) + loader.unserved),
+        unserved: json.node.map { unserved($0, []) } ?? [],
         source: SourceText(file: file, text: text, reading: json))
     }
   }

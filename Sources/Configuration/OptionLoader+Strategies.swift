@@ -108,6 +108,7 @@ extension OptionLoader {
       statement($0, steps + [.key("sql")], of: key, isWrite: true)
     }
     let delay = duration("caches.*.write.delay", in: section)
+    let wait = duration("caches.*.write.wait", in: section)
     let batch = count("caches.*.write.batch", in: section)
     let attempts = count("caches.*.write.attempts", in: section)
     let most = count("caches.*.write.most", in: section)
@@ -129,14 +130,9 @@ extension OptionLoader {
           + "\"sql\": \"UPDATE users SET name = :value WHERE id = :id\"")
     }
     if policy != .behind {
-      for name in ["delay", "batch", "attempts", "most"] {
+      for name in ["delay", "batch", "attempts", "most", "wait"] {
         misfit("caches.*.write." + name, section, "it belongs to \"behind\"; leave it out")
       }
-    } else if hasRedis, let (node, steps) = find("caches.*.write.policy", in: section) {
-      unserved.append(
-        Diagnostic(
-          at: node.place, code: .notSupported, path: renderedPath(steps),
-          message: "behind has no effect in this version; write \"through\", or leave \"write\" out"))
     }
     if policy != .around, !hasRedis {
       misfit(
@@ -156,7 +152,8 @@ extension OptionLoader {
           "at most \(most) entries may be pending, so a batch never has \(batch); raise \"most\" or lower "
             + "\"batch\"")
       }
-      return .behind(BehindSettings(sql: sql, delay: delay, batch: batch, attempts: attempts, most: most))
+      return .behind(
+        BehindSettings(sql: sql, delay: delay, batch: batch, attempts: attempts, most: most, wait: wait))
     }
   }
 

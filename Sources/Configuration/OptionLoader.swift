@@ -14,13 +14,6 @@ struct OptionLoader {
 
   let expansion: Expansion
   var diagnostics: [Diagnostic]
-  /// Of values that are sound and that this version does nothing with, see `ConfigurationReader.Reading`.
-  var unserved: [Diagnostic] = []
-
-  init(expansion: Expansion, diagnostics: [Diagnostic]) {
-    self.expansion = expansion
-    self.diagnostics = diagnostics
-  }
 
   // MARK: Reporting
 

@@ -74,7 +74,10 @@ extension ConfigurationOption {
       "behind: how often an entry is tried before it goes to the dead-letter stream."),
     .init(
       "caches.*.write.most", .count(1...1_000_000), default: "10000",
-      "behind: how many entries may be pending before a SET waits."),
+      "behind: how many entries of the whole fleet may be pending before a SET waits."),
+    .init(
+      "caches.*.write.wait", .duration, default: "1s",
+      "behind: how long such a SET waits; then it is refused with TRYAGAIN."),
     .init(
       "caches.*.stampede", .section,
       "What keeps many readers of one missing key from asking PostgreSQL at once."

@@ -30,7 +30,7 @@ public enum Acquisition: Hashable, Sendable {
   ) -> Acquisition {
     switch reply {
     case .takenOver(let state):
-      if slotCreated, !weakness.contains(.newSlotIsOld) {
+      if slotCreated {
         return .begin(old: state.generation, reason: "the replication slot is new")
       }
       // No script writes that; whoever did, no position in it can be relied upon.

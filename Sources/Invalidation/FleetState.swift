@@ -8,6 +8,10 @@ public struct StateKeys: Sendable {
   /// Written by a sidecar on behalf of a client that sends WAIT, so that there is something to wait for.
   public let wait: String
   private let lockPrefix: String
+  /// What `StateScripts.behind` keeps: pending writes, the newest of each key, and those that were given up.
+  public let writes: String
+  public let pendingWrites: String
+  public let deadWrites: String
   /// The Pub/Sub channel for applications that keep caches of their own.
   public let channel: String
 
@@ -17,6 +21,9 @@ public struct StateKeys: Sendable {
     wait = "nearside:{\(namespace)}:wait"
     channel = "nearside:\(namespace)"
     lockPrefix = "nearside:{\(namespace)}:l:"
+    writes = "nearside:{\(namespace)}:w"
+    pendingWrites = "nearside:{\(namespace)}:wp"
+    deadWrites = "nearside:{\(namespace)}:wd"
   }
 
   /// Held by the host that loads a key, while the others wait.

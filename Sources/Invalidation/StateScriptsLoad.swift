@@ -2,7 +2,8 @@ extension StateScripts {
   /// Stores what was loaded under a lease, whole; or finds out that nothing is there. What an application has stored
   /// meanwhile stays.
   ///
-  /// - KEYS: 1 M, 2 the key.
+  /// - KEYS: 1 M, 2 the key, 3 P of `behind` if the key is written behind: while a write is pending, PostgreSQL's row is
+  ///   older than it.
   /// - ARGV: 1 g of the lease, 2 the buckets of the key and of its groups with commas between, 3 stamp of the
   ///   lease (thirty-two digits), 4 the key's tags packed, 5 `string`, `hash`, `list`, `set`, or `none` (no row),
   ///   6 time to live in milliseconds (empty: none), 7 `1` to take the place of what is there, then the value: one argument, or names and values in
@@ -24,6 +25,7 @@ extension StateScripts {
         if m[i] and m[i]>ARGV[3] then return answer('FENCE',false) end
       end
       local key,shape,ttl=KEYS[2],ARGV[5],ARGV[6]
+      if KEYS[3] and redis.call('HEXISTS',KEYS[3],key)==1 then return answer('FENCE',false) end
       if m[3]~=m[1] or covered(m[7],key,ARGV[4]) then redis.call('UNLINK',key) end
       if shape=='none' then return answer('OK',redis.call('EXISTS',key)) end
       if ARGV[7]~='1' and redis.call('EXISTS',key)==1 then return answer('OK',2) end

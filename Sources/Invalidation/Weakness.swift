@@ -16,8 +16,6 @@ package struct Weakness: OptionSet, Hashable, Sendable {
   package static let noCanaryWhenTaking = Weakness(rawValue: 1 << 3)
   /// That Redis has gone back is forgotten with the session that saw it.
   package static let forgetsRegression = Weakness(rawValue: 1 << 4)
-  /// A slot of one's own making is taken for the old one.
-  package static let newSlotIsOld = Weakness(rawValue: 1 << 5)
 
   // Tailing.
   /// V is W: what is applied counts as visible.

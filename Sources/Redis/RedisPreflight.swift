@@ -23,13 +23,18 @@ public enum RedisPreflight {
   /// - Parameters:
   ///   - keys: the names of the fleet's state.
   ///   - keyPrefix: what all governed keys begin with, `Settings.keyPrefix`.
-  public static func findings(settings: RedisSettings, keys: StateKeys, keyPrefix: String) -> [Finding] {
+  ///   - writesBehind: whether Redis holds writes that were acknowledged and are nowhere else.
+  public static func findings(
+    settings: RedisSettings, keys: StateKeys, keyPrefix: String, writesBehind: Bool = false
+  ) -> [Finding] {
     do throws(RedisError) {
       var connection = try RedisConnection(settings, name: "nearside-check")
       var preflight = Look(place: connection.place)
       if try preflight.server(&connection) {
-        try preflight.memory(&connection)
-        try preflight.permissions(&connection, keys: keys, keyPrefix: keyPrefix)
+        try preflight.memory(&connection, writesBehind: writesBehind)
+        if writesBehind { try preflight.persistence(&connection) }
+        try preflight.permissions(
+          &connection, keys: keys, keyPrefix: keyPrefix, writesBehind: writesBehind)
       }
       return preflight.findings
     } catch {
@@ -79,12 +84,15 @@ private struct Look {
   }
 
   /// Only if this user may ask: INFO is a dangerous command to Redis's access control.
-  mutating func memory(_ connection: inout RedisConnection) throws(RedisError) {
-    guard let text = try connection.command(["INFO", "memory"]).text else { return }
-    func value(_ name: String) -> Substring? {
-      text.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + ":") }?.dropFirst(name.count + 1)
+  mutating func memory(_ connection: inout RedisConnection, writesBehind: Bool) throws(RedisError) {
+    let info = try info("memory", &connection)
+    guard let policy = info["maxmemory_policy"] else { return }
+    if policy.hasPrefix("allkeys-"), writesBehind {
+      return problem(
+        "Redis at \(place) has the maxmemory-policy \(policy), which may evict writes that were acknowledged and have "
+          + "not reached PostgreSQL (\"behind\"). Use a volatile-* policy or noeviction.")
     }
-    guard let limit = value("maxmemory"), limit != "0", let policy = value("maxmemory_policy") else { return }
+    guard let limit = info["maxmemory"], limit != "0" else { return }
     if policy.hasPrefix("allkeys-") {
       warning(
         "Redis at \(place) has the maxmemory-policy \(policy), so it may evict nearside's own state when "
@@ -92,14 +100,35 @@ private struct Look {
     }
   }
 
+  /// What is acknowledged must outlive a crash of Redis.
+  mutating func persistence(_ connection: inout RedisConnection) throws(RedisError) {
+    guard try info("persistence", &connection)["aof_enabled"] == "0" else { return }
+    warning(
+      "Redis at \(place) has appendonly off, so writes that were acknowledged and have not reached PostgreSQL "
+        + "(\"behind\") are lost if it dies. Set appendonly to yes, and appendfsync to always if not even the last "
+        + "second may be lost.")
+  }
+
+  /// The lines of a section of INFO; empty if this user may not ask.
+  private func info(
+    _ section: String, _ connection: inout RedisConnection
+  ) throws(RedisError) -> [String: String] {
+    var lines: [String: String] = [:]
+    for line in (try connection.command(["INFO", section]).text ?? "").split(whereSeparator: \.isNewline) {
+      let parts = line.split(separator: ":", maxSplits: 1)
+      if parts.count == 2 { lines[String(parts[0])] = String(parts[1]) }
+    }
+    return lines
+  }
+
   /// Each command that nearside itself sends, queued in a transaction that is then discarded: Redis judges
   /// permissions when it queues, so nothing is executed. Source: Redis documentation, "Transactions".
   mutating func permissions(
-    _ connection: inout RedisConnection, keys: StateKeys, keyPrefix: String
+    _ connection: inout RedisConnection, keys: StateKeys, keyPrefix: String, writesBehind: Bool
   ) throws(RedisError) {
     let journal = keys.journalPrefix + "0000000000000000"
     let value = keyPrefix + "nearside-check"
-    let commands: [[String]] = [
+    var commands: [[String]] = [
       ["SCRIPT", "LOAD", "return 1"], ["EVAL", "return 1", "1", keys.meta],
       ["EVALSHA", "0000000000000000000000000000000000000000", "1", keys.meta],
       ["HMGET", keys.meta, "g"], ["HGET", keys.meta, "g"], ["HSET", keys.meta, "g", ""],
@@ -110,6 +139,12 @@ private struct Look {
       ["PEXPIRE", journal, "1"], ["PUBLISH", keys.channel, ""], ["SCAN", "0"], ["GET", value],
       ["SET", value, ""], ["PTTL", value], ["DEL", value], ["UNLINK", value],
     ]
+    if writesBehind {
+      commands += [
+        ["XRANGE", keys.writes, "-", "+"], ["XDEL", keys.writes, "1-0"], ["HEXISTS", keys.pendingWrites, ""],
+        ["XADD", keys.deadWrites, "*", "s", ""],
+      ]
+    }
     if case .error(let text) = try connection.command(["MULTI"]) {
       warning(
         "Redis at \(place) does not permit MULTI (\(text)), so permissions could not be checked and "
@@ -124,7 +159,7 @@ private struct Look {
       // By name, since the texts of Redis do not always tell the key.
       refused.append(
         (command[0] == "SCRIPT" || command[0] == "MEMORY" ? "\(command[0]) \(command[1])" : command[0])
-          + (command.first { $0 == keys.meta || $0 == journal || $0 == value || $0 == keys.channel }
+          + (command.first { $0.hasPrefix("nearside:") || $0 == value }
             .map { " on \($0)" } ?? ""))
     }
     _ = try connection.command(["DISCARD"])

@@ -5,39 +5,70 @@ extension RedisSink {
   public mutating func receive() throws(SinkError) -> StateReply? {
     do throws(RedisError) {
       if unsent { unsent = try !connection.write() }
-      var reply = try connection.next()
-      if reply == nil {
-        try connection.read()
-        reply = try connection.next()
-      }
-      guard let request = underWay else {
-        // Nothing was asked: reading has only told whether the connection still stands.
-        guard reply == nil else { throw RedisError(unexpected: "nothing", place: connection.place) }
-        return nil
-      }
-      guard let reply else {
-        // Judged after reading, so that an answer which came while this process was stopped still counts.
-        if bootInstant().since(sent) > timeout {
-          throw RedisError(
-            .timedOut, "Redis at \(connection.place) did not answer \"\(request.rawValue)\" in time.")
+      var hasRead = false
+      while true {
+        guard let reply = try connection.next() else {
+          if !hasRead {
+            try connection.read()
+            hasRead = true
+            continue
+          }
+          // Judged after reading, so that an answer which came while this process was stopped still counts.
+          if let request = underWay, bootInstant().since(sent) > timeout {
+            throw RedisError(
+              .timedOut, "Redis at \(connection.place) did not answer \"\(request.rawValue)\" in time.")
+          }
+          return nil
         }
-        return nil
+        guard let request = underWay else {
+          // Nothing was asked: reading has only told whether the connection still stands.
+          throw RedisError(unexpected: "nothing", place: connection.place)
+        }
+        switch expected.removeFirst() {
+        case .nothing: break
+        case .clock: take(clock: reply)
+        case .answer:
+          if case .error(let text) = reply, text.hasPrefix("NOSCRIPT") {
+            try repeatWithScript(request)
+            return nil
+          }
+          held = try answer(reply, to: request)
+        }
+        if expected.isEmpty {
+          underWay = nil
+          defer { held = nil }
+          return held
+        }
       }
-      if case .error(let text) = reply, text.hasPrefix("NOSCRIPT") {
-        // Somebody ran SCRIPT FLUSH; EVAL runs the script and keeps it.
-        arguments = arguments.replacingFirst(["EVAL", request.script])
-        try connection.append(arguments)
-        sent = bootInstant()
-        unsent = try !connection.write()
-        return nil
-      }
-      underWay = nil
-      if case .error(let text) = reply { throw RedisError(answer: text, place: connection.place) }
-      guard let parsed = parse(reply, of: request) else {
-        throw RedisError(unexpected: "\"\(request.rawValue)\"", place: connection.place)
-      }
-      return parsed
     } catch { throw SinkError(error) }
+  }
+
+  private func answer(_ reply: RedisReply, to request: Request) throws(RedisError) -> StateReply {
+    if case .error(let text) = reply { throw RedisError(answer: text, place: connection.place) }
+    guard let parsed = parse(reply, of: request) else {
+      throw RedisError(unexpected: "\"\(request.rawValue)\"", place: connection.place)
+    }
+    return parsed
+  }
+
+  /// Somebody ran SCRIPT FLUSH; EVAL runs the script and keeps it.
+  private mutating func repeatWithScript(_ request: Request) throws(RedisError) {
+    arguments = arguments.replacingFirst(["EVAL", request.script])
+    try connection.append(arguments)
+    sent = bootInstant()
+    unsent = try !connection.write()
+    expected = expected.map { _ in .nothing } + [.answer]
+  }
+
+  /// - Parameter reply: TIME's, seconds and microseconds, or an error, which tells nothing.
+  private mutating func take(clock reply: RedisReply) {
+    guard let parts = reply.elements?.map(\.text), parts.count == 2,
+      let seconds = parts[0].flatMap({ UInt64($0) }),
+      let microseconds = parts[1].flatMap({ UInt64($0) })
+    else { return }
+    let now = seconds * 1_000_000 + microseconds
+    if let clock, now >= clock { stepSize.took(now - clock) }
+    clock = now
   }
 
   private func parse(_ reply: RedisReply, of request: Request) -> StateReply? {

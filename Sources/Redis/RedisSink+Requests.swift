@@ -36,7 +36,7 @@ extension RedisSink {
       append(check)
       arguments.append(cursor)
       arguments.append(purgeMatch)
-      arguments.append(Self.purgeCount)
+      arguments.append(stepSize.count)
       for pattern in purgePatterns { arguments.append(pattern) }
     case .purged(let check):
       begin(.purged, keys: 1)
@@ -48,7 +48,7 @@ extension RedisSink {
       append(check)
       arguments.append(cursor)
       arguments.append(purgeMatch)
-      arguments.append(Self.purgeCount)
+      arguments.append(stepSize.count)
       arguments.append(packed.bytes)
       for rule in groups.sweepRules {
         arguments.append(rule.pattern)
@@ -147,7 +147,12 @@ extension RedisSink {
 
   private mutating func submit() throws(SinkError) {
     do throws(RedisError) {
+      let isTimed = underWay?.isTimed ?? false
+      if isTimed { try connection.append(["TIME"]) }
       try connection.append(arguments)
+      if isTimed { try connection.append(["TIME"]) }
+      expected = isTimed ? [.clock, .answer, .clock] : [.answer]
+      clock = nil
       sent = bootInstant()
       unsent = try !connection.write()
     } catch { throw SinkError(error) }

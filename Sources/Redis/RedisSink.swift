@@ -9,9 +9,6 @@ import Invalidation
 /// tailer takes the slot, so that nobody takes it who does not reach Redis; a sink whose connection breaks is
 /// replaced, not repaired.
 public struct RedisSink: ~Copyable, TailSink {
-  /// How many keys SCAN looks at in one purge step: 1.9 ms of Redis at 1000, so applies in between wait well
-  /// under a millisecond.
-  static let purgeCount = 200
   /// How long an answer may be awaited, whatever `redis.timeout` allows: who holds the slot without reaching
   /// Redis keeps every other sidecar from doing better.
   static let patience: UInt64 = 1_500_000_000
@@ -28,6 +25,13 @@ public struct RedisSink: ~Copyable, TailSink {
   /// What EVALSHA calls each script.
   let digests: [Request: String]
   var underWay: Request?
+  /// What the replies to come are, in their order.
+  var expected: [Expected] = []
+  /// The answer of the request under way, while replies behind it are to come.
+  var held: StateReply?
+  /// Redis's clock before the request under way, in microseconds.
+  var clock: UInt64?
+  var stepSize = StepSize()
   var sent = Instant(nanoseconds: 0)
   var unsent = false
   /// The request under way, kept to be sent again if Redis has lost the script.
@@ -35,8 +39,13 @@ public struct RedisSink: ~Copyable, TailSink {
   var buckets: [Int32] = []
   var journalCheck: JournalCheck
 
+  enum Expected { case answer, clock, nothing }
+
   enum Request: String, CaseIterable {
     case apply, takeover, newGeneration, purge, purged, sweep, swept
+
+    /// Whether it is a step of clearing, whose time decides how large the next one is.
+    var isTimed: Bool { self == .purge || self == .sweep }
 
     var script: String {
       switch self {

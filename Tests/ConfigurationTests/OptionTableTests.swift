@@ -36,9 +36,8 @@ struct OptionTableTests {
       for element in node.elements ?? [] { walk(element, keys) }
     }
     walk(try #require(JSONReader.read(Array(bytes)).node), [])
-    let behind = ["delay", "batch", "attempts", "most"].map { "caches.*.write." + $0 }
     let served = Set(ConfigurationOption.all.map(\.path) + [""])
-      .subtracting(ConfigurationOption.unserved).subtracting(behind)
+      .subtracting(ConfigurationOption.unserved)
     #expect(used == served)
   }
 

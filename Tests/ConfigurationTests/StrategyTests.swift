@@ -63,7 +63,7 @@ struct StrategyTests {
     #expect(through.sql?.names == ["value", "ttl", "id"])
     guard case .behind(let usual) = try rule(#""write": {"policy": "behind", "sql": "SELECT :id"}"#).write,
       case .behind(let other) = try rule(
-        #""write": {"policy": "behind", "sql": "SELECT :id", "delay": "1s", "batch": 7, "attempts": 1, "most": 7}"#
+        #""write": {"policy": "behind", "sql": "SELECT :id", "delay": "1s", "batch": 7, "attempts": 1, "most": 7, "wait": "2s"}"#
       ).write
     else {
       Issue.record("not behind")
@@ -71,7 +71,10 @@ struct StrategyTests {
     }
     #expect(usual == BehindSettings(sql: usual.sql))
     #expect((usual.delay, usual.batch, usual.attempts, usual.most) == (500_000_000, 200, 5, 10_000))
-    #expect(other == BehindSettings(sql: other.sql, delay: second, batch: 7, attempts: 1, most: 7))
+    #expect(usual.wait == second)
+    #expect(
+      other == BehindSettings(sql: other.sql, delay: second, batch: 7, attempts: 1, most: 7, wait: 2 * second)
+    )
   }
 
   @Test("early is a factor, and true is 1")
@@ -124,18 +127,6 @@ struct StrategyTests {
   func unserved() throws {
     for path in ConfigurationOption.unserved { #expect(ConfigurationOption.at(path) != nil, "\(path)") }
     #expect(read(#"{"near": {"ttl": "1s"}, "tables": {"t": "k"}}"#).unserved.isEmpty)
-    let behind = #"{"policy": "behind", "sql": "UPDATE t SET v = :value WHERE id = :id"}"#
-    let through = behind.replacingOccurrences(of: "behind", with: "through")
-    func write(_ settings: String, _ write: String) -> [String] {
-      let found = read(
-        "{\(settings) \"tables\": {\"t\": \"k:{id}\"}, \"caches\": {\"k:{id}\": {\"write\": \(write)}}}")
-      return found.unserved.map { $0.message }
-    }
-    let redis = #""namespace": "s", "redis": "redis://h","#
-    #expect(write(redis, through) == [])
-    #expect(write(redis, behind).first?.hasPrefix("behind has no effect") == true)
-    let reference = behind.replacingOccurrences(of: "\"behind\"", with: "\"${WRITE_POLICY:-behind}\"")
-    #expect(write(redis, reference).first?.hasPrefix("behind has no effect") == true)
     let caches = ConfigurationOption.unserved.filter {
       $0.hasPrefix("caches.*.") && $0.split(separator: ".").count == 3
     }

@@ -44,10 +44,10 @@ final class World: Sendable {
   ///   - setup: whether to run `nearside setup --apply`.
   init(
     tables: String = World.tables, schema: String = World.schema, options: [String] = [], redis: Bool = true,
-    postgres: PostgresServer? = nil, setup: Bool = true
+    redisArguments: [String] = [], postgres: PostgresServer? = nil, setup: Bool = true
   ) throws {
     self.postgres = try postgres ?? World.shared.get()
-    self.redis = redis ? try RedisServer() : nil
+    self.redis = redis ? try RedisServer(redisArguments) : nil
     database = try self.postgres.createDatabase()
     try self.postgres.psql(schema, database: database)
     // A machine that is busy with other tests may hold a process up for longer than the default bound of 2 s.

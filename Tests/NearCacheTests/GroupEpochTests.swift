@@ -58,4 +58,42 @@ struct GroupEpochTests {
     }
     #expect(cache.checkInvariants() == nil)
   }
+
+  @Test(
+    "Dropping a group takes as long with a million entries as with none, and none of its keys counts after it"
+  )
+  func constantTime() throws {
+    let count = 1_000_000
+    var cache = try NearCache(bytes: 256 * 1024 * 1024, maxEntry: 4096, seed: 1)
+    var epochs = GroupEpochs()
+    func clearing() -> Duration {
+      let start = ContinuousClock.now
+      for turn in 0..<1000 { _ = with("pc:\(turn % 7):") { epochs.clear($0) } }
+      return ContinuousClock.now - start
+    }
+    let empty = (0..<5).map { _ in clearing() }.min() ?? .zero
+    let serial = epochs.serial
+    var key = Array("c:7:00000000".utf8)
+    let value = [0x78] as [UInt8]
+    for number in 0..<count {
+      var rest = number
+      for place in 0..<8 {
+        key[key.count - 1 - place] = UInt8(48 + rest % 10)
+        rest /= 10
+      }
+      key.withUnsafeBytes { key in
+        value.withUnsafeBytes { value in
+          _ = cache.insert(key, hash: cache.hash(key), value: value, expires: nil, tag: 0, serial: serial)
+        }
+      }
+    }
+    #expect(cache.statistics.entries > count * 9 / 10)
+    let full = (0..<5).map { _ in clearing() }.min() ?? .zero
+    #expect(full < empty * 20 + .milliseconds(5), "\(empty) without entries, \(full) with a million")
+    #expect(with("pc:7:") { epochs.isCurrent(serial, $0) })
+    _ = with("pc:7:") { epochs.clear($0) }
+    let found = key.withUnsafeBytes { cache.find($0, hash: cache.hash($0), now: at(0))?.serial }
+    #expect(found == serial)
+    #expect(!with("pc:7:") { epochs.isCurrent(serial, $0) })
+  }
 }

@@ -219,6 +219,23 @@ struct PreflightTests {
     #expect(findings(lab) == [])
   }
 
+  @Test("Writes that are acknowledged must not be evicted, and should outlive a crash")
+  func writesBehind() throws {
+    let lab = try Lab(["--maxmemory-policy", "allkeys-lru"])
+    func findings() -> [RedisPreflight.Finding] {
+      RedisPreflight.findings(
+        settings: lab.settings, keys: lab.keys, keyPrefix: "shop:", writesBehind: true)
+    }
+    #expect(findings().map(\.severity) == [.problem, .warning])
+    #expect(findings().first?.description.contains("allkeys-lru") == true)
+    #expect(findings().last?.description.contains("appendonly") == true)
+    var redis = try lab.connect()
+    try redis.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    try redis.call("CONFIG", "SET", "appendonly", "yes")
+    #expect(findings() == [])
+    #expect(try redis.call("DBSIZE") == 0)
+  }
+
   @Test("A replica is refused")
   func replica() throws {
     let primary = try Lab()

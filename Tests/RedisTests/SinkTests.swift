@@ -58,6 +58,45 @@ struct SinkTests {
         visible: LSN(0x100), watching: false))
   }
 
+  @Test("A step of clearing is as large as Redis does in a millisecond, between bounds")
+  func stepSizes() {
+    var size = StepSize()
+    for _ in 0..<10 { size.took(0) }
+    #expect(size.count == StepSize.bounds.upperBound)
+    size.took(2 * StepSize.aim)
+    #expect(size.count == StepSize.bounds.upperBound / 2)
+    size.took(StepSize.aim)
+    #expect(size.count == StepSize.bounds.upperBound / 2)
+    size.took(1_000_000_000)
+    #expect(size.count == StepSize.bounds.lowerBound)
+    // Quick ones double it at most.
+    size.took(1)
+    #expect(size.count == StepSize.bounds.lowerBound * 2)
+  }
+
+  @Test("Steps of clearing are measured, and a script that was lost in between is sent again")
+  func measured() throws {
+    var redis = try lab.connect()
+    for index in 0..<2000 { try redis.append(["SET", "shop:user:\(index)", "x"]) }
+    for _ in 0..<2000 { _ = try redis.receive() }
+    var sink = try lab.sink(patterns: ["^shop:user:"])
+    #expect(try begin(&sink) == .began)
+    var (n, cursor) = (0 as UInt64, "0")
+    var sizes: Set<Int> = []
+    repeat {
+      if n == 2 { try redis.call("SCRIPT", "FLUSH") }
+      guard case .purgeStep(let next, _) = try sink.ask(.purge(check: check(n), cursor: cursor)) else {
+        Issue.record("not a purge step")
+        return
+      }
+      (n, cursor) = (n + 1, next)
+      sizes.insert(sink.stepSize.count)
+    } while cursor != "0"
+    #expect(sizes.count > 1, "\(sizes)")
+    #expect(try sink.ask(.purged(check: check(n))) == .cleared)
+    #expect(try redis.call("KEYS", "shop:*") == .array([]))
+  }
+
   @Test(
     "A tailer's life: no state, a generation, the purge, a batch in three steps, a beat, the next tailer"
   )

@@ -48,19 +48,22 @@ struct WritingTests {
     }
 
     /// What the tailer does with a batch, or with one step of it: `last`: the batch ends with it.
-    func apply(_ names: [String], _ transaction: UInt32, groups: [String] = [], last: Bool = true) throws {
+    /// - Parameter transaction: nil: an application's own removal.
+    func apply(_ names: [String], _ transaction: UInt32?, groups: [String] = [], last: Bool = true) throws {
       func packed(_ names: [String]) -> String {
         var all = PackedKeys()
         for name in names { Array(name.utf8).withUnsafeBytes { all.append($0) } }
         return String(decoding: all.bytes, as: UTF8.self)
       }
       var origins = PackedOrigins()
-      for _ in names + groups { origins.append(KeyOrigin(transaction: transaction, table: 0, rule: 0)) }
+      if let transaction {
+        for _ in names + groups { origins.append(KeyOrigin(transaction: transaction, table: 0, rule: 0)) }
+      }
       let position = LSN(self.position).hex
       let previous = try #require(try redis.call("HGET", keys.meta, "jl").text)
       let id = try redis.call(
         "XADD", keys.journal(Generation(0xa1)), "*", "p", previous, "l", position, "k", packed(names), "q",
-        packed(groups), "y", String(decoding: origins.bytes, as: UTF8.self))
+        packed(groups), transaction == nil ? "none" : "y", String(decoding: origins.bytes, as: UTF8.self))
       try redis.call("HSET", keys.meta, "jl", try #require(id.text))
       if last {
         try redis.call("HSET", keys.meta, "W", position)
@@ -151,7 +154,7 @@ struct WritingTests {
     #expect(try world.sidecar.count("writes_stored") == 0)
   }
 
-  enum Doubt: CaseIterable { case group, otherTransaction, gap, generation, noSession }
+  enum Doubt: CaseIterable { case group, otherTransaction, otherHost, gap, generation, noSession }
 
   @Test("What leaves a doubt whether it is the newest is not stored", arguments: Doubt.allCases)
   func doubt(_ doubt: Doubt) throws {
@@ -171,6 +174,11 @@ struct WritingTests {
       try world.apply(["user:7"], 102)
       try world.tell()
       try world.apply(["user:8"], 101)
+      try world.tell()
+    case .otherHost:
+      // Another host has committed a later value, removed the key and answered; the log has not told of that.
+      try world.apply(["user:7"], nil)
+      try world.apply(["user:7"], 101)
       try world.tell()
     case .gap:
       // The loop knows of the entry behind the gap, and nobody knows what else it has missed.

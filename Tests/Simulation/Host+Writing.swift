@@ -203,7 +203,7 @@ extension Host {
   // MARK: Storing
 
   func missedEntries() {
-    guard !through.keys.isEmpty, !world.weakness.contains(.forgetsGaps) else { return }
+    guard !through.keys.isEmpty else { return }
     through.gaps += 1
     for key in through.keys.keys { through.keys[key]?.sightings = [] }
   }

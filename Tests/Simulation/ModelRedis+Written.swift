@@ -29,9 +29,8 @@ extension ModelRedis {
     func answer(_ word: FillWord, _ reply: Answer = .null) -> (FillReply, session: String?) {
       (FillReply(word: word, reply: reply, found: found), session)
     }
-    if g != order.g, !weakness.contains(.writtenAnyGeneration) { return answer(.generation) }
-    let isSession = session == order.session || weakness.contains(.writtenAnySession)
-    guard isSession, w >= order.position else { return answer(.fence) }
+    if g != order.g { return answer(.generation) }
+    guard session == order.session, w >= order.position else { return answer(.fence) }
     guard isNewest(order, jl) || weakness.contains(.writtenIgnoresLater) else { return answer(.fence) }
     if m.c != g || m.covers(order.key, order.tags) { values[order.key] = nil }
     let life = order.life.map { Command.Life.milliseconds($0) } ?? .none
@@ -43,21 +42,15 @@ extension ModelRedis {
     guard case .present(let journal) = liveJournal(order.g) else { return false }
     let entries = journal.entries.drop { $0.id < order.entry }.prefix(Self.mostEntries + 1)
     guard entries.count <= Self.mostEntries, let first = entries.first, first.id == order.entry,
-      first.position == order.position, names(first, order.key), entries.last?.id == jl
+      first.position == order.position, first.names(order.key), entries.last?.id == jl
     else { return false }
     if clears(first, order) { return false }
     for (last, entry) in zip(entries, entries.dropFirst()) {
-      guard entry.previous == last.id, !names(entry, order.key) || entry.id == order.removal,
+      guard entry.previous == last.id, !entry.names(order.key) || entry.id == order.removal,
         !clears(entry, order)
       else { return false }
     }
     return true
-  }
-
-  private func names(_ entry: Journal.Entry, _ key: String) -> Bool {
-    var isNamed = false
-    entry.keys?.forEach { if $0.elementsEqual(key.utf8) { isNamed = true } }
-    return isNamed
   }
 
   private func clears(_ entry: Journal.Entry, _ order: Written) -> Bool {
@@ -68,8 +61,14 @@ extension ModelRedis {
   }
 }
 
+extension ModelRedis.Journal.Entry {
+  func names(_ key: String) -> Bool {
+    var isNamed = false
+    keys?.forEach { if $0.elementsEqual(key.utf8) { isNamed = true } }
+    return isNamed
+  }
+}
+
 extension ScriptWeakness {
   static let writtenIgnoresLater = ScriptWeakness(rawValue: 1 << 19)
-  static let writtenAnySession = ScriptWeakness(rawValue: 1 << 20)
-  static let writtenAnyGeneration = ScriptWeakness(rawValue: 1 << 21)
 }

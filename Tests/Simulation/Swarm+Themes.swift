@@ -142,7 +142,8 @@ extension Swarm {
   /// SETs that are written through: of one key at once on several hosts, and beside other transactions.
   mutating func writeThrough(_ random: inout SplitMix) {
     written = 1 + random.below(2)
-    patience = random.one(of: [2, 20, 100]) * 1_000_000
+    // The last is longer than a takeover takes.
+    patience = random.one(of: [2, 20, 100, 3000]) * 1_000_000
     guard random.once(in: 2) else { return }
     theme = "writing"
     keys = 3
@@ -161,6 +162,7 @@ extension Swarm {
     faults = Array(repeating: nil, count: Fault.allCases.count)
     let trouble: [Fault] = random.one(of: [
       [], [.stallFeed, .stallReplies], [.cutStream, .stallFeed], [.killHost, .stallFeed], [.trimJournal],
+      [.cutStream],
       [.cutRedis, .cutPostgres], [.failover, .cutStream], [.truncate, .stallFeed], [.stallSink, .cutStream],
       [.stallStream], [.stallStream, .cutStream], [.stallStream, .stallFeed],
     ])

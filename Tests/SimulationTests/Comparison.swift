@@ -27,6 +27,7 @@ struct Comparison {
       ("apply", StateScripts.apply), ("takeover", StateScripts.takeover),
       ("newGeneration", StateScripts.newGeneration), ("purge", StateScripts.purge),
       ("purged", StateScripts.purged), ("fill", StateScripts.fill), ("fillMany", StateScripts.fillMany),
+      ("written", StateScripts.written),
       ("del", StateScripts.del), ("expire", StateScripts.expire), ("ask", StateScripts.ask),
       ("sweep", StateScripts.sweep),
       ("swept", StateScripts.swept), ("invalidateGroup", StateScripts.invalidateGroup),
@@ -55,8 +56,9 @@ struct Comparison {
     case 47..<50: return sweep()
     case 50..<53: return try swept()
     case 53..<57: return invalidateGroup()
-    case 57..<70: return fill()
-    case 70..<74: return fillMany()
+    case 57..<66: return fill()
+    case 66..<71: return try written()
+    case 71..<74: return fillMany()
     case 74..<81: return del()
     case 81..<87: return expire()
     case 87..<89: return ask()
@@ -316,6 +318,42 @@ struct Comparison {
     return (
       "fill \(words)", "[\(reply.word.rawValue) \(Self.line(reply.reply)) \(found)]", line
     )
+  }
+
+  /// Ids are the server's, so entries are chosen by their place in the journal.
+  private mutating func written() throws -> (String, String, [String]) {
+    let (key, g) = (pick(names), some(g))
+    var ours: [ModelRedis.Journal.Entry] = []
+    if case .present(let journal)? = twin.journals[g] { ours = journal.entries }
+    let theirs = (try client.call("XRANGE", keys.journal(g), "-", "+").elements ?? []).map {
+      $0.elements?.first?.text ?? ""
+    }
+    guard ours.count == theirs.count else {
+      return ("written", "\(ours.count) entries", ["ECHO", "\(theirs.count) entries"])
+    }
+    let naming = ours.indices.filter { ours[$0].names(key) }
+    let place = random.once(in: 6) ? random.below(ours.count + 1) : naming.last ?? ours.count
+    // Mostly none, or the last one that names the key.
+    let removal = random.once(in: 3) ? naming.last : nil
+    let first = removal != nil && random.once(in: 2) ? naming.dropLast().last ?? place : place
+    let entry = first < ours.count ? ours[first] : nil
+    let at = random.once(in: 8) ? position(twin.hash?.W) : entry?.position ?? LSN(0x100)
+    let session = random.once(in: 8) ? "99" : twin.hash?.ep.map { String($0) } ?? ""
+    let life = random.once(in: 2) ? 800_000 : nil
+    let order = ModelRedis.Written(
+      g: g, entry: entry?.id ?? .zero, position: at, removal: removal.map { ours[$0].id }, key: key,
+      tags: tags(key), life: life, value: String(random.below(100)), session: session)
+    let line = call(
+      "written", [keys.meta, keys.journal(g), key],
+      [
+        g.hex, entry == nil ? "0-0" : theirs[first], at.hex, removal.map { theirs[$0] } ?? "",
+        text(tags(key)),
+        life.map { "\($0)" } ?? "", order.value, session,
+      ])
+    let (reply, ep) = twin.written(order)
+    let answer =
+      "[\(reply.word.rawValue) \(Self.line(reply.reply)) \(Self.line(reply.found)) \(ep ?? "nil")]"
+    return ("written", answer, line)
   }
 
   /// How long a key may live at most, shorter and longer than what commands say.

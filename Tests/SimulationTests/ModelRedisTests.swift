@@ -38,6 +38,7 @@ struct ModelRedisTests {
     "swept [OK", "swept [NOSTATE", "swept [FENCED", "swept [REGRESSED",
     "invalidateGroup [OK", "invalidateGroup [NOSTATE", "invalidateGroup -WRONGTYPE",
     "fill [OK", "fill [NOSTATE", "fill [GEN", "fill [FLOOR", "fill [FENCE", "fill [UNTRUSTED",
+    "written [OK", "written [NOSTATE", "written [GEN", "written [FENCE",
     "fillMany [OK", "del [OK", "del [NOSTATE", "del -WRONGTYPE",
     "expire [OK", "expire [UNTRUSTED", "ask :1", "ask :0",
   ]

@@ -79,7 +79,10 @@ extension EventLoop {
 
   /// Whether a read that Redis cannot be asked about waits for loads instead. `isOwed`: Redis had been asked.
   mutating func loadsWithoutRedis(_ read: GovernedRead, _ slot: Int, isOwed: Bool) -> Bool {
-    guard let load = read.load, read.keys.allSatisfy({ $0.rule.load != nil }), asksGovernedOnly(read) else {
+    // A write that is pending is known to Redis alone.
+    guard let load = read.load, asksGovernedOnly(read),
+      read.keys.allSatisfy({ $0.rule.load != nil && $0.rule.write?.behind == nil })
+    else {
       return false
     }
     let number = read.hold?.number ?? (isOwed ? clients[slot].hold() : clients[slot].holdNext())
@@ -325,9 +328,11 @@ extension EventLoop {
     let ends = value == nil ? job.rule.negative : lifetime
     fill.expires = ends.map { now.after(nanoseconds: $0) }
     let arguments = value?.arguments ?? []
-    resp2.begin(.load, keys: 2, arguments: 7 + arguments.count)
+    let writesBehind = key.rule.write?.behind != nil
+    resp2.begin(.load, keys: writesBehind ? 3 : 2, arguments: 7 + arguments.count)
     resp2.output.bulk(keys.meta)
     resp2.output.bulk(key.bytes)
+    if writesBehind { resp2.output.bulk(keys.pendingWrites) }
     resp2.output.bulk(lease.generation.hex)
     resp2.output.bulk(key.buckets)
     resp2.output.bulk(lease.stamp.hex)

@@ -7,7 +7,7 @@ public struct SQLStatements: Sendable {
   public let loads: [Int?]
   /// For each of `Settings.caches`, which statement loads several of its keys at once; nil: none does.
   public let manyLoads: [Int?]
-  /// For each of `Settings.caches`, which statement writes its keys, through or behind; nil: none does.
+  /// For each of `Settings.caches`, which statement writes its keys through; nil: none does.
   public let writes: [Int?]
 
   public init(_ settings: Settings) {
@@ -29,7 +29,11 @@ public struct SQLStatements: Sendable {
         cache.load.map { add($0.sql, .load(as: SQLStatement.Shape($0.shape)), $0.timeout) })
       manyLoads.append(
         cache.load.flatMap { load in load.many.map { add($0, .loadMany, load.timeout) } })
-      writes.append(cache.write.sql.map { add($0, .write, writeTimeout) })
+      if case .through(let sql) = cache.write {
+        writes.append(add(sql, .write, writeTimeout))
+      } else {
+        writes.append(nil)
+      }
     }
     self.all = all
     self.loads = loads

@@ -55,6 +55,9 @@ extension EventLoop {
     /// become too old there is none.
     case bypass(Lease?)
     case fail(String)
+    /// A write of the key waits for PostgreSQL: what Redis answers counts, whatever else is known, and its absence
+    /// gives no right to fill.
+    case pending(mayKeep: Bool)
   }
 
   /// Judges each key of a read by itself: by its own bound, and by the groups that wait to be swept.

@@ -155,10 +155,12 @@ extension EventLoop {
       "announcements:\(counters.announcements)",
       "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",
+      "own_connections:\(pins.all.count)",
       "connections:\(counters.connections)",
       "commands:\(counters.commands)",
       "protocol_errors:\(counters.protocolErrors)",
     ]
+    if governance.writesBehind { lines += behindLines() }
     if settings.redis != nil { lines.append("redis:\(resp2.isReady ? "up" : "down (\(resp2.trouble))")") }
     if let trouble = tail.trouble { lines.append("trouble:\(trouble)") }
     return lines

@@ -220,7 +220,7 @@ public struct EventLoop: ~Copyable {
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
     if !loading.behind.isEmpty { return 5 }
     if governance.hasTurns, !loading.waits.isEmpty { return 10 }
-    return writing.awaiting.isEmpty ? 100 : 10
+    return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
   }
 
   var owesNothing: Bool {
@@ -263,6 +263,7 @@ public struct EventLoop: ~Copyable {
       case .sql(let outcome): sqlFinished(outcome)
       case .written(let id, let outcome): written(id, outcome)
       case .announced(let announcement): hear(announcement)
+      case .flusher(let report): writing.flusher = report
       case .stop: isStopping = true
       }
     }
@@ -347,6 +348,9 @@ struct Counters {
   var writes = 0
   var writesFailed = 0
   var writesStored = 0
+  var behindWrites = 0
+  var behindWaits = 0
+  var behindRefused = 0
   var refreshes = 0
   var removals = 0
   var drops = 0

@@ -41,6 +41,8 @@ struct Governance: Sendable {
   private let common: Rule
   /// Whether some cache is written through.
   let writesThrough: Bool
+  /// Whether some cache is written behind.
+  let writesBehind: Bool
   /// Whether readers of some cache wait for the one that fills.
   let hasTurns: Bool
   /// Whether some cache says `"onChange": "refresh"`.
@@ -72,7 +74,8 @@ struct Governance: Sendable {
         write: WriteRule(cache, statement: statements.writes[index], prefix: settings.keyPrefix))
     }
     hasTurns = specialRules.contains { $0.turn != nil }
-    writesThrough = specialRules.contains { $0.write != nil }
+    writesThrough = specialRules.contains { $0.write != nil && $0.write?.behind == nil }
+    writesBehind = specialRules.contains { $0.write?.behind != nil }
     common = Rule(
       keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
       staleness: settings.staleness, mark: 0)

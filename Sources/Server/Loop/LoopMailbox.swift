@@ -22,6 +22,8 @@ public final class LoopMailbox: Sendable {
     case written(UInt64, Result<LSN, LogFailure>)
     /// What an application published on a channel of `subscribe`; nil: nobody understands it.
     case announced(Announcement?)
+    /// What this host has taken to PostgreSQL of what was written behind.
+    case flusher(FlusherReport)
     case stop
   }
 
@@ -61,6 +63,9 @@ public final class LoopMailbox: Sendable {
   /// An application published this on a channel of `subscribe`; called from the thread that listens, which also
   /// reads it: a long message would hold up the loop.
   public func announce(_ message: [UInt8]) { post(.announced(Announcement(message))) }
+
+  /// What the thread says that takes to PostgreSQL what was written behind.
+  public func report(_ report: FlusherReport) { post(.flusher(report)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }

@@ -8,7 +8,10 @@ extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
-    let judgements = judge(read, state)
+    var judgements = judge(read, state)
+    if read.restores != .nothing, let error = takeRestored(read, &cursor, &judgements) {
+      return settle(slot, read.hold) { output, _ in output.error(error) }
+    }
     if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgements) {
       return hold(read, replies, state.generation, fence, slot)
     }
@@ -180,7 +183,7 @@ extension EventLoop {
     _ judgement: Judgement
   ) {
     let milliseconds = cursor.integer()
-    guard case .trusted(_, mayKeep: true) = judgement, let value, let milliseconds, milliseconds != -2 else {
+    guard judgement.mayKeep, let value, let milliseconds, milliseconds != -2 else {
       return
     }
     // PTTL counted from a moment after `asked`, so the near copy goes no later than Redis's own.
@@ -210,8 +213,15 @@ extension EventLoop.Judgement {
   /// Whether what Redis answered is shown to the client.
   var counts: Bool {
     switch self {
-    case .trusted, .stale: true
+    case .trusted, .stale, .pending: true
     case .absent, .bypass, .fail: false
+    }
+  }
+
+  var mayKeep: Bool {
+    switch self {
+    case .trusted(_, let mayKeep), .pending(let mayKeep): mayKeep
+    case .stale, .absent, .bypass, .fail: false
     }
   }
 
@@ -220,7 +230,7 @@ extension EventLoop.Judgement {
     switch self {
     case .trusted(let lease, _), .stale(let lease), .absent(let lease): lease
     case .bypass(let lease): isNull ? lease : nil
-    case .fail: nil
+    case .fail, .pending: nil
     }
   }
 }

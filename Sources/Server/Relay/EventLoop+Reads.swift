@@ -200,6 +200,7 @@ extension EventLoop {
     let token = clients[slot].token
     let stateRequest = stateRequest
     var read = read
+    read.isFinal = transacting != nil
     if let resumed = loading.resumed {
       read.hold = GovernedRead.Hold(
         number: resumed.number, deadline: now.after(nanoseconds: settings.leaseWait))
@@ -208,10 +209,18 @@ extension EventLoop {
       if loadsWithoutRedis(read, slot, isOwed: false) { return }
       return withUpstream(slot) { _ in }
     }
+    let writesBehind = read.keys.filter { $0.rule.write?.behind != nil }
+    if !writesBehind.isEmpty {
+      let isWithin = transacting != nil || clients[slot].session.isWatching
+      read.restores = isWithin ? .before : .together
+    }
+    let names = keys
     withUpstream(slot) { upstream in
       let start = upstream.output.count
+      // The state comes first, so that no lease that it gives is younger than a SET which `restore` did not see.
       upstream.output.appendState(stateRequest, read.keys)
-      read.replies = 1 + write(&upstream.output)
+      read.replies = 1 + upstream.beginRestoring(read.restores, writesBehind, names)
+      read.replies += write(&upstream.output) + upstream.endRestoring(read.restores)
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
     }

@@ -142,6 +142,8 @@ extension EventLoop {
     case .loadedFill(let fill): finish(fill, replies)
     case .writtenRemoval(let write): finishRemoval(write, replies)
     case .writtenFill(let fill): finish(fill, replies)
+    case .behind(let write): finishBehind(write, replies)
+    case .backlog: finishBacklog(replies)
     case .tailSession: finishSession(replies)
     case .loadLock(let load): finishLock(load, replies)
     case .loadUnlock: break

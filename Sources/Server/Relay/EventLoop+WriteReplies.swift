@@ -147,6 +147,7 @@ extension EventLoop {
     case .loadedFill(let fill): abandon(fill)
     case .writtenRemoval(let write): abandonWritten(write)
     case .writtenFill(let fill): abandonWritten(fill.write)
+    case .behind(let write): abandonBehind(write)
     case .loadLock(let load): loadHere(load)
     case .errand(let errand): abandon(errand)
     case .probe: holds.isProbing = false

@@ -20,6 +20,10 @@ final class UpstreamTask {
     /// The removal of a key that was written through, and then its value; the number is that in `Writing`.
     case writtenRemoval(UInt64)
     case writtenFill(WrittenFill)
+    /// A SET that is written behind; the number is that in `Writing`.
+    case behind(UInt64)
+    /// What waits for PostgreSQL.
+    case backlog
     /// Which session of a tailer writes.
     case tailSession
     /// Whether this host may load a key for the fleet; by the load's number.
@@ -122,8 +126,22 @@ struct GovernedRead {
   /// What was sent, to be sent again if the answer is held back, and how many replies it has.
   var request: [UInt8] = []
   var replies = 1
+  /// How pending writes are put back before the commands (`StateScripts.restore`).
+  var restores = Restores.nothing
+
+  enum Restores {
+    /// None of the keys is written behind.
+    case nothing
+    /// In a transaction with the commands, so that nobody deletes a value in between.
+    case together
+    /// Just before the commands: they are in a transaction of the client's, or it watches keys, which a transaction
+    /// of ours would end.
+    case before
+  }
   /// Set once the answer has been held back.
   var hold: Hold?
+  /// Part of a transaction: its answer is what Redis said at that moment, whatever may be had later.
+  var isFinal = false
   /// What is needed to do it again after a load; nil: none of its keys is loaded.
   var load: LoadedRead?
 
@@ -165,7 +183,8 @@ struct GovernedRemoval {
 
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
-  case fill, fillMany, load, lock, unlock, written, remove, expire, invalidateGroup, ask
+  case fill, fillMany, load, lock, unlock, written, behind, restore, backlog, remove, expire, invalidateGroup
+  case ask
 
   var source: String {
     switch self {
@@ -173,6 +192,9 @@ enum GuardScript: CaseIterable {
     case .fillMany: StateScripts.fillMany
     case .load: StateScripts.load
     case .written: StateScripts.written
+    case .behind: StateScripts.behind
+    case .restore: StateScripts.restore
+    case .backlog: StateScripts.backlog
     case .lock: StateScripts.lock
     case .unlock: StateScripts.unlock
     case .remove: StateScripts.del

@@ -1,4 +1,5 @@
 import Configuration
+import DequeModule
 import Invalidation
 import NearCache
 
@@ -8,10 +9,11 @@ extension EventLoop {
     _ request: Request, _ name: String, _ key: GovernedKey, _ rule: WriteRule, _ slot: Int
   ) {
     let options = SetOptions(request, name)
-    guard let sql, name != "setnx", name != "getset", options.isPlain, let value = options.value else {
+    guard name != "setnx", name != "getset", options.isPlain, let value = options.value else {
       return refuseUnlessSet(slot)
     }
     let bytes = [UInt8](value)
+    if rule.behind != nil, refusesBehind(bytes, slot) { return }
     guard let values = rule.values(of: key.bytes, value: bytes, milliseconds: options.milliseconds) else {
       return reply(slot) {
         $0.error("ERR Nearside: no row has this key as a mapping writes it, so nothing was written")
@@ -22,7 +24,7 @@ extension EventLoop {
         $0.error("TRYAGAIN Nearside: \(Writing.most) writes to PostgreSQL are under way; try again")
       }
     }
-    counters.writes += 1
+    if rule.behind == nil { counters.writes += 1 } else { counters.behindWrites += 1 }
     writing.lastWrite += 1
     let id = writing.lastWrite
     writing.writes[id] = ThroughWrite(
@@ -36,15 +38,13 @@ extension EventLoop {
     var written = writing.keys[key.bytes] ?? WrittenKey()
     written.count += 1
     written.newest = id
-    let job = SQLJob(id: loading.newJob(.write(id)), statement: rule.statement, parameters: values)
-    if written.running == nil {
-      written.running = id
-      sql.submit(job)
-    } else {
-      written.queue.append(id)
-      writing.queued[id] = job
+    if rule.behind == nil {
+      writing.queued[id] = SQLJob(
+        id: loading.newJob(.write(id)), statement: rule.statement, parameters: values)
     }
+    written.queue.append(id)
     writing.keys[key.bytes] = written
+    if written.running == nil { startNext(key.bytes) }
   }
 
   /// Whether a command is refused because it would change a key that only SET may write.
@@ -57,7 +57,7 @@ extension EventLoop {
   private mutating func refuseUnlessSet(_ slot: Int) {
     reply(slot) {
       $0.error(
-        "ERR Nearside: this key is written through to PostgreSQL, and that can only be done with a whole value; "
+        "ERR Nearside: what is set here is written to PostgreSQL, and that can only be done with a whole value; "
           + "use SET (with EX or PX), SETEX or PSETEX")
     }
   }
@@ -107,20 +107,18 @@ extension EventLoop {
     return "\(code) Nearside: the write of this key failed with SQLSTATE \(failure.sqlState): \(sentence)"
   }
 
-  /// Begins the statement of the key's next SET: their order in PostgreSQL is decided.
-  private mutating func startNext(_ key: [UInt8]) {
-    guard var written = writing.keys[key] else { return }
-    written.running = nil
-    if !written.queue.isEmpty {
-      let next = written.queue.removeFirst()
-      written.running = next
-      if let job = writing.queued.removeValue(forKey: next) { sql?.submit(job) }
+  /// Begins the key's next SET: the place in the order of the one before it is decided.
+  mutating func startNext(_ key: [UInt8]) {
+    guard let next = writing.keys[key]?.queue.popFirst() else {
+      writing.keys[key]?.running = nil
+      return
     }
-    writing.keys[key] = written
+    writing.keys[key]?.running = next
+    if let job = writing.queued.removeValue(forKey: next) { sql?.submit(job) } else { take(next) }
   }
 
   /// Answers a SET and forgets it. `error`: begins with its code; nil: OK.
-  private mutating func finish(_ id: UInt64, _ error: String?) {
+  mutating func finish(_ id: UInt64, _ error: String?) {
     guard let write = writing.writes.removeValue(forKey: id) else { return }
     if let count = writing.keys[write.key.bytes]?.count, count > 1 {
       writing.keys[write.key.bytes]?.count = count - 1
@@ -169,6 +167,7 @@ extension EventLoop {
     _ = cursor.raw()
     _ = cursor.raw()
     write.removal = cursor.text().flatMap { JournalID($0) }
+    if let removal = write.removal { writing.keys[write.key.bytes]?.own.insert(removal) }
     // What another SET is to replace, or has replaced, is not stored.
     let isNewest = writing.keys[write.key.bytes]?.newest == id
     guard write.failure == nil, write.removal != nil, write.transaction != nil, isNewest else {
@@ -210,6 +209,8 @@ extension EventLoop {
           }
           index += 1
         }
+      } else if entry.origins == nil {
+        entry.keys.forEach { writing.keys[[UInt8]($0)]?.removals.append(entry.id) }
       }
       if !entry.groups.isEmpty { writing.groupsAt = entry.position }
     }
@@ -226,7 +227,9 @@ extension EventLoop {
       let sightings = writing.keys[write.key.bytes]?.sightings,
       let sighting = sightings.last(where: { $0.transaction == transaction })
     else { return }
-    guard sighting.entry == sightings.last?.entry, !sighting.isMixed, write.gaps == writing.gaps,
+    // Another host may have written the key later, removed it and answered, before the log tells of that.
+    let isRemoved = writing.keys[write.key.bytes]?.isRemovedByOthers ?? true
+    guard sighting.entry == sightings.last?.entry, !sighting.isMixed, !isRemoved, write.gaps == writing.gaps,
       sighting.generation == follower.generation, resp2.isReady
     else { return finish(id, nil) }
     storeWritten(id, sighting)
@@ -310,6 +313,7 @@ extension EventLoop {
   /// Answers the SETs that have waited for the journal for long enough.
   mutating func tickWrites() {
     askForSession()
+    tickBehind()
     while let first = writing.awaiting.first {
       let waits = if case .awaiting = writing.writes[first.id]?.phase { true } else { false }
       guard !waits || now >= first.until else { return }

@@ -1,17 +1,20 @@
 import Configuration
 import Invalidation
 
-/// How the keys of one template are written through to PostgreSQL.
+/// How the SETs of one template's keys reach PostgreSQL.
 final class WriteRule: Sendable {
   private enum Source { case column(Int), value, ttl }
 
+  /// nil: through, by the statement with this number.
+  let behind: BehindSettings?
   let statement: Int
   private let parameters: KeyParameters
   private let bound: [Source]
 
-  /// nil: the cache does not write through.
+  /// nil: a SET is no business of PostgreSQL's.
+  /// - Parameter statement: which statement writes through.
   init?(_ cache: CacheRule, statement: Int?, prefix: String) {
-    guard case .through(let sql) = cache.write, let statement,
+    guard let sql = cache.write.sql,
       let parameters = KeyParameters(template: cache.template, prefix: prefix)
     else { return nil }
     let bound: [Source] = sql.names.compactMap { name in
@@ -22,7 +25,14 @@ final class WriteRule: Sendable {
       }
     }
     guard bound.count == sql.names.count else { return nil }
-    self.statement = statement
+    if case .behind(let behind) = cache.write {
+      self.behind = behind
+      self.statement = -1
+    } else {
+      guard let statement else { return nil }
+      behind = nil
+      self.statement = statement
+    }
     self.parameters = parameters
     self.bound = bound
   }

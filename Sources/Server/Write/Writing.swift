@@ -2,7 +2,7 @@ import DequeModule
 import Invalidation
 import NearCache
 
-/// Write-through on this host: SETs whose statements are under way, or whose values wait to be stored.
+/// Write-through and write-behind on this host: SETs that are not answered yet.
 ///
 /// How it works: 1. A SET's reply is held back and its statement goes to the runner; the SETs of one key run one
 /// after the other (`writeThrough`). 2. Once it has committed, the key is removed as by an application's DEL, so
@@ -10,6 +10,9 @@ import NearCache
 /// transaction, which clears the key once more; this host hears so from the journal (`noteSightings`), and stores
 /// the value if nothing about the key has come since (`storeWritten`, `StateScripts.written`). 4. The client is
 /// answered (`finish`): when the value is stored, or `patience` after the removal without it.
+///
+/// A SET that is written behind goes the same way without 2 and 3: a script takes the place of its statement
+/// (`EventLoop+WriteBehind.swift`).
 struct Writing {
   /// How many SETs may be under way at most.
   static let most = 4096
@@ -23,6 +26,11 @@ struct Writing {
   var keys: [[UInt8]: WrittenKey] = [:]
   /// The statements of those that wait for another SET of their key.
   var queued: [UInt64: SQLJob] = [:]
+  /// SETs that found too many entries pending, the oldest first.
+  var full = Deque<UInt64>()
+  var fullAskedAt = Instant(nanoseconds: 0)
+  var backlog = Backlog()
+  var flusher = FlusherReport()
   /// The position of the newest journal entry that named groups.
   var groupsAt = LSN.zero
   /// `ep` of the state as it was last heard: it rises with each session of a tailer.
@@ -64,6 +72,10 @@ struct WrittenKey {
   var newest: UInt64 = 0
   /// The SET that has committed, was removed and waits for the journal; only the newest does.
   var awaiting: UInt64?
+  /// Entries since then by which somebody removed the key, and those that were this host's own SETs.
+  var removals: [JournalID] = []
+  var own: Set<JournalID> = []
+  var isRemovedByOthers: Bool { removals.contains { !own.contains($0) } }
   /// How many SETs of this key are not answered.
   var count = 0
   /// Since the first of them came, the newest last.
@@ -80,6 +92,8 @@ struct ThroughWrite {
     /// Waits for the journal to tell of its transaction.
     case awaiting
     case storing
+    /// Written behind: Redis is being asked to take it, or was full and is asked again.
+    case taking
   }
 
   var key: GovernedKey
@@ -100,6 +114,8 @@ struct ThroughWrite {
   var removal: JournalID?
   /// Set if it is not known whether the statement has committed.
   var failure: String?
-  /// Whether Redis had forgotten the script of the removal once already.
+  /// Whether Redis had forgotten the script of the removal, or of write-behind, once already.
   var isRepeated = false
+  /// Written behind: when it is refused, since too many entries are pending.
+  var fullUntil: Instant?
 }

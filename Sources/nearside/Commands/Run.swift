@@ -60,6 +60,16 @@ struct Run: ParsableCommand {
         var runner = TailRunner(settings: settings, mailbox: mailbox, stop: stop, log: Logger(label: "tail"))
         runner.run()
       })
+    if BehindPlan(settings) != nil {
+      threads.append(
+        Worker.start("flusher") {
+          guard
+            var flusher = Flusher(
+              settings: settings, mailbox: mailbox, stop: stop, log: Logger(label: "writes"))
+          else { return }
+          flusher.run()
+        })
+    }
     if let redis = settings.redis, let namespace = settings.namespace {
       threads.append(
         Worker.start("feed") {
