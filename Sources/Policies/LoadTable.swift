@@ -100,7 +100,8 @@ public struct LoadTable<Value, Failure> {
   public private(set) var serial: UInt64 = 1
   /// How many statements run.
   public private(set) var running = 0
-  private let mostRunning: Int
+  /// How many statements may run at once; the others wait, in the order in which they were asked for.
+  public var mostRunning: Int
   private let mostQueued: Int
   private var loads: [UInt64: Load] = [:]
   private var ids: [[UInt8]: UInt64] = [:]

@@ -144,6 +144,64 @@ struct ReadThroughTests {
     #expect(try calls(world) == "1")
   }
 
+  @Test("Without coalescing each of 50 GETs of one missing key asks the database")
+  func naive() throws {
+    let world = try World(
+      schema: Self.schema,
+      options: [
+        Self.caches(#""user:{id}": { "load": "SELECT slowly(:id)", "stampede": { "coalesce": false } }"#)
+      ])
+    let sidecar = try world.sidecar()
+    let clients = try (0..<50).map { _ in try sidecar.client(timeout: .seconds(30)) }
+    for client in clients { try client.send("GET", world.key("user:7")) }
+    var answers: [Reply: Int] = [:]
+    for client in clients { answers[try client.receive(), default: 0] += 1 }
+    // Some may have waited for too long for one of four connections.
+    #expect(answers["User 7"] ?? 0 > 10, "\(answers)")
+    #expect(Int(try calls(world)).map { $0 > 10 } == true)
+  }
+
+  @Test(
+    "With lock, coalescing and early refresh on, a flush under a thousand clients is one query a key",
+    arguments: ["FLUSHALL", "NEARSIDE INVALIDATE ALL"], [1, 3])
+  func allAtOnce(flush: String, hosts: Int) throws {
+    let world = try World(
+      schema: Self.schema,
+      options: [
+        Self.caches(
+          #"""
+          "user:{id}": { "load": { "sql": "SELECT slowly(:id)", "timeout": "10s" }, "ttl": "1h",
+            "stampede": { "coalesce": true, "lock": "10s", "early": true } }
+          """#)
+      ])
+    let sidecars = try (0..<hosts).map { _ in try world.sidecar() }
+    let keys = (1...10).map { world.key("user:\($0)") }
+    let clients = try (0..<1000).map { try sidecars[$0 % hosts].client(timeout: .seconds(30)) }
+    /// Every client reads once; whether the near caches had it all.
+    func round() throws -> Bool {
+      let misses = try sidecars.map { try $0.count("near_misses") }
+      for (index, client) in clients.enumerated() { try client.send("GET", keys[index / hosts % keys.count]) }
+      for (index, client) in clients.enumerated() {
+        try #require(try client.receive() == .bulk("User \(index / hosts % keys.count + 1)"))
+      }
+      return try sidecars.map { try $0.count("near_misses") } == misses
+    }
+    try eventually("all is near", within: .seconds(60)) { try round() }
+    let generation = try sidecars[0].status()["generation"]
+    if flush == "FLUSHALL" {
+      try world.redis?.cli("FLUSHALL")
+    } else {
+      #expect(try sidecars[0].client().call("NEARSIDE", "INVALIDATE", "ALL") == .simple("OK"))
+    }
+    try eventually("there is a new generation", within: .seconds(60)) {
+      _ = try round()
+      return try sidecars.allSatisfy { try $0.status()["generation"] != generation }
+    }
+    try eventually("all is near again", within: .seconds(60)) { try round() }
+    let loads = try sidecars.map { try $0.count("loads") }
+    #expect(try calls(world) == "20", "\(loads)")
+  }
+
   @Test(
     "An MGET of a hundred missing keys is one statement with `many`; without it there is one for each key",
     arguments: [100, 10], [true, false])

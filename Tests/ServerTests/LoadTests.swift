@@ -456,6 +456,33 @@ struct LoadTests {
     #expect(string.runner.count == 1)
   }
 
+  @Test("After a flush two statements may run, and one more with each answer; the others wait their turn")
+  func slowStart() throws {
+    let world = try World(limit: 20_000_000_000)
+    #expect(try world.sidecar.count("load_limit") == 2)
+    let clients = try (0..<40).map { _ in try world.sidecar.client() }
+    for (number, client) in clients.enumerated() { try client.send("GET", "user:\(number)") }
+    try world.waiting(40)
+    #expect(world.runner.count == 2)
+    var jobs = [try world.runner.next(), try world.runner.next()]
+    var most: [Int] = []
+    var answered = 0
+    while !jobs.isEmpty {
+      most.append(jobs.count)
+      for job in jobs { world.runner.answer(job, "Ada") }
+      answered += jobs.count
+      let expected = min(40, answered + min(8, 2 + answered))
+      try eventually("the next have come") { world.runner.count == expected }
+      jobs = try (answered..<expected).map { _ in try world.runner.next() }
+    }
+    #expect(most == [2, 4, 8, 8, 8, 8, 2])
+    for client in clients { #expect(try client.receive() == "Ada") }
+    let starts = try world.sidecar.count("load_slow_starts")
+    try world.sidecar.begin(Generation(0xb2))
+    #expect(try world.sidecar.count("load_slow_starts") == starts + 1)
+    #expect(try world.sidecar.count("load_limit") == 2)
+  }
+
   @Test("A read that is done again waits no longer for that: the time of its first wait holds")
   func slow() throws {
     // With the second that it may wait for another's load that makes two.

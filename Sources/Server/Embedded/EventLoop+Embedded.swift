@@ -80,6 +80,8 @@ extension EventLoop {
     case fresh
     /// The evidence is too old, and values are shown by configuration.
     case stale
+    /// The evidence is too old, PostgreSQL is away, and values are shown for a while by configuration.
+    case failSafe
     /// The evidence is too old: as if nothing were held.
     case hidden
   }
@@ -88,8 +90,9 @@ extension EventLoop {
     let staleness = key.rule.staleness
     if isFresh(at: clock(), bound: staleness.bound) { return .fresh }
     switch staleness.beyond {
-    case .bypass: return .hidden
     case .serve: return .stale
+    case .bypass:
+      return isFresh(at: clock(), bound: failSafeBound(key.rule)) ? .failSafe : .hidden
     case .fail: throw ErrorReply(staleError(since: certificate, bound: staleness.bound))
     }
   }
@@ -112,7 +115,11 @@ extension EventLoop {
   }
 
   mutating func noteHit(_ standing: Standing) {
-    if standing == .stale { counters.stale += 1 } else { counters.nearHits += 1 }
+    switch standing {
+    case .fresh, .hidden: counters.nearHits += 1
+    case .stale: counters.stale += 1
+    case .failSafe: counters.failSafe += 1
+    }
   }
 
   /// A client is told that there is nothing under a key. The result is what that gives the right to: nothing
@@ -122,7 +129,7 @@ extension EventLoop {
   mutating func noteMiss(_ key: GovernedKey, _ standing: Standing, isHeld: Bool) -> Lease? {
     counters.nearMisses += 1
     let gathering = certificate == nil && !isHeld
-    let lease = standing != .hidden || gathering ? embedded?.lease : nil
+    let lease = standing == .fresh || standing == .stale || gathering ? embedded?.lease : nil
     if lease == nil { counters.bypassed += 1 }
     noteMiss(key, lease: lease)
     return lease

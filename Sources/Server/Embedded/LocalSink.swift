@@ -78,7 +78,7 @@ extension EventLoop {
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       chronicle.began(new, at: now)
       near.removeAll()
-      endAllTurns()
+      expectHerd()
       counters.drops += 1
       mailbox.localReplies.post(.began)
     case .request(.takeover): mailbox.localReplies.post(.noState)
@@ -107,10 +107,8 @@ extension EventLoop {
         index += 1
       }
       for key in changed { noteChanged(key, at: request.fence) }
-      if !loading.turns.isEmpty {
-        keys.forEach { endTurn([UInt8]($0)) }
-        if !groups.isEmpty { endAllTurns() }
-      }
+      if !groups.isEmpty { expectHerd() }
+      if !loading.turns.isEmpty { keys.forEach { endTurn([UInt8]($0)) } }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)
     }

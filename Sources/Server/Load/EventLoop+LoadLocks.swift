@@ -13,13 +13,38 @@ extension EventLoop {
       if lock.standing != .held { loading.locks[start.load] = nil }
       return false
     }
-    guard embedded == nil, resp2.isReady, start.lease != nil,
-      let time = start.key.withUnsafeBytes({ governance.rule($0)?.load?.stampede.lock })
+    guard embedded == nil, resp2.isReady, let rule = start.key.withUnsafeBytes({ governance.rule($0) }),
+      let time = rule.load?.stampede.lock
     else { return false }
+    if !start.isErrand, isBetweenGenerations(rule, start.lease, time) {
+      loading.locks[start.load] = LoadLock(
+        key: start.key, until: now.after(nanoseconds: LoadLock.leasePeriod), isErrand: false,
+        standing: .unled, askedAt: now, time: time)
+      loading.table.elsewhere(start.load)
+      return true
+    }
+    guard start.lease != nil else { return false }
     loading.locks[start.load] = LoadLock(
-      key: start.key, until: now.after(nanoseconds: time), isErrand: start.isErrand, askedAt: now)
+      key: start.key, until: now.after(nanoseconds: time), isErrand: start.isErrand, askedAt: now, time: time)
     askForLock(start.load)
     return true
+  }
+
+  /// Whether the fleet is about to agree on a generation, after a flush for example. What is loaded before could
+  /// not be kept, or would not be shown yet, and each host would load it again. That is waited for as for
+  /// another's load.
+  private mutating func isBetweenGenerations(
+    _ rule: Governance.Rule, _ lease: Lease?, _ time: UInt64
+  ) -> Bool {
+    // With evidence that is only too old nothing is about to change.
+    let isOld = certificate.map { !isFresh($0, rule, at: now) } ?? false
+    guard !isOld, lease == nil || certificate == nil else {
+      loading.unledSince = nil
+      return false
+    }
+    let since = loading.unledSince ?? now
+    loading.unledSince = since
+    return now.since(since) < time
   }
 
   private mutating func askForLock(_ load: UInt64) {
@@ -77,17 +102,31 @@ extension EventLoop {
     case .asked:
       loading.locks[load] = nil
       begin(load, lock.key, isErrand: lock.isErrand)
-    case .elsewhere: loading.table.takeBack(load)
+    case .elsewhere, .unled: loading.table.takeBack(load)
     case .held: break
     }
   }
 
   /// Whether it must soon be asked again what has become of another host's load.
-  var waitsForLock: Bool { loading.locks.contains { $0.value.standing == .elsewhere } }
+  var waitsForLock: Bool {
+    loading.locks.contains { $0.value.standing == .elsewhere || $0.value.standing == .unled }
+  }
 
   mutating func tickLocks() {
     guard !loading.locks.isEmpty, now.since(loading.locksAt) >= 1_000_000 else { return }
     loading.locksAt = now
+    for (load, lock) in loading.locks where lock.standing == .unled {
+      let isWanted = loading.table.isWanted(load) { loading.waits[$0] != nil }
+      if !resp2.isReady || !isWanted {
+        loadHere(load)
+      } else if now >= lock.until, certificate != nil || isOver(lock.time) {
+        loading.locks[load] = nil
+        let releases = loading.table.appeared(load)
+        // They have seen nothing yet that a change could have overtaken.
+        for release in releases { loading.waits[release.waiter]?.read.tries -= 1 }
+        self.release(releases)
+      }
+    }
     var asked = loading.locks.values.count { $0.isAsked }
     for (load, lock) in loading.locks where lock.standing == .elsewhere && !lock.isAsked {
       let isWanted = loading.table.isWanted(load) { loading.waits[$0] != nil }
@@ -98,6 +137,11 @@ extension EventLoop {
         askForLock(load)
       }
     }
+  }
+
+  /// Whether there has been no lease for so long.
+  private func isOver(_ time: UInt64) -> Bool {
+    loading.unledSince.map { now.since($0) >= time } ?? true
   }
 
   /// The load has ended: another host may begin one.

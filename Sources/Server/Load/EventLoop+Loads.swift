@@ -33,7 +33,13 @@ extension EventLoop {
     guard rule.negative != nil, let until = showsNear(key, certificate, at: instant), isKnownAbsent(key)
     else { return nil }
     counters.absentHits += 1
-    return (.absent(embedded == nil ? follower.state?.lease : embedded?.lease), until)
+    let lease = embedded == nil ? follower.state?.lease : embedded?.lease
+    return (.absent(givesLease(key, certificate, at: instant) ? lease : nil), until)
+  }
+
+  /// Whether a miss gives the right to fill: not while values are shown only because PostgreSQL is away.
+  func givesLease(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) -> Bool {
+    key.rule.staleness.beyond == .serve || certificate.map { isFresh($0, key.rule, at: instant) } ?? false
   }
 
   /// A client is told this. That there is nothing gives it the right to store something, as any miss does.
@@ -154,6 +160,19 @@ extension EventLoop {
     for release in releases {
       guard var wait = loading.waits[release.waiter] else { continue }
       wait.missing -= 1
+      // What was to be replaced may be shown while PostgreSQL is away.
+      if case .failed(let failure) = release.verdict, failure.isUnreachable,
+        let key = release.key.withUnsafeBytes({ governedKey($0) }), key.rule.failSafe != nil,
+        showsNear(key, certificate, at: clock()) != nil, isNear(key, wait.read)
+      {
+        if wait.missing == 0 {
+          loading.waits[release.waiter] = nil
+          loading.ready.append(wait)
+        } else {
+          loading.waits[release.waiter] = wait
+        }
+        continue
+      }
       Self.apply(release.verdict, of: release.key, to: &wait)
       if wait.missing == 0 || wait.failure != nil {
         loading.waits[release.waiter] = nil

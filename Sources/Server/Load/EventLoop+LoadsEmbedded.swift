@@ -42,7 +42,8 @@ extension EventLoop {
         elements.append(nil)
         guard key.rule.load != nil, key.rule.staleness.beyond != .fail || shows != nil else { continue }
         let gathering = certificate == nil && entry == nil
-        missing.append((key, shows != nil || gathering ? embedded?.lease : nil))
+        let gives = gathering || givesLease(key, certificate, at: instant)
+        missing.append((key, gives ? embedded?.lease : nil))
       }
     }
     if !missing.isEmpty, let read = loadedRead(request, name, keys) {

@@ -15,6 +15,10 @@ struct Loading {
   static let mostTries = 3
 
   var table: LoadTable<LoadedValue, LoadFailure>
+  /// How many of them may run.
+  var pace: SlowStart { didSet { table.mostRunning = pace.limit } }
+  /// Whether the newest statement of a load found no server.
+  var isAway = false
   /// Reads whose replies are held back, by what `table` calls their waiter.
   var waits: [UInt64: LoadWait] = [:]
   var lastWait: UInt64 = 0
@@ -28,6 +32,8 @@ struct Loading {
   var checkedAt = Instant(nanoseconds: 0)
   /// Loads whose keys have a fleet-wide lock, by the load's number.
   var locks: [UInt64: LoadLock] = [:]
+  /// Since when loads have found that there is no generation to store them under.
+  var unledSince: Instant?
   var locksAt = Instant(nanoseconds: 0)
   /// Whose turn it is to fill a key that applications load.
   var turns = MissTurns()
@@ -47,7 +53,8 @@ struct Loading {
 
   init(connections: Int) {
     // Two for each connection, so that none of them rests while the outcome of its last one is looked at.
-    table = LoadTable(mostRunning: max(1, connections) * 2)
+    pace = SlowStart(most: max(1, connections) * 2)
+    table = LoadTable(mostRunning: pace.limit)
   }
 
   /// Whether the next poll has something to go on with.
@@ -71,10 +78,19 @@ struct LoadLock {
   var isErrand: Bool
   var standing = Standing.asked
   var askedAt: Instant
+  /// How long it lasts, in nanoseconds; a lease is waited for no longer.
+  var time: UInt64
   /// Whether Redis still owes an answer.
   var isAsked = false
 
-  enum Standing { case asked, held, elsewhere }
+  enum Standing {
+    case asked, held, elsewhere
+    /// There is no lease yet under which its value would be kept and shown.
+    case unled
+  }
+
+  /// How long a lease is waited for at a time, in nanoseconds.
+  static let leasePeriod: UInt64 = 20_000_000
 
   /// How often it is asked whether the other host is done, in nanoseconds.
   static let period: UInt64 = 4_000_000
@@ -110,9 +126,11 @@ struct LoadJob {
 struct LoadFailure: Error, Equatable {
   /// Begins with its code.
   var reply: String
+  var isUnreachable = false
 
   init(_ failure: SQLFailure) {
     reply = failure.reply("the load of this key")
+    isUnreachable = failure.kind == .unreachable
   }
 
   private init(reply: String) { self.reply = reply }

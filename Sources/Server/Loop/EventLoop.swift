@@ -295,7 +295,7 @@ public struct EventLoop: ~Copyable {
         clearsGroups = true
       })
     for key in invalidated { endTurn(key) }
-    if clearsGroups { endAllTurns() }
+    if clearsGroups { expectHerd() }
     for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.
@@ -308,7 +308,7 @@ public struct EventLoop: ~Copyable {
     if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
     if dropsAll || action == .dropAll {
       loading.table.leasesEnded()
-      endAllTurns()
+      expectHerd()
       near.removeAll()
       counters.drops += 1
     }
@@ -338,6 +338,7 @@ struct Counters {
   var bypassed = 0
   var held = 0
   var stale = 0
+  var failSafe = 0
   var fillsStored = 0
   var fillsRefused = 0
   var loads = 0

@@ -16,6 +16,8 @@ struct Governance: Sendable {
     var jitter = 0.0
     var plainSet: PlainSetSettings
     var staleness: StalenessSettings
+    /// For how long beyond that bound near values are shown while PostgreSQL is away, in nanoseconds.
+    var failSafe: UInt64? = nil
     /// What an entry of the near cache is marked with.
     var mark: UInt32
     /// nil: what is missing is loaded by the application.
@@ -62,6 +64,7 @@ struct Governance: Sendable {
         keepsNear: cache.near != nil, nearTTL: Self.shorter(cache.near?.ttl, settings.near.ttl),
         ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
         staleness: cache.staleness ?? settings.staleness,
+        failSafe: cache.failSafe,
         mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
           | (cache.stampede.early == nil ? 0 : EntryMark.early),
         load: LoadRule(

@@ -105,12 +105,18 @@ public struct TailReport: Sendable, Equatable {
 
   public var role: Role
   public var trouble: String?
+  /// Whether the trouble is that PostgreSQL cannot be reached.
+  public var isPostgresAway: Bool
   /// Where the stream stands.
   public var position: LSN
   /// What PostgreSQL was told it may forget.
   public var confirmed: LSN
 
-  public init(role: Role, trouble: String? = nil, position: LSN = .zero, confirmed: LSN = .zero) {
+  public init(
+    role: Role, trouble: String? = nil, isPostgresAway: Bool = false, position: LSN = .zero,
+    confirmed: LSN = .zero
+  ) {
+    self.isPostgresAway = isPostgresAway
     self.role = role
     self.trouble = trouble
     self.position = position

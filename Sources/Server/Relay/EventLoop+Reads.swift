@@ -99,16 +99,31 @@ extension EventLoop {
     if bypassesNear { return nil }
     let staleness = key.rule.staleness
     if staleness.beyond == .serve { return Instant(nanoseconds: .max) }
-    guard let certificate, instant.since(certificate) <= staleness.bound else { return nil }
-    let (until, overflow) = certificate.nanoseconds.addingReportingOverflow(staleness.bound)
+    guard let certificate else { return nil }
+    let bound = isFresh(certificate, key.rule, at: instant) ? staleness.bound : failSafeBound(key.rule)
+    guard instant.since(certificate) <= bound else { return nil }
+    let (until, overflow) = certificate.nanoseconds.addingReportingOverflow(bound)
     return Instant(nanoseconds: overflow ? .max : until)
   }
 
+  func isFresh(_ certificate: Instant, _ rule: Governance.Rule, at instant: Instant) -> Bool {
+    instant.since(certificate) <= rule.staleness.bound
+  }
+
+  /// How old the evidence may be at this moment, in nanoseconds: with `failSafe` older while PostgreSQL is away.
+  func failSafeBound(_ rule: Governance.Rule) -> UInt64 {
+    guard let more = rule.failSafe, tail.isPostgresAway || loading.isAway else { return rule.staleness.bound }
+    let (sum, overflow) = rule.staleness.bound.addingReportingOverflow(more)
+    return overflow ? .max : sum
+  }
+
   private mutating func noteNearHit(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) {
-    if let certificate, instant.since(certificate) <= key.rule.staleness.bound {
+    if let certificate, isFresh(certificate, key.rule, at: instant) {
       counters.nearHits += 1
-    } else {
+    } else if key.rule.staleness.beyond == .serve {
       counters.stale += 1
+    } else {
+      counters.failSafe += 1
     }
   }
 

@@ -5,6 +5,7 @@ import Glibc
 import Invalidation
 import Logging
 import NearCache
+import Policies
 
 /// The connections to Redis: made, fed, read, and given up.
 extension EventLoop {
@@ -208,7 +209,7 @@ extension EventLoop {
     log.debug(
       "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])
     for awaited in orphans { abandon(awaited, reason) }
-    if Token.isPin(upstream.token) { pinFailed(upstream, reason) }
+    if Token.isPin(upstream.token) { pinFailed(upstream, reason) } else { loading.pace.begin() }
   }
 
   private mutating func abandon(_ awaited: Upstream.Awaited, _ reason: String) {

@@ -64,7 +64,8 @@ struct TailRunner: ~Copyable {
   static let standbyPeriod: ClosedRange<UInt64> = 500_000_000...1_000_000_000
 
   private mutating func report(_ trouble: TailTrouble) {
-    mailbox.report(TailReport(role: .waiting, trouble: trouble.sentence))
+    mailbox.report(
+      TailReport(role: .waiting, trouble: trouble.sentence, isPostgresAway: trouble.isPostgresAway))
     if trouble.sentence != lastTrouble { log.error("\(trouble.sentence)") }
     lastTrouble = trouble.sentence
   }

@@ -6,6 +6,8 @@ import Postgres
 struct TailTrouble: Error {
   var sentence: String
   var isMissingPublication = false
+  /// PostgreSQL cannot be reached, or is not up.
+  var isPostgresAway = false
   /// This sidecar held the slot and could not use it: others may try before it does so again.
   var othersFirst = false
 
@@ -13,6 +15,10 @@ struct TailTrouble: Error {
 
   init(_ error: PostgresError) {
     sentence = error.description
+    // Of the codes of class 57P those that tell of a server that stops or starts.
+    isPostgresAway =
+      [.unreachable, .connectionLost, .timedOut].contains(error.kind)
+      || error.sqlState?.hasPrefix("57P") == true
     isMissingPublication = error.kind == .publicationMissing
   }
 
