@@ -96,7 +96,7 @@ struct BehindScriptTests {
     #expect(try redis.call("EXISTS", key) == 0)
   }
 
-  @Test("An entry that is lost is pending no more")
+  @Test("An entry that is lost is pending no more, and its value goes with it")
   func lost() throws {
     var redis = try lab.connect()
     try redis.beginCleared(lab)
@@ -104,6 +104,7 @@ struct BehindScriptTests {
     try redis.call("DEL", lab.keys.writes)
     #expect(try restore([key], &redis) == [0])
     #expect(try redis.call("EXISTS", lab.keys.pendingWrites) == 0)
+    #expect(try redis.call("EXISTS", key) == 0)
   }
 
   @Test("What is ended is removed as by a DEL, unless something newer is pending")
