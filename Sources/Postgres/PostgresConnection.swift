@@ -146,6 +146,11 @@ struct PostgresConnection: ~Copyable {
     _ sql: String, _ parameters: [String?]?, _ operation: Operation, timeout: UInt64 = 30_000_000_000
   ) throws(PostgresError) -> Rows {
     try send(sql, parameters)
+    return try finish(operation, timeout: timeout)
+  }
+
+  /// Waits for the whole answer of the command that was sent.
+  func finish(_ operation: Operation, timeout: UInt64 = 30_000_000_000) throws(PostgresError) -> Rows {
     let deadline = monotonicNanoseconds() &+ timeout
     var answer = Rows.none
     while true {
@@ -168,6 +173,9 @@ struct PostgresConnection: ~Copyable {
   func discardAnswer() {
     while let result = PQgetResult(handle) { PQclear(result) }
   }
+
+  /// Waits until `nextReply` can be called.
+  func waitForReply() throws(PostgresError) { try waitUntilIdle(monotonicNanoseconds() &+ 30_000_000_000) }
 
   /// Waits until `step` can be called.
   func waitUntilIdle(_ deadline: UInt64) throws(PostgresError) {

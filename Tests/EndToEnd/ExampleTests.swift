@@ -2,7 +2,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// `config.example.json` on the schema of `deploy/shop.sql`, with a hot standby that rows are loaded from.
+/// `config.example.json` on the schema of `deploy/shop.sql`, with a hot standby that rows are loaded from, by the roles
+/// of `deploy/postgres.sql` and with no right that everybody has by default.
 @Suite("The example configuration at work")
 struct ExampleTests {
   private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -18,11 +19,16 @@ struct ExampleTests {
     let redis = try RedisServer()
     let database = try postgres.createDatabase()
     try postgres.psql(Self.text("deploy/shop.sql"), database: database)
+    try postgres.psql(
+      "REVOKE ALL ON DATABASE \(database) FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC",
+      database: database)
+    for _ in 1...2 { try postgres.psql(Self.text("deploy/postgres.sql"), database: database) }
     let standby = try PostgresServer(standbyOf: postgres)
     let group = try #require(getgrgid(getgid())).pointee.gr_name.map { String(cString: $0) }
     let environment = [
-      "DATABASE_URL": postgres.url(database: database), "REDIS_URL": redis.url,
-      "LOADER_DATABASE_URL": standby.url(database: database), "NEARSIDE_GROUP": try #require(group),
+      "DATABASE_URL": postgres.url(user: "nearside", database: database), "REDIS_URL": redis.url,
+      "LOADER_DATABASE_URL": standby.url(user: "shop_cache", database: database),
+      "NEARSIDE_GROUP": try #require(group),
     ]
     let folder = try TemporaryFolder()
     // As it stands, but for the socket, which a harness looks for beside the file.
@@ -34,7 +40,7 @@ struct ExampleTests {
         words + ["--config", file],
         environment: environment.merging(["RUNTIME_DIRECTORY": folder.path]) { $1 })
     }
-    let setup = try command("setup", "--apply")
+    let setup = try command("setup", "--as", postgres.url(database: database), "--apply")
     try #require(setup.exit == .code(0), "\(setup.errors)")
     let check = try command("check")
     #expect(check.exit == .code(0), "\(check.errors)")

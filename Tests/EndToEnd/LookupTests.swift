@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -82,5 +83,32 @@ struct LookupTests {
       return try sidecar.status()["trouble"] == nil
     }
     try world.settle(sidecar)
+  }
+
+  @Test("A lookup that PostgreSQL neither answers nor gives up ends the hold of the slot, and is asked again")
+  func silent() throws {
+    let world = try World(
+      tables: Self.tables("SELECT id FROM orders WHERE id = :order_id AND pg_sleep(0.3) IS NOT NULL"),
+      schema: Self.schema, options: [#""postgres": { "loader": { "timeout": "1s" } }"#],
+      postgres: PostgresServer())
+    let sidecar = try world.sidecar()
+    let key = world.key("order:5")
+    try warm(key, "before", sidecar)
+    try world.psql("UPDATE items SET n = 1 WHERE id = 5")
+    var backend: pid_t = 0
+    try eventually("the lookup runs") {
+      backend =
+        pid_t(
+          try world.psql("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' LIMIT 1")) ?? 0
+      return backend > 0
+    }
+    // As if its host had gone without a word: not even its own time-out fires.
+    Glibc.kill(backend, SIGSTOP)
+    defer { Glibc.kill(backend, SIGCONT) }
+    try eventually("it is given up", within: .seconds(30)) {
+      sidecar.log.contains("neither answered a lookup nor given it up")
+    }
+    try world.settle(sidecar)
+    try expectGone(key, world, sidecar)
   }
 }

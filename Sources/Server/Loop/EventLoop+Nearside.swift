@@ -152,6 +152,7 @@ extension EventLoop {
       "announcements:\(counters.announcements)",
       "announcements_malformed:\(counters.announcementsMalformed)",
       "clients:\(counters.clients)",
+      "own_connections:\(pins.all.count)",
       "connections:\(counters.connections)",
       "commands:\(counters.commands)",
       "protocol_errors:\(counters.protocolErrors)",

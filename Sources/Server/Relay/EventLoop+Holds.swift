@@ -41,7 +41,8 @@ extension EventLoop {
     _ read: GovernedRead, _ state: FleetState?, _ fences: [Stamp], _ values: ReplyCursor,
     _ judgements: [Judgement]
   ) -> Stamp? {
-    guard let stamp = state?.stamp, fences.count == read.keys.count, fences.contains(where: { $0 > stamp })
+    guard !read.isFinal, let stamp = state?.stamp, fences.count == read.keys.count,
+      fences.contains(where: { $0 > stamp })
     else { return nil }
     if let hold = read.hold, clock() >= hold.deadline { return nil }
     let missed = misses(read, values, judgements).map { $0?.lease != nil }

@@ -185,6 +185,7 @@ extension EventLoop {
     let token = clients[slot].token
     let stateRequest = stateRequest
     var read = read
+    read.isFinal = transacting != nil
     if let resumed = loading.resumed {
       read.hold = GovernedRead.Hold(
         number: resumed.number, deadline: now.after(nanoseconds: settings.leaseWait))

@@ -140,6 +140,8 @@ struct GovernedRead {
   }
   /// Set once the answer has been held back.
   var hold: Hold?
+  /// Part of a transaction: its answer is what Redis said at that moment, whatever may be had later.
+  var isFinal = false
   /// What is needed to do it again after a load; nil: none of its keys is loaded.
   var load: LoadedRead?
 

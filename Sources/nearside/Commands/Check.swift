@@ -40,10 +40,9 @@ struct Check: ParsableCommand {
         Diagnostic($0.isFatal ? .error : .warning, at: $0.place, code: "mapping", message: $0.message)
       }
       if !placed.isEmpty { Output.error(DiagnosticReport(placed, in: loaded.source).text()) }
-      let messages = Set(check.problems.map(\.message))
-      for error in check.errors where !messages.contains(error) { Output.error("error: " + error) }
-      for warning in check.warnings where !messages.contains(warning) { Output.error("warning: " + warning) }
-      findings += check.errors.count
+      for error in check.errors { Output.error("error: " + error) }
+      for warning in check.warnings { Output.error("warning: " + warning) }
+      findings += check.errors.count + check.problems.count { $0.isFatal }
     }
     if let redis = settings.redis {
       for finding in RedisPreflight.findings(

@@ -16,8 +16,14 @@ enum StartCheck {
       throw ExitCode(exitStatus(error))
     case .success(let check):
       for warning in check.warnings { log.warning("\(warning)") }
-      guard check.errors.isEmpty else {
+      for problem in check.problems where !problem.isFatal {
+        log.warning("line \(problem.place.line): \(problem.message)")
+      }
+      guard check.isReady else {
         for error in check.errors { Output.error(error) }
+        for problem in check.problems where problem.isFatal {
+          Output.error("Line \(problem.place.line) of the configuration: \(problem.message)")
+        }
         throw ExitCode(check.lacksRight ? ExitStatus.permission : ExitStatus.configuration)
       }
     }
@@ -49,12 +55,14 @@ enum StartCheck {
 
 /// What a database says of a configuration, without changing anything.
 struct DatabaseCheck {
-  /// Sentences about the server.
+  /// Sentences about the server. What concerns a place in the file is in `problems`.
   var errors: [String] = []
   var warnings: [String] = []
   /// About rules, with their places in the file.
   var problems: [PlanProblem] = []
   var lacksRight = false
+
+  var isReady: Bool { errors.isEmpty && !problems.contains(where: \.isFatal) }
 
   /// Asks PostgreSQL. The replication connection is tried too: only it shows whether pg_hba.conf and the
   /// role's rights let a sidecar in.
@@ -74,24 +82,21 @@ struct DatabaseCheck {
       }
       let plan = KeyPlan(settings)
       var seen = Set<PlanProblem>()
+      var tables: [(rule: TableRule, catalogue: CatalogueTable)] = []
       for table in settings.tables {
         let found = try Catalogue.read(
           schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
+        if let first = found.first { tables.append((table, first)) }
         for problem in found.flatMap({ plan.problems(with: $0) }) where seen.insert(problem).inserted {
           check.problems.append(problem)
-          if problem.isFatal {
-            check.errors.append(problem.message)
-          } else {
-            check.warnings.append(problem.message)
-          }
         }
       }
       for (lookup, error) in try LookupSession.problems(settings.postgres, plan: plan) {
         let message = "the lookup cannot be prepared: \(error)"
         check.problems.append(PlanProblem(place: lookup.rule.place, message: message, isFatal: true))
-        check.errors.append(message)
       }
-      if check.errors.isEmpty { _ = try ReplicationStream(settings.postgres).identifySystem() }
+      check.problems += try StatementCheck.problems(settings, tables: tables)
+      if check.isReady { _ = try ReplicationStream(settings.postgres).identifySystem() }
       return .success(check)
     } catch {
       if error.kind == .noReplicationRight {

@@ -1,0 +1,29 @@
+"""valkey-glide, whose core is written in Rust."""
+
+import asyncio
+
+from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress, ProtocolVersion, Script
+
+from common import GOVERNED, PATH, same
+
+
+async def run(protocol):
+    r = await GlideClient.create(
+        GlideClientConfiguration([NodeAddress(unix_socket_path=PATH)], protocol=protocol, request_timeout=5000)
+    )
+    same(await r.set("s", "1"), "OK")
+    same(await r.get("s"), "1")
+    same(await r.hset("h", {"a": "1"}), 1)
+    same(await r.hgetall("h"), {"a": "1"})
+    batch = Batch(is_atomic=True)
+    batch.set("p", "1")
+    batch.get("p")
+    same(await r.exec(batch, raise_on_error=True), ["OK", "1"])
+    same(await r.invoke_script(Script("return ARGV[1]"), args=["x"]), "x")
+    same(await r.get(GOVERNED), "ada")
+    await r.delete(["s", "h", "p"])
+    await r.close()
+
+
+asyncio.run(run(ProtocolVersion.RESP2))
+asyncio.run(run(ProtocolVersion.RESP3))
