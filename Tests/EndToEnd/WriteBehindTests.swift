@@ -10,7 +10,8 @@ import Testing
 struct WriteBehindTests {
   static let stock = "UPDATE products SET stock = :value::int WHERE id = :id"
 
-  /// A trigger that waits for an advisory lock which the test holds, so that a flush stands still on its way.
+  /// A trigger that waits for an advisory lock which the test holds, so that a flush stands still on its way, before it
+  /// has locked any row.
   static let gate = """
 
     ALTER TABLE products ADD CONSTRAINT stock_is_there CHECK (stock >= 0);
@@ -19,9 +20,9 @@ struct WriteBehindTests {
         IF current_setting('application_name') = 'nearside writer' THEN
           PERFORM pg_advisory_xact_lock_shared(4711);
         END IF;
-        RETURN NEW;
+        RETURN NULL;
       END $$;
-    CREATE TRIGGER gate BEFORE UPDATE ON products FOR EACH ROW EXECUTE FUNCTION wait_at_gate();
+    CREATE TRIGGER gate BEFORE UPDATE ON products EXECUTE FUNCTION wait_at_gate();
     """
 
   func world(
@@ -207,7 +208,7 @@ struct WriteBehindTests {
 
   @Test("While its first value is being flushed the key is written again, and psql changes the row")
   func writtenAgain() throws {
-    let world = try world()
+    let world = try world(delay: "400ms")
     let (one, two) = (try world.sidecar(), try world.sidecar())
     let key = world.key("product:7")
     for sidecar in [one, two] { try eventually("\(key) is near") { try sidecar.hasNear(key) } }
