@@ -68,9 +68,7 @@ public enum Acquisition: Hashable, Sendable {
           reason: "PostgreSQL has crashed, failed over or been restored: commits may be lost")
       case .holds: break
       }
-      if regressed, !weakness.contains(.forgetsRegression) {
-        return .begin(old: state.generation, reason: "Redis has lost writes")
-      }
+      if regressed { return .begin(old: state.generation, reason: "Redis has lost writes") }
       return .resume(state)
     case .noState: return .begin(old: nil, reason: "there is no state of this namespace yet")
     case .needsGeneration(let old):

@@ -178,7 +178,7 @@ extension TailSession {
   }
 
   private var lookDue: Instant? {
-    guard !pendingCommits.isEmpty, !weakness.contains(.noLook) else { return nil }
+    guard !pendingCommits.isEmpty else { return nil }
     let period = min(Self.lookPeriod << UInt64(min(fruitlessLooks / 8, 8)), Self.longestLookPeriod)
     return Instant(nanoseconds: lastLook.nanoseconds + period)
   }

@@ -14,8 +14,6 @@ package struct Weakness: OptionSet, Hashable, Sendable {
   package static let resumesWhileWatching = Weakness(rawValue: 1 << 2)
   /// What the canary holds is ignored when the slot is taken.
   package static let noCanaryWhenTaking = Weakness(rawValue: 1 << 3)
-  /// That Redis has gone back is forgotten with the session that saw it.
-  package static let forgetsRegression = Weakness(rawValue: 1 << 4)
 
   // Tailing.
   /// V is W: what is applied counts as visible.
@@ -44,8 +42,6 @@ package struct Weakness: OptionSet, Hashable, Sendable {
   package static let keepalivesInsideTransactions = Weakness(rawValue: 1 << 17)
   /// The log is never given a push.
   package static let noNudge = Weakness(rawValue: 1 << 18)
-  /// PostgreSQL is never asked what is visible, but by samples.
-  package static let noLook = Weakness(rawValue: 1 << 19)
   /// A snapshot's list of running transactions is not read.
   package static let ignoresRunning = Weakness(rawValue: 1 << 20)
 

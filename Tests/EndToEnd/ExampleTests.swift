@@ -16,7 +16,8 @@ struct ExampleTests {
   @Test("check finds nothing wrong with it on a real database, and each of its strategies does what it says")
   func example() throws {
     let postgres = try PostgresServer(settings: ["max_slot_wal_keep_size": "'10GB'"])
-    let redis = try RedisServer()
+    // As what is written behind asks for.
+    let redis = try RedisServer(["--appendonly", "yes"])
     let database = try postgres.createDatabase()
     try postgres.psql(Self.text("deploy/shop.sql"), database: database)
     try postgres.psql(

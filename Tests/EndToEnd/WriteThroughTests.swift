@@ -172,7 +172,7 @@ struct WriteThroughTests {
           try clients.1.send("PING")
         }
         if Bool.random() {
-          try direct.value("UPDATE products SET stock = \(value + 2) WHERE id = \(id)")
+          _ = try direct.value("UPDATE products SET stock = \(value + 2) WHERE id = \(id)")
         }
         if Bool.random() {
           for client in [clients.0, clients.1] { #expect(try client.receive().errorText == nil) }
