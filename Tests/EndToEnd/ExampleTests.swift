@@ -84,6 +84,14 @@ struct ExampleTests {
     #expect(try client.call("SET", "shop:product:7:stock", "99") == .simple("OK"))
     #expect(try postgres.psql("SELECT stock FROM products WHERE id = 7", database: database) == "99")
     #expect(try client.call("SET", "shop:product:7:stock", "-1").errorText?.contains("23514") == true)
+    // Write-behind: every host has it at once, and the row soon.
+    #expect(try client.call("SET", "shop:cart:42", #"{"lamp": 2}"#) == .simple("OK"))
+    #expect(try client.call("GET", "shop:cart:42") == .bulk(#"{"lamp": 2}"#))
+    try eventually("the cart's row is written", within: .seconds(20)) {
+      try postgres.psql("SELECT body FROM carts WHERE user_id = 42", database: database)
+    } until: {
+      $0 == #"{"lamp": 2}"#
+    }
     // A tag, and what an application announces.
     try sidecar.store("shop:tenant:7:report:sales", "x")
     #expect(try client.call("NEARSIDE", "INVALIDATE", "TAG", "tenant:7") == .simple("OK"))

@@ -27,7 +27,7 @@ struct WriteBehindTests {
 
   func world(
     delay: String = "20ms", more: String = "", sql: String = Self.stock, cache: String = "",
-    redisArguments: [String] = []
+    postgres: PostgresServer? = nil, redisArguments: [String] = []
   ) throws -> World {
     let write = #"{ "policy": "behind", "sql": "\#(sql)", "delay": "\#(delay)"\#(more) }"#
     return try World(
@@ -35,7 +35,7 @@ struct WriteBehindTests {
       options: [
         #""caches": { "product:{id}": { "write": \#(write), "load": "SELECT stock FROM products WHERE id = :id"\#(cache) } }"#,
         #""postgres": { "loader": { "timeout": "20s" } }"#,
-      ], redisArguments: redisArguments)
+      ], redisArguments: redisArguments, postgres: postgres)
   }
 
   func stock(_ world: World, _ id: Int) throws -> String {
@@ -203,6 +203,27 @@ struct WriteBehindTests {
     for id in 1...50 { #expect(try client.call("SET", world.key("product:\(id)"), "\(1000 + id)") == .ok) }
     try world.redis?.restart(hard: true)
     for id in 1...50 { try row(world, id, becomes: "\(1000 + id)") }
+    try drained(world)
+  }
+
+  @Test(
+    "PostgreSQL dying in the middle of a flush loses nothing that was acknowledged, then or while it is away")
+  func postgresDies() throws {
+    let postgres = try PostgresServer(settings: ["max_wal_senders": "10", "max_replication_slots": "10"])
+    let world = try world(postgres: postgres)
+    let (one, two) = (try world.sidecar(), try world.sidecar())
+    let gate = try closeGate(world)
+    let client = try one.client(timeout: .seconds(20))
+    for id in 1...20 { #expect(try client.call("SET", world.key("product:\(id)"), "\(1000 + id)") == .ok) }
+    try flushWaitsAtGate(world)
+    try postgres.stop(.immediate)
+    withExtendedLifetime(gate) {}
+    for id in 11...30 { #expect(try client.call("SET", world.key("product:\(id)"), "\(2000 + id)") == .ok) }
+    // Beyond the bound too: PostgreSQL is older than what is pending.
+    #expect(try two.client(timeout: .seconds(20)).call("GET", world.key("product:30")) == "2030")
+    try postgres.start()
+    for id in 1...10 { try row(world, id, becomes: "\(1000 + id)") }
+    for id in 11...30 { try row(world, id, becomes: "\(2000 + id)") }
     try drained(world)
   }
 
