@@ -6,9 +6,6 @@ public enum ConfigurationReader {
     public var settings: Settings?
     /// Every error and warning, in the order of the file; those without a place come first.
     public var diagnostics: [Diagnostic]
-    /// An error for each option of the file that is sound and that this version does nothing with. Who starts
-    /// something must refuse them; who only reads the mapping need not.
-    public var unserved: [Diagnostic]
     /// The file's lines for a `DiagnosticReport`, with secrets hidden.
     public var source: SourceText
 
@@ -33,23 +30,7 @@ public enum ConfigurationReader {
       return Reading(
         settings: diagnostics.contains { $0.severity == .error } ? nil : settings,
         diagnostics: diagnostics,
-        unserved: json.node.map { unserved($0, []) } ?? [],
         source: SourceText(file: file, text: text, reading: json))
-    }
-  }
-
-  private static func unserved(_ node: JSONNode, _ steps: [String]) -> [Diagnostic] {
-    (node.members ?? []).flatMap { member in
-      let steps = steps + [member.key]
-      let path = ConfigurationOption.path(of: steps)
-      guard let path, ConfigurationOption.unserved.contains(path) else {
-        return unserved(member.node, steps)
-      }
-      return [
-        Diagnostic(
-          at: member.keyPlace, code: .notSupported, path: renderedPath(steps.map { .key($0) }),
-          message: "\(quoted(member.key)) has no effect in this version; leave it out")
-      ]
     }
   }
 

@@ -235,10 +235,6 @@ extension ConfigurationOption {
     "listen": ["busyPoll"],
   ]
 
-  /// Options that are read and checked, and that nothing acts on in this version: a program that starts must
-  /// refuse them, since what they promise would silently not hold. One of a section stands for all below it.
-  static let unserved: Set<String> = []
-
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })
 
   static func at(_ path: String) -> ConfigurationOption? { byPath[path] }

@@ -22,7 +22,6 @@ struct OptionTableTests {
       nil
     }
     #expect(summary(reading.diagnostics) == [])
-    #expect(summary(reading.unserved) == [])
     let settings = try #require(reading.settings)
     #expect(settings.namespace == "shop")
     #expect(settings.redis?.endpoint == .tcp(host: "cache.shop.internal", port: 6379))
@@ -37,7 +36,6 @@ struct OptionTableTests {
     }
     walk(try #require(JSONReader.read(Array(bytes)).node), [])
     let served = Set(ConfigurationOption.all.map(\.path) + [""])
-      .subtracting(ConfigurationOption.unserved)
     #expect(used == served)
   }
 

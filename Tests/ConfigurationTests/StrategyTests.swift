@@ -122,21 +122,4 @@ struct StrategyTests {
     #expect(reading.settings?.subscribe == ["a", "b:c"])
     #expect(read(#"{"tables": {"t": "k"}}"#).settings?.subscribe == [])
   }
-
-  @Test("what this version does nothing with is told to who starts it, with its place")
-  func unserved() throws {
-    for path in ConfigurationOption.unserved { #expect(ConfigurationOption.at(path) != nil, "\(path)") }
-    #expect(read(#"{"near": {"ttl": "1s"}, "tables": {"t": "k"}}"#).unserved.isEmpty)
-    let caches = ConfigurationOption.unserved.filter {
-      $0.hasPrefix("caches.*.") && $0.split(separator: ".").count == 3
-    }
-    for path in caches {
-      let name = try #require(path.split(separator: ".").last)
-      let found = read("{\"tables\": {\"t\": \"k\"}, \"caches\": {\"k\": {\"\(name)\": 1}}}").unserved
-      #expect(
-        summary(found) == [
-          "1:41+\(name.utf8.count + 2) not-supported \"\(name)\" has no effect in this version; leave it out"
-        ])
-    }
-  }
 }

@@ -22,7 +22,7 @@ struct Check: ParsableCommand {
   var offline = false
 
   func run() throws {
-    let loaded = try configurationOption.load(toRun: true)
+    let loaded = try configurationOption.load()
     let settings = loaded.settings
     if offline {
       print("\(loaded.source.file): good (\(settings.tables.count) tables; PostgreSQL and Redis not asked)")

@@ -22,8 +22,8 @@ struct ConfigurationOption: ParsableArguments {
   }
 
   /// Reads the configuration. One that cannot be used ends the process with EX_CONFIG after every error in it
-  /// has been shown; so does one with an option that this version does nothing with, if it is `toRun`.
-  func load(toRun: Bool = false) throws -> Loaded {
+  /// has been shown.
+  func load() throws -> Loaded {
     let name = path == "-" ? "<stdin>" : path
     guard let text = path == "-" ? Files.read(descriptor: 0) : Files.read(path) else {
       Output.error("Cannot read \(name): \(String(cString: strerror(errno))). Give the file with --config.")
@@ -31,14 +31,10 @@ struct ConfigurationOption: ParsableArguments {
     }
     let reading = ConfigurationReader.read(
       text, file: name, environment: Environment.all(), readFile: { Files.read($0) })
-    let unserved = toRun ? reading.unserved : []
-    let usable = unserved.isEmpty ? reading.settings : nil
-    if !(reading.diagnostics + unserved).isEmpty {
-      let outcome = usable == nil ? "Nothing was started." : ""
-      let report = DiagnosticReport(reading.diagnostics + unserved, in: reading.source)
-      Output.error(report.text(outcome: outcome))
+    if !reading.diagnostics.isEmpty {
+      Output.error(reading.report.text(outcome: reading.settings == nil ? "Nothing was started." : ""))
     }
-    guard let settings = usable else { throw ExitCode(ExitStatus.configuration) }
+    guard let settings = reading.settings else { throw ExitCode(ExitStatus.configuration) }
     return Loaded(settings: settings, source: reading.source)
   }
 }

@@ -22,7 +22,7 @@ struct Run: ParsableCommand {
   @OptionGroup var configurationOption: ConfigurationOption
 
   func run() throws {
-    let settings = try configurationOption.load(toRun: true).settings
+    let settings = try configurationOption.load().settings
     LogLines.bootstrap(settings.log)
     let log = Logger(label: "nearside")
     signal(SIGPIPE, SIG_IGN)
