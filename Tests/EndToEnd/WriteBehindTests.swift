@@ -180,7 +180,8 @@ struct WriteBehindTests {
       try flushWaitsAtGate(world)
       redis.pause()
       gate = nil
-      try row(world, 20, becomes: "1020")
+      // The first is in the batch that stands at the gate; on a busy machine the last may not be.
+      try row(world, 1, becomes: "1001")
       writing.kill()
       redis.resume()
     }
