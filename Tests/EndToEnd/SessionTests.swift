@@ -45,6 +45,12 @@ struct SessionTests {
     [
       ["SELECT", "3"], ["MULTI"], ["SET", "x", "3"], ["GET", "x"], ["EXEC"], ["DEL", "x"], ["SELECT", "0"],
     ],
+    [
+      ["SELECT", "3"], ["MULTI"], ["PING"], ["ECHO", "a"], ["SET", "x", "1"], ["EXEC"], ["DEL", "x"],
+      ["SELECT", "0"],
+    ],
+    [["SELECT", "3"], ["MULTI"], ["SET", "x", "1"], ["RESET"], ["SELECT", "3"], ["EXISTS", "x"]],
+    [["SELECT", "3"], ["WATCH", "x"], ["UNWATCH"], ["SELECT", "0"], ["GET", "x"]],
     [["SELECT", "99"], ["SELECT", "a"], ["SELECT", "-1"], ["GET", "x"]],
     [
       ["SELECT", "3"], ["SELECT", "99"], ["SELECT", "4"], ["EXISTS", "x"], ["SELECT", "0"], ["EXISTS", "x"],
@@ -260,6 +266,84 @@ struct SessionTests {
     #expect(try client.call("SET", key, "other") == .ok)
     #expect(try client.call("SELECT", "0") == .ok)
     #expect(try client.call("GET", key) == "near")
+  }
+
+  @Test("From another database nothing reaches past the guards of the configured one")
+  func elsewhere() throws {
+    let world = try World()
+    let redis = try #require(world.redis)
+    let a = try world.sidecar()
+    let key = world.key("user:1")
+    let client = try a.client()
+    try client.call("SELECT", "3")
+    try client.call("SET", key, "old")
+    for command in [["MOVE", key, "0"], ["COPY", key, key, "DB", "0", "REPLACE"]] {
+      #expect(try client.call(command).errorText?.contains("mapping covers") == true, "\(command)")
+    }
+    for command in [
+      ["NEARSIDE", "INVALIDATE", "KEY", key], ["NEARSIDE", "LEASE", key],
+      ["NEARSIDE", "INVALIDATE", "TAG", "x"],
+    ] {
+      #expect(try client.call(command).errorText?.contains("configured database") == true, "\(command)")
+    }
+    #expect(try client.call("HELLO", "3").errorText?.contains("HELLO") == true)
+    // What is answered here must not become a part of a transaction there, and then none of it is carried out.
+    for command in [
+      ["SELECT", "0"], ["CONFIG", "GET", "requirepass"], ["CLIENT", "ID"], ["SUBSCRIBE", "x"],
+    ] {
+      #expect(try client.call("MULTI") == .ok)
+      #expect(try client.call("SET", "half", "1") == .simple("QUEUED"))
+      #expect(try client.call(command).errorText != nil, "\(command)")
+      #expect(try client.call("SET", "half", "2").errorText != nil)
+      #expect(try client.call("EXEC").errorText?.hasPrefix("EXECABORT") == true)
+      #expect(try client.call("EXISTS", "half") == 0)
+    }
+    try client.call("WATCH", "x")
+    #expect(try client.call("SELECT", "0").errorText?.contains("watched") == true)
+    try client.call("UNWATCH")
+    try client.call("DEL", key)
+    #expect(try client.call("SELECT", "0") == .ok)
+    #expect(try client.call("GET", key) == nil)
+    #expect(try redis.cli("EXISTS", key) == "0")
+  }
+
+  @Test("What was watched or queued on a connection that is gone is void, whatever came in between")
+  func lost() throws {
+    let world = try World()
+    let redis = try #require(world.redis)
+    let a = try world.sidecar()
+    let (watcher, elsewhere, queueing) = (try a.client(), try a.client(), try a.client())
+    #expect(try watcher.call("WATCH", "x") == .ok)
+    for client in [elsewhere, queueing] { try client.call("SELECT", "3") }
+    #expect(try elsewhere.call("WATCH", "x") == .ok)
+    #expect(try queueing.call("MULTI") == .ok)
+    #expect(try queueing.call("SET", "x", "1") == .simple("QUEUED"))
+    redis.kill()
+    try redis.start()
+    let other = try a.client()
+    try eventually("Redis is back") {
+      try other.call("SET", "x", "other") == .ok
+    } until: {
+      $0
+    }
+    try eventually("it watches on a new connection") {
+      try watcher.call("WATCH", "y")
+    } until: {
+      $0 == .ok
+    }
+    #expect(try watcher.pipeline([["MULTI"], ["SET", "x", "1"], ["EXEC"]])[2] == .nullArray)
+    #expect(try watcher.pipeline([["MULTI"], ["GET", "x"], ["EXEC"]])[2] == .array(["other"]))
+    try eventually("it reads on a new connection") {
+      try elsewhere.call("GET", "y")
+    } until: {
+      $0 == nil
+    }
+    #expect(try elsewhere.call("MULTI") == .ok)
+    #expect(try elsewhere.call("SET", "x", "1").errorText != nil)
+    #expect(try elsewhere.call("EXEC").errorText?.hasPrefix("EXECABORT") == true)
+    #expect(try queueing.call("SET", "y", "1").errorText != nil)
+    #expect(try queueing.call("EXEC").errorText?.hasPrefix("EXECABORT") == true)
+    #expect(try queueing.call("EXISTS", "x", "y") == 0)
   }
 
   @Test("Without Redis a transaction is one error, a subscriber is let go, and both work again afterwards")

@@ -91,6 +91,11 @@ extension EventLoop {
         return drop(slot)
       }
       if client.pointee.session.subscriber != nil { resumeMessages(slot) }
+      if client.pointee.pause == .answer, client.pointee.owed.isEmpty {
+        client.pointee.pause = .none
+        processInput(slot)
+        continue
+      }
       guard client.pointee.isStalled, !mustWait(slot) else { return watch(slot) }
       processInput(slot)
     }

@@ -95,7 +95,17 @@ extension EventLoop {
       }
     }
     // Replies that are owed come from the connection of the old version: they must be written before.
-    if wanted != clients[slot].resp3, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    if wanted != clients[slot].resp3 {
+      if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+      if clients[slot].session.needsPinned {
+        return reply(slot) {
+          $0.error(
+            "ERR Nearside: HELLO cannot change the protocol while keys are watched or another database is selected"
+          )
+        }
+      }
+      unpin(slot)
+    }
     clients[slot].resp3 = wanted
     if let name { clients[slot].name = name }
     let version = redisVersion
@@ -126,6 +136,7 @@ extension EventLoop {
     let session = clients[slot].session
     guard index == settings.redis?.database ?? 0 else { return selectElsewhere(index, request, slot) }
     if session.database != nil {
+      if refusesWhileWatching(slot) { return }
       if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
       leaveElsewhere(slot)
     }

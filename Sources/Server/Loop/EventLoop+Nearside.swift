@@ -8,6 +8,13 @@ import Policies
 extension EventLoop {
   mutating func nearside(_ request: Request, _ slot: Int) {
     guard request.count > 1 else { return wrongCount("nearside", slot) }
+    if clients[slot].session.database != nil, concernsKeys(request) {
+      return reply(slot) {
+        $0.error(
+          "ERR Nearside: what is governed lies in the configured database, and this connection has selected another"
+        )
+      }
+    }
     switch (request.word(1), request.count) {
     case ("status", 2):
       let text = statusLines().joined(separator: "\n") + "\n"
@@ -37,6 +44,14 @@ extension EventLoop {
             + "PREFIX prefix [DURABLE], INVALIDATE TAG tag [DURABLE], INVALIDATE ALL [DURABLE], LEASE key, FILL key "
             + "token value [PX ms], WHY key")
       }
+    }
+  }
+
+  private func concernsKeys(_ request: Request) -> Bool {
+    switch request.word(1) {
+    case "lease", "fill", "why": true
+    case "invalidate": !isDurable(request) && request.count > 3
+    default: false
     }
   }
 

@@ -48,11 +48,14 @@ extension EventLoop {
     guard wants, resp2.isReady, now.since(lastAsk) >= 1_000_000_000 else { return }
     lastAsk = now
     sendAsk()
+    errands.asked()
   }
 
   /// Holds a client until something has happened; `releaseWaiters` answers it.
   mutating func pause(_ slot: Int, _ pause: Client.Pause) {
     clients[slot].pause = pause
+    // Its replies end it, when they are written: whoever blocks for long is not looked at again and again.
+    if pause == .answer { return }
     waiting.append(Int32(slot))
   }
 

@@ -229,6 +229,8 @@ public struct EventLoop: ~Copyable {
   var owesNothing: Bool {
     guard writing.writes.isEmpty else { return false }
     for slot in inUse.indices where inUse[slot] {
+      // What blocks may do so for ever.
+      if let token = clients[slot].session.pinned, pins[token]?.isBlocked == true { continue }
       if !clients[slot].owed.isEmpty || !clients[slot].output.isEmpty { return false }
     }
     return true

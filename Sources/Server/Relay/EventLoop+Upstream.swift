@@ -44,6 +44,7 @@ extension EventLoop {
     case .failure(let failure): upstreamFailed(upstream, failure.sentence)
     case .success(let descriptor):
       upstream.greet(descriptor, settings: redis, database: pins.database(of: token))
+      if Token.isPin(token) { pins.touched.append(token) }
       watchUpstream(upstream, added: true)
     }
   }
@@ -184,10 +185,7 @@ extension EventLoop {
         }
       }
     }
-    if !upstream.loads, upstream.awaited.isEmpty {
-      upstream.digests = upstream.resp3 ? resp3.digests : resp2.digests
-      upstream.succeeded()
-    }
+    if !upstream.loads, upstream.awaited.isEmpty { upstream.succeeded() }
   }
 
   private mutating func loaded(

@@ -150,6 +150,7 @@ extension EventLoop {
     case .behind(let write): abandonBehind(write)
     case .loadLock(let load): loadHere(load)
     case .errand(let errand): abandon(errand)
+    case .transaction(let sent): for case .task(let task) in sent.awaited { abandon(task.work) }
     case .probe: holds.isProbing = false
     default: break
     }

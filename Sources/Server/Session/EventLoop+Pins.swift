@@ -22,28 +22,32 @@ extension EventLoop {
     }
     let session = clients[slot].session
     if let token = forMessages ? session.subscriber : session.pinned, let pin = pins[token] {
-      if pin.upstream.isReady { return pin.upstream }
-      pause(slot, .connection)
-      return nil
+      guard pin.upstream.isReady else {
+        pause(slot, .connection)
+        return nil
+      }
+      pins.touched.append(token)
+      return pin.upstream
     }
     guard let redis = settings.redis else { return nil }
     let owner = clients[slot].token
     let resp3 = clients[slot].resp3
-    if session.database == nil, let token = pins.idle(resp3: resp3), var pin = pins[token] {
-      pin.owner = owner
-      pin.takesMessages = forMessages
-      pins[token] = pin
-      keep(token, slot, forMessages: forMessages)
-      return pin.upstream
+    if session.database == nil || forMessages,
+      let upstream = pins.takeIdle(resp3: resp3, owner: owner, takesMessages: forMessages)
+    {
+      keep(upstream.token, slot, forMessages: forMessages)
+      pins.touched.append(upstream.token)
+      return upstream
     }
     let upstream = pins.add(resp3: resp3, owner: owner, takesMessages: forMessages, now: now)
     if !forMessages { pins[upstream.token]?.database = session.database }
-    keep(upstream.token, slot, forMessages: forMessages)
     connect(upstream, redis, "no thread can be made to connect")
     if case .down(let reason, _) = upstream.phase {
-      pinFailed(upstream, reason)
-      return pinned(slot, forMessages: forMessages)
+      pins.remove(upstream.token)
+      reply(slot) { $0.error(Self.unreachable(reason)) }
+      return nil
     }
+    keep(upstream.token, slot, forMessages: forMessages)
     pause(slot, .connection)
     return nil
   }
@@ -67,6 +71,7 @@ extension EventLoop {
 
   mutating func pinEvent(_ events: UInt32, _ token: UInt64) {
     guard let pin = pins[token] else { return }
+    pins.touched.append(token)
     if pin.takesMessages, pin.upstream.isReady {
       messageEvent(events, pin)
     } else {
@@ -77,7 +82,7 @@ extension EventLoop {
 
   /// Keeps a connection that carries nothing any more for the next client.
   mutating func giveBackIfFree(_ token: UInt64) {
-    guard var pin = pins[token], let owner = pin.owner, pin.upstream.isReady, pin.upstream.awaited.isEmpty,
+    guard let pin = pins[token], let owner = pin.owner, pin.upstream.isReady, pin.upstream.awaited.isEmpty,
       pin.upstream.output.isEmpty
     else { return }
     pins[token]?.isBlocked = false
@@ -90,10 +95,7 @@ extension EventLoop {
       guard !clients[slot].session.needsPinned, pin.database == nil else { return }
       clients[slot].session.pinned = nil
     }
-    pin.owner = nil
-    pin.isBlocked = false
-    pin.idleSince = now
-    pins[token] = pin
+    pins.giveBack(token, now: now)
   }
 
   /// A connection has failed, and what was awaited on it has been answered.
@@ -104,8 +106,8 @@ extension EventLoop {
     let slot = Int(owner.slot)
     if pin.takesMessages {
       clients[slot].session.subscriber = nil
-      if clients[slot].session.subscriptions.isEmpty || clients[slot].pause == .connection {
-        clients[slot].session.trouble = reason
+      if clients[slot].session.subscriptions.isEmpty {
+        if clients[slot].pause == .connection { clients[slot].session.trouble = reason }
       } else {
         // Messages may have been missed, and only a client that connects anew knows that: so it is with Redis.
         clients[slot].isClosing = true
@@ -115,7 +117,12 @@ extension EventLoop {
       clients[slot].session.subscriptions = Subscriptions()
     } else {
       clients[slot].session.pinned = nil
-      clients[slot].session.isQueueingElsewhere = false
+      // A SELECT that was not answered has not happened.
+      clients[slot].session.database = pin.database
+      if clients[slot].session.isWatching { clients[slot].session.hasLostWatch = true }
+      if clients[slot].session.isQueueingElsewhere || clients[slot].session.isWatchingElsewhere {
+        clients[slot].session.isBrokenElsewhere = true
+      }
       if clients[slot].pause == .connection { clients[slot].session.trouble = reason }
     }
   }
@@ -138,8 +145,9 @@ extension EventLoop {
   }
 
   mutating func flushPins() {
-    guard !pins.all.isEmpty else { return }
-    for pin in pins.all.values { flush(pin.upstream) }
+    while let token = pins.touched.popLast() {
+      if let upstream = pins.connection(token) { flush(upstream) }
+    }
   }
 
   /// Closes what nobody uses, and gives up what does not answer. Once a second.

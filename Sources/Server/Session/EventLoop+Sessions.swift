@@ -59,17 +59,22 @@ extension EventLoop {
     guard embedded == nil else {
       return reply(slot) { $0.error("ERR DB index is out of range: without Redis there is one database, 0") }
     }
-    if clients[slot].session.isWatching {
-      return reply(slot) {
-        $0.error("ERR Nearside: SELECT of another database is not possible while keys are watched")
-      }
-    }
+    if refusesWhileWatching(slot) { return }
     guard let upstream = pinned(slot) else { return }
     clients[slot].session.database = database
     clients[slot].owed.append(.awaited)
     request.append(to: &upstream.output)
     upstream.await(.task(UpstreamTask(client: clients[slot].token, work: .select(database))))
     pause(slot, .answer)
+  }
+
+  /// Whether SELECT is refused, because another connection would not know what is watched.
+  mutating func refusesWhileWatching(_ slot: Int) -> Bool {
+    guard clients[slot].session.isWatching || clients[slot].session.isWatchingElsewhere else { return false }
+    reply(slot) {
+      $0.error("ERR Nearside: SELECT of another database is not possible while keys are watched; use UNWATCH")
+    }
+    return true
   }
 
   mutating func finishSelect(
@@ -91,14 +96,34 @@ extension EventLoop {
     if let token = clients[slot].session.pinned { closePin(token) }
     clients[slot].session.pinned = nil
     clients[slot].session.database = nil
-    clients[slot].session.isQueueingElsewhere = false
+    endElsewhere(slot)
   }
 
   /// Everything that goes to Redis goes as it comes: no key of another database is governed. Whether it went.
   private mutating func executeElsewhere(_ request: Request, _ spec: CommandSpec?, _ slot: Int) -> Bool {
+    let isQueueing = clients[slot].session.isQueueingElsewhere
     switch spec?.kind {
-    case .local where !clients[slot].session.isQueueingElsewhere, .refuse, .subscription: return false
+    case .local:
+      guard isQueueing, spec?.name != "quit", spec?.name != "reset" else { return false }
+      if spec?.name != "ping", spec?.name != "echo" {
+        breakElsewhere(slot)
+        reply(slot) { $0.error(Self.notInTransaction(spec?.name ?? "")) }
+        return true
+      }
+    case .refuse:
+      if isQueueing { breakElsewhere(slot) }
+      return false
+    case .subscription:
+      guard isQueueing else { return false }
+      breakElsewhere(slot)
+      reply(slot) { $0.error(Self.notInTransaction(spec?.name ?? "")) }
+      return true
     default: break
+    }
+    if answersBroken(spec?.name, slot) { return true }
+    // These reach into the configured database.
+    if spec?.name == "move" || spec?.name == "copy", refusesGoverned(request, spec?.name ?? "", slot) {
+      return true
     }
     if writesState(request, spec) {
       reply(slot) { $0.error(Self.stateIsOurs) }
@@ -106,9 +131,50 @@ extension EventLoop {
     }
     if let token = clients[slot].session.pinned, let upstream = pins.connection(token), upstream.isReady {
       // In its own order, so nothing has to be waited for.
+      pins.touched.append(token)
       sendElsewhere(request, spec, upstream, slot)
     } else if let upstream = pinned(slot) {
       sendElsewhere(request, spec, upstream, slot)
+    }
+    return true
+  }
+
+  private mutating func endElsewhere(_ slot: Int) {
+    clients[slot].session.isQueueingElsewhere = false
+    clients[slot].session.isWatchingElsewhere = false
+    clients[slot].session.isBrokenElsewhere = false
+  }
+
+  /// Nothing of the open transaction will be carried out.
+  private mutating func breakElsewhere(_ slot: Int) {
+    guard !clients[slot].session.isBrokenElsewhere else { return }
+    clients[slot].session.isBrokenElsewhere = true
+    guard let token = clients[slot].session.pinned, let upstream = pins.connection(token), upstream.isReady
+    else { return }
+    pins.touched.append(token)
+    upstream.output.array(1)
+    upstream.output.argument("DISCARD")
+    upstream.await(.task(UpstreamTask(client: nil, work: .note)))
+  }
+
+  /// What a transaction is told, or whoever would begin one, of which nothing may be carried out.
+  private mutating func answersBroken(_ name: String?, _ slot: Int) -> Bool {
+    guard clients[slot].session.isBrokenElsewhere else { return false }
+    switch name {
+    case "multi" where !clients[slot].session.isQueueingElsewhere:
+      clients[slot].session.isQueueingElsewhere = true
+      reply(slot) { $0.status("OK") }
+    case "exec" where clients[slot].session.isQueueingElsewhere:
+      endElsewhere(slot)
+      reply(slot) { $0.error(Self.aborted) }
+    case "discard" where clients[slot].session.isQueueingElsewhere, "unwatch":
+      endElsewhere(slot)
+      reply(slot) { $0.status("OK") }
+    default:
+      guard clients[slot].session.isQueueingElsewhere else { return false }
+      reply(slot) {
+        $0.error("ERR Nearside: this transaction was given up, so nothing of it is carried out; use DISCARD")
+      }
     }
     return true
   }
@@ -118,7 +184,9 @@ extension EventLoop {
   ) {
     switch spec?.name {
     case "multi": clients[slot].session.isQueueingElsewhere = true
-    case "exec", "discard": clients[slot].session.isQueueingElsewhere = false
+    case "watch": clients[slot].session.isWatchingElsewhere = true
+    case "unwatch": clients[slot].session.isWatchingElsewhere = false
+    case "exec", "discard": endElsewhere(slot)
     default: break
     }
     if spec?.kind == .blocking || request.isNamed("waitaof") { return block(request, upstream, slot) }

@@ -34,10 +34,12 @@ extension EventLoop {
   mutating func unwatch(_ slot: Int) {
     guard clients[slot].session.isWatching else { return }
     clients[slot].session.isWatching = false
+    clients[slot].session.hasLostWatch = false
     guard let token = clients[slot].session.pinned, let upstream = pins.connection(token), upstream.isReady
     else { return }
     upstream.output.array(1)
     upstream.output.argument("UNWATCH")
+    pins.touched.append(token)
     upstream.await(.task(UpstreamTask(client: nil, work: .note)))
   }
 
@@ -67,10 +69,9 @@ extension EventLoop {
     let error: String?
     switch spec.kind {
     case .refuse: error = Self.notAvailable(spec.name)
-    case .subscription:
-      error = "ERR Nearside: '\(spec.name)' cannot be used in a transaction"
+    case .subscription: error = Self.notInTransaction(spec.name)
     case .local where spec.name == "nearside" || spec.name == "hello" || spec.name == "select":
-      error = "ERR Nearside: '\(spec.name)' cannot be used in a transaction"
+      error = Self.notInTransaction(spec.name)
     case .replace, .replaceMany, .merge, .expiry:
       error = throughRefusal(request, spec)
     default: error = nil
@@ -105,32 +106,42 @@ extension EventLoop {
     reply(slot) { $0.status("QUEUED") }
   }
 
+  static func notInTransaction(_ name: String) -> String {
+    "ERR Nearside: '\(name)' cannot be used in a transaction"
+  }
+
   // MARK: EXEC
+
+  static let aborted = "EXECABORT Transaction discarded because of previous errors."
 
   private mutating func exec(_ slot: Int) {
     guard let transaction = clients[slot].session.transaction else { return }
     let isWatching = clients[slot].session.isWatching
-    // SETs on their way to PostgreSQL come first; and what was sent on a shared connection before what goes on an
-    // own one.
-    if clients[slot].writes > 0 || isWatching && !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    // What was sent on a shared connection comes before what goes on an own one.
+    if isWatching, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
     clients[slot].session.transaction = nil
     if transaction.isFailed {
       unwatch(slot)
-      return reply(slot) { $0.error("EXECABORT Transaction discarded because of previous errors.") }
+      return reply(slot) { $0.error(Self.aborted) }
     }
     let own = clients[slot].session.pinned.flatMap { pins.connection($0) }
-    guard !isWatching || own != nil else {
+    guard !isWatching || own != nil && !clients[slot].session.hasLostWatch else {
       // What was watched is no longer known, so it counts as changed.
-      clients[slot].session.isWatching = false
+      unwatch(slot)
       let resp3 = clients[slot].resp3
       return reply(slot) { if resp3 { $0.null(resp3: true) } else { $0.append("*-1\r\n") } }
     }
-    let upstream = (isWatching ? own : nil) ?? sharedUpstream(slot)
+    let shared = sharedUpstream(slot)
+    let upstream = (isWatching ? own : nil) ?? shared
     clients[slot].session.isWatching = false
-    guard upstream.isReady else { return reply(slot) { $0.error(Self.unreachable(upstream.trouble)) } }
+    // The shared connection knows the scripts, which are the server's.
+    guard upstream.isReady, shared.isReady else {
+      return reply(slot) { $0.error(Self.unreachable(shared.trouble)) }
+    }
+    upstream.digests = shared.digests
+    pins.touched.append(upstream.token)
     let token = clients[slot].token
     let first = clients[slot].owed.count
-    let before = upstream.output.count
     clients[slot].owed.append(.awaited)
     upstream.beginTransaction()
     transacting = upstream
@@ -140,7 +151,6 @@ extension EventLoop {
     clients[slot].owed.append(.awaited)
     upstream.endTransaction(
       token, commands: transaction.lengths.count, owed: clients[slot].owed.count - first)
-    clients[slot].owedBytes += upstream.output.count - before
     if isWatching { pause(slot, .answer) }
   }
 
@@ -173,7 +183,7 @@ extension EventLoop {
     for _ in 0...queued { _ = cursor.raw() }
     let answer = cursor.peek
     guard !cursor.isError, !cursor.isNull, cursor.enter() == queued else {
-      for case .task(let task) in sent.awaited { abandon(task.work) }
+      abandon(.transaction(sent))
       if let slot { fail(sent, slot) { output, _ in output.append(answer) } }
       return
     }

@@ -22,6 +22,10 @@ struct Pins {
   static let idleLimit: UInt64 = 30_000_000_000
 
   private(set) var all: [UInt64: Pin] = [:]
+  /// Those that may have something to be written.
+  var touched: [UInt64] = []
+  /// Connections that nobody uses, and some that are gone.
+  private var idle: [UInt64] = []
   private var last: UInt32 = 0
 
   subscript(token: UInt64) -> Pin? {
@@ -32,9 +36,22 @@ struct Pins {
   func connection(_ token: UInt64) -> Upstream? { all[token]?.upstream }
   func database(of token: UInt64) -> Int? { all[token]?.database }
 
-  /// A connection that nobody uses.
-  func idle(resp3: Bool) -> UInt64? {
-    all.first { $1.owner == nil && $1.upstream.resp3 == resp3 && $1.upstream.isReady }?.key
+  /// Takes a connection that nobody uses, for `owner`.
+  mutating func takeIdle(resp3: Bool, owner: ClientToken, takesMessages: Bool) -> Upstream? {
+    idle.removeAll { all[$0] == nil }
+    guard let place = idle.lastIndex(where: { all[$0]?.upstream.resp3 == resp3 }) else { return nil }
+    let token = idle.remove(at: place)
+    all[token]?.owner = owner
+    all[token]?.takesMessages = takesMessages
+    return all[token]?.upstream
+  }
+
+  /// Nobody uses the connection any more, and it carries nothing.
+  mutating func giveBack(_ token: UInt64, now: Instant) {
+    all[token]?.owner = nil
+    all[token]?.isBlocked = false
+    all[token]?.idleSince = now
+    idle.append(token)
   }
 
   mutating func add(resp3: Bool, owner: ClientToken, takesMessages: Bool, now: Instant) -> Upstream {
@@ -48,10 +65,12 @@ struct Pins {
   mutating func remove(_ token: UInt64) { all[token] = nil }
 
   /// Idle connections that have been so for too long, or are too many.
-  func superfluous(_ now: Instant) -> [UInt64] {
-    let idle = all.filter { $1.owner == nil }.sorted { $0.value.idleSince > $1.value.idleSince }
-    return idle.enumerated()
-      .filter { $0 >= Self.mostIdle || now.since($1.value.idleSince) > Self.idleLimit }
-      .map(\.element.key)
+  mutating func superfluous(_ now: Instant) -> [UInt64] {
+    idle.removeAll { all[$0] == nil }
+    return idle.reversed().enumerated()
+      .filter { place, token in
+        place >= Self.mostIdle || all[token].map { now.since($0.idleSince) > Self.idleLimit } ?? false
+      }
+      .map(\.element)
   }
 }

@@ -11,8 +11,14 @@ struct Session {
   /// The database that SELECT has chosen, if it is another than the configured one: nothing there is governed,
   /// and everything goes to `pinned` as it comes.
   var database: Int?
-  /// Whether MULTI was sent to that database.
+  /// What watched keys in the configured database went with its connection: they count as changed.
+  var hasLostWatch = false
+  /// Whether a transaction is open in that database, and whether keys are watched there.
   var isQueueingElsewhere = false
+  var isWatchingElsewhere = false
+  /// What was open or watched there is void: a command was refused, or the connection was lost. Nothing of the
+  /// transaction may be carried out.
+  var isBrokenElsewhere = false
   /// The connection of its own for commands, by the token that epoll knows it by.
   var pinned: UInt64?
   /// The connection of its own for messages.
