@@ -242,17 +242,20 @@ struct LookupQueue {
     _ keys: [LookupKey], _ lookup: Lookup, _ run: LookupRun, for time: UInt64, _ now: Instant
   ) {
     let until = Instant(nanoseconds: now.nanoseconds + time)
-    remembered[run.lookup].makeRoom(for: keys.count, now)
     let present = Set(keys)
-    var fresh = Dictionary(grouping: keys, by: \.ask)
+    // First of all of them: room is made by forgetting, and what is forgotten cannot be cleared.
     for (index, ask) in run.asks.enumerated() {
-      if let before = remembered[run.lookup].take(ask.packed), before.until > now {
-        for var key in before.keys {
-          key.ask = index
-          if !present.contains(key) { found(key, lookup) }
-        }
+      guard let before = remembered[run.lookup].take(ask.packed), before.until > now else { continue }
+      for var key in before.keys {
+        key.ask = index
+        if !present.contains(key) { found(key, lookup) }
       }
-      guard let keys = fresh.removeValue(forKey: index), keys.count <= Self.mostRemembered else { continue }
+    }
+    guard keys.count <= Self.mostRemembered else { return }
+    remembered[run.lookup].makeRoom(for: keys.count, now)
+    let fresh = Dictionary(grouping: keys, by: \.ask)
+    for (index, ask) in run.asks.enumerated() {
+      guard let keys = fresh[index] else { continue }
       remembered[run.lookup].keep(Remembered(keys: keys, until: until), for: ask.packed)
     }
   }

@@ -14,8 +14,6 @@ public struct LookupSession: ~Copyable {
   private var run: LookupRun?
   /// For each lookup the instant before which it is not prepared again, in nanoseconds since boot.
   private var rests: [UInt64]
-  /// Names for statements that are prepared again.
-  private var serial: Int
 
   /// Connects and prepares what can be prepared; waits for that.
   public init(
@@ -46,12 +44,11 @@ public struct LookupSession: ~Copyable {
     var made: [Prepared] = []
     for (index, lookup) in plan.lookups.enumerated() {
       made.append(
-        try Self.prepare(lookup, "nearside_\(index)", tables[lookup.table], plan.keyPrefix, session))
+        try Self.prepare(lookup, Self.name(index), tables[lookup.table], plan.keyPrefix, session))
     }
     lookups = plan.lookups
     keyPrefix = plan.keyPrefix
     self.tables = tables
-    serial = made.count
     rests = made.map { _ in 0 }
     prepared = made
     sql = session
@@ -73,9 +70,18 @@ public struct LookupSession: ~Copyable {
   /// A prepared lookup, or why there is none, as a sentence.
   private enum Prepared {
     case statement(LookupStatement)
+    /// When it was prepared, or, as its tables have changed since, when it ran.
     case refused(String)
-    /// It was prepared, and its tables have changed since.
-    case outdated(String)
+  }
+
+  /// What the session calls the lookup of this index.
+  private static func name(_ index: Int) -> String { "nearside_\(index)" }
+
+  /// What the session knows by this name it knows no more. It may know nothing, or a lookup that was refused later.
+  private static func forget(_ name: String, _ session: borrowing SQLSession) throws(PostgresError) {
+    let known = try session.query(
+      "SELECT 1 FROM pg_catalog.pg_prepared_statements WHERE name = $1", [name])
+    if !known.isEmpty { _ = try session.query("DEALLOCATE \(name)") }
   }
 
   private static func prepare(
@@ -101,8 +107,8 @@ public struct LookupSession: ~Copyable {
     case failed(String)
   }
 
-  /// How long a lookup that could not be prepared is not prepared again, in nanoseconds: preparing waits, for as long
-  /// as `lock_timeout` for whoever changes a table.
+  /// How long a lookup that was prepared again, or could not be, is not prepared once more, in nanoseconds: preparing
+  /// waits, for as long as `lock_timeout` for whoever changes a table.
   static let rest: UInt64 = 5_000_000_000
 
   /// Sends a run. A lookup that is not prepared is prepared again first, and that is waited for, but not often.
@@ -114,11 +120,11 @@ public struct LookupSession: ~Copyable {
     switch prepared[run.lookup] {
     case .statement: break
     case .refused where now < rests[run.lookup]: return false
-    case .refused, .outdated:
+    case .refused:
       let lookup = lookups[run.lookup]
-      serial += 1
-      prepared[run.lookup] = try Self.prepare(
-        lookup, "nearside_\(serial)", tables[lookup.table], keyPrefix, sql)
+      let name = Self.name(run.lookup)
+      try Self.forget(name, sql)
+      prepared[run.lookup] = try Self.prepare(lookup, name, tables[lookup.table], keyPrefix, sql)
       rests[run.lookup] = now + Self.rest
     }
     guard case .statement(let statement) = prepared[run.lookup] else { return false }
@@ -137,7 +143,7 @@ public struct LookupSession: ~Copyable {
     let statement: LookupStatement
     switch prepared[run.lookup] {
     case .statement(let made): statement = made
-    case .refused(let sentence), .outdated(let sentence):
+    case .refused(let sentence):
       self.run = nil
       return (run, .failed(sentence))
     }
@@ -153,7 +159,7 @@ public struct LookupSession: ~Copyable {
     } catch {
       if error.kind == .connectionLost { throw error }
       self.run = nil
-      if Self.isOutdated(error) { prepared[run.lookup] = .outdated(error.description) }
+      if Self.isOutdated(error) { prepared[run.lookup] = .refused(error.description) }
       return (run, .failed(error.description))
     }
   }

@@ -101,7 +101,7 @@ extension StatementPool.Failure {
   // MARK: Codes in words
 
   /// Whether the server goes away, or the way to it is broken. 08P01 is a misuse of the protocol by a statement.
-  private static func meansGone(_ state: String) -> Bool {
+  public static func meansGone(_ state: String) -> Bool {
     state.hasPrefix("57P") || state.hasPrefix("08") && state != "08P01" || state.hasPrefix("58")
       || state == "53300" || state == "25P03"
   }

@@ -66,55 +66,84 @@ final class Site: Sendable {
     return count.flatMap { Int($0) } ?? 0
   }
 
+  /// An error in place of a reply.
+  private struct Refusal: Error, CustomStringConvertible {
+    let description: String
+  }
+
+  @discardableResult
+  private func call(_ client: RESPClient, _ arguments: String...) throws -> Reply {
+    let reply = try client.call(arguments)
+    if let error = reply.errorText { throw Refusal(description: error) }
+    return reply
+  }
+
   /// One read of an application: from the cache, or from the database and then stored.
   private func read(_ id: Int, _ client: RESPClient, _ pool: Pool) throws {
     let key = key(id)
     if setup.loads {
-      _ = try client.call("GET", key)
+      try call(client, "GET", key)
       return
     }
     let sql = "SELECT body FROM items, pg_sleep(0.02) WHERE id = $1"
     if sidecars.isEmpty {
-      guard try client.call("GET", key) == .null else { return }
+      guard try call(client, "GET", key) == .null else { return }
       let body = try pool.value(sql, String(id)) ?? ""
-      _ = try client.call("SET", key, body, "EX", "600")
+      try call(client, "SET", key, body, "EX", "600")
       return
     }
-    let lease = try client.call("NEARSIDE", "LEASE", key).elements ?? []
+    let lease = try call(client, "NEARSIDE", "LEASE", key).elements ?? []
     guard lease.first == .null else { return }
     let body = try pool.value(sql, String(id)) ?? ""
-    if let token = lease.last?.text { _ = try client.call("NEARSIDE", "FILL", key, token, body) }
+    if let token = lease.last?.text { try call(client, "NEARSIDE", "FILL", key, token, body) }
   }
 
-  /// Runs clients, each in a thread of its own with 20 ms between two reads, while `meanwhile` runs in this thread.
-  /// How long each read took, in milliseconds.
+  /// What clients have done.
+  private struct Doings {
+    /// When each read ended, and how long it took, in milliseconds.
+    var reads: [(end: ContinuousClock.Instant, took: Double)] = []
+    /// The errors that others got.
+    var refusals: [String] = []
+  }
+
+  /// Runs clients, each in a thread of its own with 20 ms between two reads; `meanwhile` runs in this thread once each
+  /// of them has read.
   private func run(
     clients count: Int, key: @escaping @Sendable (inout SystemRandomNumberGenerator) -> Int,
     meanwhile: () throws -> Void
-  ) throws -> [Double] {
+  ) throws -> Doings {
     let (isOver, ended, ready) = (Flag(), Group(count), Group(count))
-    let times = Mutex<[Double]>([])
+    let doings = Mutex(Doings())
     let trouble = Mutex<String?>(nil)
     for number in 0..<count {
       let (socket, pool) = (socket(number), pools[number % 3])
       let thread = Thread { [self] in
-        var own: [Double] = []
+        var own = Doings()
         var random = SystemRandomNumberGenerator()
+        var isReady = false
         do {
           let client = try RESPClient(socket, timeout: .seconds(30))
-          ready.leave()
           while !isOver.isSet {
             let before = ContinuousClock().now
-            try read(key(&random), client, pool)
-            let took = ContinuousClock().now - before
-            own.append(Double(took.components.attoseconds) / 1e15 + Double(took.components.seconds) * 1e3)
-            usleep(UInt32.random(in: 10_000...30_000))
+            do {
+              try read(key(&random), client, pool)
+              let end = ContinuousClock().now
+              own.reads.append((end, (end - before).milliseconds))
+            } catch let refusal as Refusal {
+              own.refusals.append(refusal.description)
+            }
+            if !isReady { ready.leave() }
+            isReady = true
+            sleep(.microseconds(Int.random(in: 10_000...30_000)))
           }
         } catch {
           trouble.withLock { $0 = "\(error)" }
-          ready.leave()
         }
-        times.withLock { $0 += own }
+        if !isReady { ready.leave() }
+        doings.withLock { [own] in
+          $0.reads += own.reads
+          $0.refusals += own.refusals
+        }
         ended.leave()
       }
       thread.stackSize = 512 << 10
@@ -129,7 +158,7 @@ final class Site: Sendable {
     isOver.set()
     ended.wait()
     if let trouble = trouble.withLock({ $0 }) { throw HarnessError(trouble) }
-    return times.withLock { $0 }
+    return doings.withLock { $0 }
   }
 
   struct HotKey {
@@ -137,64 +166,65 @@ final class Site: Sendable {
     var reads: Int
     /// The 99th percentile, in milliseconds.
     var slow: Int
+    var refusals: [String]
   }
 
   func hotKey(_ load: Load) throws -> HotKey {
     let connection = try SQLClient(url)
     let redis = try redis.client()
+    let clock = ContinuousClock()
     var statements = 0
-    let began = ContinuousClock().now
-    var seconds = 0.0
-    let times = try run(clients: load.hotClients) { _ in
+    var (from, to) = (clock.now, clock.now)
+    let doings = try run(clients: load.hotClients) { _ in
       1
     } meanwhile: {
-      Thread.sleep(forTimeInterval: 0.3)
       let before = try Self.statements(connection)
+      from = clock.now
       for turn in 0..<(load.hotSeconds * load.changes) {
         try connection.query("UPDATE items SET body = $1 WHERE id = 1", ["turn \(turn)"])
         // Without Nearside whoever writes must remember to delete.
-        if sidecars.isEmpty { try redis.call("DEL", key(1)) }
-        Thread.sleep(forTimeInterval: 1 / Double(load.changes))
+        if sidecars.isEmpty { try call(redis, "DEL", key(1)) }
+        let rest = from.advanced(by: .milliseconds((turn + 1) * 1000 / load.changes)) - clock.now
+        if rest > .zero { sleep(rest) }
       }
       statements = try Self.statements(connection) - before
-      let time = ContinuousClock().now - began
-      seconds = Double(time.components.seconds) + Double(time.components.attoseconds) / 1e18
+      to = clock.now
     }
-    let sorted = times.sorted()
+    let times = doings.reads.filter { from < $0.end && $0.end <= to }.map(\.took).sorted()
+    let seconds = (to - from).milliseconds / 1000
     return HotKey(
-      statements: Int((Double(statements) / (seconds - 0.3)).rounded()),
+      statements: Int((Double(statements) / seconds).rounded()),
       reads: Int(Double(times.count) / seconds),
-      slow: Int(sorted[min(sorted.count * 99 / 100, sorted.count - 1)].rounded()))
+      slow: times.isEmpty ? 0 : Int(times[min(times.count * 99 / 100, times.count - 1)].rounded()),
+      refusals: doings.refusals)
   }
 
   struct Flush {
     var statements: Int
-    var worst: Int
+    var refusals: [String]
   }
 
   func flush(_ load: Load) throws -> Flush {
     let connection = try SQLClient(url)
-    let (keys, pool) = (load.keys, pools[0])
-    // Everything is cached, as after a while.
-    let warm = try RESPClient(socket(0), timeout: .seconds(30))
-    for id in 1...keys { try read(id, warm, pool) }
-    var counts: [Int] = []
-    _ = try run(clients: load.flushClients) {
+    let keys = load.keys
+    // Everything is cached, and on every host, as after a while.
+    for number in 0..<3 {
+      let warm = try RESPClient(socket(number), timeout: .seconds(30))
+      for id in 1...keys { try read(id, warm, pools[number]) }
+    }
+    var statements = 0
+    let doings = try run(clients: load.flushClients) {
       Int.random(in: 1...keys, using: &$0)
     } meanwhile: {
-      Thread.sleep(forTimeInterval: 1)
+      let before = try Self.statements(connection)
       if sidecars.isEmpty {
         try redis.cli("FLUSHALL")
       } else {
-        try sidecars[0].client(timeout: .seconds(30)).call("NEARSIDE", "INVALIDATE", "ALL")
+        try call(sidecars[0].client(timeout: .seconds(30)), "NEARSIDE", "INVALIDATE", "ALL")
       }
-      let before = try Self.statements(connection)
-      for _ in 0..<(load.flushSeconds * 10) {
-        Thread.sleep(forTimeInterval: 0.1)
-        counts.append(try Self.statements(connection) - before)
-      }
+      sleep(.seconds(load.flushSeconds))
+      statements = try Self.statements(connection) - before
     }
-    let steps = zip(counts.dropFirst(), counts).map { $0 - $1 }
-    return Flush(statements: counts.last ?? 0, worst: ([counts.first ?? 0] + steps).max() ?? 0)
+    return Flush(statements: statements, refusals: doings.refusals)
   }
 }

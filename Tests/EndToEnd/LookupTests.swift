@@ -85,6 +85,38 @@ struct LookupTests {
     try world.settle(sidecar)
   }
 
+  @Test("A lookup that PostgreSQL refuses only when it runs is not prepared anew each time, and works again")
+  func outdated() throws {
+    let postgres = try PostgresServer(settings: ["log_statement": "'all'"])
+    func function(_ body: String) -> String {
+      "CREATE OR REPLACE FUNCTION fits(id int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \(body); END $$;"
+    }
+    let world = try World(
+      tables: Self.tables("SELECT id FROM orders WHERE id = :order_id AND fits(id)"),
+      schema: Self.schema + "\n" + function("RAISE undefined_table"), postgres: postgres)
+    let sidecar = try world.sidecar()
+    let redis = try #require(world.redis).client()
+    let key = world.key("order:5")
+    func prepared() -> Int { (readFile(postgres.log) ?? "").ranges(of: ": PREPARE nearside_0").count }
+    func change() throws {
+      try redis.call("SET", key, "old")
+      try world.psql("UPDATE items SET n = n + 1 WHERE id = 5")
+      try eventually("\(key) is cleared") { try redis.call("EXISTS", key) == 0 }
+    }
+    let (before, start) = (prepared(), ContinuousClock.now)
+    #expect(before > 0)
+    for _ in 1...10 { try change() }
+    let took = ContinuousClock.now - start
+    // One at the first failure, and one after each rest of 5 s.
+    #expect(prepared() - before <= 1 + Int(took.milliseconds / 5000) + 1, "\(took)")
+    #expect(try sidecar.status()["trouble"]?.contains("lookup of table public.items") == true)
+    try world.psql(function("RETURN true"))
+    try eventually("it works again", within: .seconds(30), every: .milliseconds(200)) {
+      try change()
+      return try sidecar.status()["trouble"] == nil
+    }
+  }
+
   @Test("A lookup that PostgreSQL neither answers nor gives up ends the hold of the slot, and is asked again")
   func silent() throws {
     let world = try World(

@@ -321,22 +321,37 @@ struct LookupTests {
     }
   }
 
+  /// A transaction asks this and these are found; how many keys are cleared.
+  private func clear(_ queue: inout LookupQueue, _ ask: String, _ users: Range<Int>) throws -> Int {
+    let now = Instant(nanoseconds: 0)
+    var packed: [UInt8] = []
+    Array(ask.utf8).withUnsafeBytes { LookupAsk.append($0, to: &packed) }
+    queue.committed(
+      Commit(transaction: 1, record: LSN(1), end: LSN(2), committedAt: 0),
+      [LookupAsk(lookup: 0, packed: packed)])
+    let run = try need(queue.next(now: now, isVisible: { _ in true }))
+    let keys = users.map { LookupKey(ask: 0, template: 0, key: Array("shop:user:\($0):orders".utf8)) }
+    check(queue.answered(run, keys, everything, now: now))
+    return queue.take().count
+  }
+
+  @Test("What an answer replaces is cleared, also if there is no room to remember both")
+  func remembersInOrder() throws {
+    var queue = LookupQueue(Self.plan(remember: 3_600_000_000_000).lookups)
+    let count = LookupQueue.mostRemembered / 2 + 1
+    check(try clear(&queue, "0", 0..<count) == count)
+    check(try clear(&queue, "0", count..<2 * count) == 2 * count)
+    // One that is too large by itself is not remembered, and pushes nothing out.
+    check(try clear(&queue, "1", 0..<2 * count) == 2 * count)
+    check(try clear(&queue, "1", 0..<0) == 0)
+    check(try clear(&queue, "0", 0..<0) == count)
+  }
+
   @Test("Remembering takes time by the number of keys, and is bounded by it")
   func remembersMany() throws {
     var queue = LookupQueue(Self.plan(remember: 3_600_000_000_000).lookups)
     let count = 20_000
-    let now = Instant(nanoseconds: 0)
-    func turn(_ ask: String, _ users: Range<Int>) throws -> Int {
-      var packed: [UInt8] = []
-      Array(ask.utf8).withUnsafeBytes { LookupAsk.append($0, to: &packed) }
-      queue.committed(
-        Commit(transaction: 1, record: LSN(1), end: LSN(2), committedAt: 0),
-        [LookupAsk(lookup: 0, packed: packed)])
-      let run = try need(queue.next(now: now, isVisible: { _ in true }))
-      let keys = users.map { LookupKey(ask: 0, template: 0, key: Array("shop:user:\($0):orders".utf8)) }
-      check(queue.answered(run, keys, everything, now: now))
-      return queue.take().count
-    }
+    func turn(_ ask: String, _ users: Range<Int>) throws -> Int { try clear(&queue, ask, users) }
     let start = ContinuousClock.now
     check(try turn("0", 0..<count) == count)
     check(try turn("0", 0..<count) == count)

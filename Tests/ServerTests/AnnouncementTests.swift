@@ -55,15 +55,22 @@ struct AnnouncementTests {
     #expect(errands.forgetsAll)
     isKept = add(errand(1), 1)
     #expect(isKept)
+    // It began by itself, perhaps before what was dropped was announced.
     errands.follows(Generation(2))
+    #expect(errands.forgetsAll)
+    errands.asked()
+    errands.follows(Generation(2))
+    #expect(errands.forgetsAll)
+    errands.follows(Generation(3))
     #expect(!errands.forgetsAll)
     let taken = errands.take()
     #expect(taken == [errand(1)] && errands.names == 0)
     // The first generation that is heard of may be one from before.
     for _ in 0...Errands.most / 1000 { _ = add(errand(1000), nil) }
-    errands.follows(Generation(2))
-    #expect(errands.forgetsAll)
+    errands.asked()
     errands.follows(Generation(3))
+    #expect(errands.forgetsAll)
+    errands.follows(Generation(4))
     #expect(!errands.forgetsAll)
   }
 }

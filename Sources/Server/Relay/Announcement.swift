@@ -74,6 +74,8 @@ struct Errands {
   /// Too many waited, so a new generation is asked for until there is one. It is another than this one; nil: the one
   /// that there is has not been heard of yet.
   private(set) var forgets: Generation??
+  /// Whether it has been asked for since.
+  private var isAsked = false
   /// After a failure nothing is tried for a moment.
   var restUntil = Instant(nanoseconds: 0)
   var lastComplaint = Instant(nanoseconds: 0)
@@ -91,8 +93,12 @@ struct Errands {
     waiting = []
     names = 0
     forgets = .some(generation)
+    isAsked = false
     return false
   }
+
+  /// A new generation has just been asked for.
+  mutating func asked() { isAsked = true }
 
   mutating func take() -> [Errand] {
     let taken = waiting
@@ -101,12 +107,12 @@ struct Errands {
     return taken
   }
 
-  /// The generation that is followed now.
+  /// The generation that is followed now. One that is seen before any was asked for may be older than what was dropped.
   mutating func follows(_ generation: Generation) {
     switch forgets {
     case .none: return
-    case .some(.none): forgets = .some(generation)
-    case .some(.some(let old)): if old != generation { forgets = nil }
+    case .some(.some(let old)) where isAsked: if old != generation { forgets = nil }
+    case .some: forgets = .some(generation)
     }
   }
 }

@@ -88,26 +88,34 @@ final class LogWriterThread: LogWriter {
     }
   }
 
-  private func write(_ names: LogOrder.Names, _ session: inout SQLSession?) -> Result<LSN, LogFailure> {
+  /// - Parameter wasSent: whether an earlier connection may have carried it out.
+  private func write(
+    _ names: LogOrder.Names, _ session: inout SQLSession?, wasSent: Bool = false
+  ) -> Result<LSN, LogFailure> {
     let isFresh = session == nil
+    var isCommitted = false
     do throws(PostgresError) {
       if session == nil { session = try SQLSession(settings) }
-      let position =
-        switch names {
-        case .keys(let keys): try session?.invalidate(keys: keys, timeout: Self.patience)
-        case .tags(let tags): try session?.invalidate(tags: tags, timeout: Self.patience)
-        }
-      guard let position = position ?? nil else {
+      switch names {
+      case .keys(let keys): try session?.invalidate(keys: keys, timeout: Self.patience)
+      case .tags(let tags): try session?.invalidate(tags: tags, timeout: Self.patience)
+      }
+      isCommitted = true
+      guard let position = try session?.logPosition(timeout: Self.patience) else {
         return .failure(LogFailure("PostgreSQL does not say how far its log reaches.", isUnknown: true))
       }
       return .success(position)
     } catch {
-      let isGone = [.connectionLost, .timedOut, .protocolViolation].contains(error.kind)
+      // A server that is stopped ends its sessions with an error of its own, perhaps behind their commit.
+      let isLost =
+        error.kind == .connectionLost || error.sqlState.map(StatementPool.Failure.meansGone) == true
+      let isGone = isLost || error.kind == .timedOut || error.kind == .protocolViolation
       let hadSession = session != nil
       if isGone { session = nil }
       // A connection that has stood for long may have been gone for long.
-      if error.kind == .connectionLost, !isFresh { return write(names, &session) }
-      return .failure(LogFailure(Self.sentence(error), isUnknown: isGone && hadSession))
+      if isLost, !isFresh { return write(names, &session, wasSent: true) }
+      return .failure(
+        LogFailure(Self.sentence(error), isUnknown: wasSent || isCommitted || isGone && hadSession))
     }
   }
 
