@@ -2,10 +2,11 @@
 /// deletes the key meanwhile, the log's own invalidations included, `restore` puts it back before a read.
 ///
 /// Q (`StateKeys.writes`) is a stream with an entry for each pending SET, `k` key, `v` value, `x` how many
-/// milliseconds it lives from the entry's own time (absent: for ever), `t` those that the client gave (absent:
-/// none). P (`StateKeys.pendingWrites`) is a hash from each pending key to its newest
-/// entry. D (`StateKeys.deadWrites`) is a stream of entries that were given up, with `s`, why, and `n`, how often they
-/// were tried. None of them has a TTL, and an eviction policy that takes keys without one would lose writes.
+/// milliseconds the client lets it live, from the entry's own time (absent: for ever), `l` how long its cache lets any
+/// value lie in Redis (absent: for ever): behind `x` it is absent, behind `l` it is put back. P
+/// (`StateKeys.pendingWrites`) is a hash from each pending key to its newest entry. D (`StateKeys.deadWrites`) is a
+/// stream of entries that were given up, with `s`, why, and `n`, how often they were tried. None of them has a TTL, and
+/// an eviction policy that takes keys without one would lose writes.
 ///
 /// Q has no consumer group: a group hands each entry to one reader, from whom it has to be claimed back, while here
 /// a lock in PostgreSQL says who writes, and whoever gets it reads the stream from its beginning.
@@ -14,8 +15,8 @@ extension StateScripts {
   ///
   /// - KEYS: 1 M, 2 the key, 3 Q, 4 P.
   /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel, 3 how long journal entries are kept, in milliseconds, 4 the
-  ///   message (`PublishedMessage.rest`), 5 the key's bucket, 6 how many entries may be pending, 7 how long the value
-  ///   lives, in milliseconds (empty: for ever), 8 the same as the client gave it, 9 the value.
+  ///   message (`PublishedMessage.rest`), 5 the key's bucket, 6 how many entries may be pending, 7 how long the client
+  ///   lets the value live, in milliseconds (empty: for ever), 8 how long its cache does, 9 the value.
   /// - Replies: [`OK`, the entry's id]; [`FULL`, how many are pending] and [`NOSTATE`], nothing being done.
   ///
   /// Without `allow-oom` Redis refuses it as a whole when its memory is full.
@@ -30,10 +31,12 @@ extension StateScripts {
       fence(M,m[2],{ARGV[5]})
       local entry={'k',key,'v',ARGV[9]}
       if ARGV[7]~='' then entry[5]='x' entry[6]=ARGV[7] end
-      if ARGV[8]~='' then entry[#entry+1]='t' entry[#entry+1]=ARGV[8] end
+      if ARGV[8]~='' then entry[#entry+1]='l' entry[#entry+1]=ARGV[8] end
       local id=redis.call('XADD',Q,'*',unpack(entry))
       redis.call('HSET',P,key,id)
-      if ARGV[7]=='' then redis.call('SET',key,ARGV[9]) else redis.call('SET',key,ARGV[9],'PX',ARGV[7]) end
+      local life=math.min(tonumber(ARGV[7]) or math.huge,tonumber(ARGV[8]) or math.huge)
+      if life==math.huge then redis.call('SET',key,ARGV[9])
+      else redis.call('SET',key,ARGV[9],'PX',string.format('%.0f',life)) end
       local length=#key
       local jl=journal(ARGV[1]..m[1],m[4],ARGV[3],m[3],string.char(math.floor(length/256),length%256)..key)
       redis.call('HSET',M,'jl',jl)
@@ -41,7 +44,7 @@ extension StateScripts {
       return {'OK',id}
       """
 
-  /// Puts pending values back under their keys. A read that stands behind it in one transaction sees them.
+  /// Puts pending values back under their keys. A read that follows sees them, unless somebody deletes one in between.
   ///
   /// - KEYS: 1 Q, 2 P, 3… the keys.
   /// A key whose entry is gone though nobody has ended it holds a value that PostgreSQL may never get: it goes too.
@@ -70,7 +73,8 @@ extension StateScripts {
           r[i-2]=2
         else
           if redis.pcall('GET',key)~=f['v'] then
-            if left then redis.call('SET',key,f['v'],'PX',string.format('%.0f',left))
+            local life=math.min(left or math.huge,tonumber(f['l']) or math.huge)
+            if life<math.huge then redis.call('SET',key,f['v'],'PX',string.format('%.0f',life))
             else redis.call('SET',key,f['v']) end
           end
           r[i-2]=1

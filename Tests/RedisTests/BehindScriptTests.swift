@@ -14,12 +14,13 @@ struct BehindScriptTests {
   init() throws { lab = try Lab() }
 
   private func set(
-    _ value: String, _ redis: inout RedisConnection, most: Int = 10, lives: String = ""
+    _ value: String, _ redis: inout RedisConnection, most: Int = 10, lives: String = "",
+    limit: String = ""
   ) throws -> RedisReply {
     try redis.eval(
       StateScripts.behind, [lab.keys.meta, key, lab.keys.writes, lab.keys.pendingWrites],
       [lab.keys.journalPrefix, lab.keys.channel, "60000"].map { Array($0.utf8) } + [rest(table: nil, [key])]
-        + [bucket(key), String(most), lives, lives, value].map { Array($0.utf8) })
+        + [bucket(key), String(most), lives, limit, value].map { Array($0.utf8) })
   }
 
   private func restore(_ keys: [String], _ redis: inout RedisConnection) throws -> RedisReply {
@@ -94,6 +95,18 @@ struct BehindScriptTests {
     try redis.call("SET", key, "older")
     #expect(try restore([key], &redis) == [2])
     #expect(try redis.call("EXISTS", key) == 0)
+  }
+
+  @Test("A pending value outlives the time that its cache gives any value, not the one that the client gave")
+  func limited() throws {
+    var redis = try lab.connect()
+    try redis.beginCleared(lab)
+    _ = try set("v", &redis, lives: "60000", limit: "50")
+    try eventually("Redis has dropped it") { try redis.call("EXISTS", key) == 0 }
+    #expect(try restore([key], &redis) == [1])
+    #expect(try #require(try redis.call("PTTL", key).number) <= 50)
+    _ = try set("v", &redis, lives: "1", limit: "60000")
+    try eventually("its time is over") { try restore([key], &redis) == [2] }
   }
 
   @Test("An entry that is lost is pending no more, and its value goes with it")

@@ -61,14 +61,34 @@ struct BehindQueueTests {
     #expect(names(next(at: 100)) == ["b"])
   }
 
-  @Test("What comes while a batch is written is written next, and the key's older entries end without it")
+  @Test("A key that is set again while its batch is tried key by key is written once, with the newer value")
   mutating func meanwhile() {
     add(1, "a", isOld: true)
-    let batch = next(at: 0)
-    add(2, "a", at: 1)
-    #expect(queue.written(batch).map(\.ids) == [["1-0"]])
-    #expect(queue.keys == 1)
-    #expect(next(at: 101).map(\.id) == ["2-0"])
+    add(2, "b", isOld: true)
+    #expect(queue.failed(next(at: 0), "23514", now: 0).isEmpty)
+    add(3, "b", at: 1)
+    #expect(queue.written(next(at: 1)).map(\.ids) == [["1-0"]])
+    #expect(queue.written(next(at: 1)).map(\.ids) == [["2-0", "3-0"]])
+    #expect(queue.keys == 0 && queue.nextTime() == nil)
+    #expect(next(at: 1000).isEmpty)
+  }
+
+  @Test("What is to be tried again and what is new share a batch, and the one that is due first comes first")
+  mutating func mixed() {
+    add(1, "a", isOld: true)
+    #expect(queue.failed(next(at: 0), "57014", now: 0).isEmpty)
+    for (id, key) in ["b", "c", "d"].enumerated() { add(id + 2, key, at: 10) }
+    #expect(names(next(at: 100)) == ["a", "b", "c"])
+    #expect(queue.keys == 4 && queue.nextTime() == 110 * Self.millisecond)
+  }
+
+  @Test(
+    "A value that is wrong, too large, or refused by a trigger is given up",
+    arguments: ["54000", "22001", "P0001"])
+  mutating func fault(state: String) {
+    add(1, "a", isOld: true)
+    #expect(queue.failed(next(at: 0), state, now: 0).isEmpty)
+    #expect(queue.failed(next(at: 100), state, now: 100 * Self.millisecond).first?.reason == state)
   }
 
   @Test("A batch that fails is tried key by key; what is refused again and again is given up")

@@ -56,11 +56,14 @@ extension EventLoop {
   }
 
   /// For each key of a read its miss, if it is one.
-  func misses(_ read: GovernedRead, _ values: ReplyCursor, _ judgements: [Judgement]) -> [Miss?] {
+  /// - Parameter countsPending: whether a key of which a write is pending can be missed too.
+  func misses(
+    _ read: GovernedRead, _ values: ReplyCursor, _ judgements: [Judgement], countsPending: Bool = false
+  ) -> [Miss?] {
     var cursor = values
     func misses(_ key: Int, _ isNull: Bool) -> Miss? {
       guard isNull || !judgements[key].counts else { return nil }
-      if case .pending = judgements[key] { return nil }
+      if case .pending = judgements[key], !countsPending { return nil }
       return Miss(lease: judgements[key].lease(isNull: isNull))
     }
     var missed = [Miss?](repeating: nil, count: read.keys.count)
@@ -83,11 +86,19 @@ extension EventLoop {
         missed[key] = misses(key, isAbsent)
         key += 1
       }
-    case .strlen: missed[0] = misses(0, cursor.saysAbsent(.zero))
+    case .strlen:
+      var isAbsent = cursor.saysAbsent(.zero)
+      if read.asksExistence, isAbsent {
+        _ = cursor.raw()
+        isAbsent = cursor.integer() == 0
+      }
+      missed[0] = misses(0, isAbsent)
     case .other(let absent, _, _):
-      guard !cursor.isError || cursor.isWrongType && !judgements.allSatisfy(\.counts) else { break }
+      guard !cursor.isError || cursor.isWrongType && !judgements.allSatisfy(\.counts),
+        read.asksExistence || !countsPending
+      else { break }
       var isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
-      if read.load != nil, isAbsent {
+      if read.asksExistence, isAbsent {
         _ = cursor.raw()
         isAbsent = cursor.integer() == 0
       }
@@ -146,22 +157,22 @@ extension EventLoop {
         answer(entry)
         continue
       }
-      var read = entry.read
-      read.asked = now
-      read.basis = follower.basis
-      for index in read.keys.indices {
-        read.keys[index].version = writeVersion(read.keys[index].hash)
-        read.keys[index].serial = epochs.serial
-      }
-      let task = UpstreamTask(client: entry.client, replies: read.replies, work: .read(read))
-      if clients[slot].resp3 {
-        resp3.output.append(read.request)
-        resp3.await(.task(task))
-      } else {
-        resp2.output.append(read.request)
-        resp2.await(.task(task))
-      }
+      sendAgain(entry.read, entry.client)
     }
+  }
+
+  /// Does a read again whose answer is held back.
+  func sendAgain(_ read: GovernedRead, _ client: ClientToken) {
+    var read = read
+    read.asked = now
+    read.basis = follower.basis
+    for index in read.keys.indices {
+      read.keys[index].version = writeVersion(read.keys[index].hash)
+      read.keys[index].serial = epochs.serial
+    }
+    let upstream = clients[Int(client.slot)].resp3 ? resp3 : resp2
+    upstream.output.append(read.request)
+    upstream.await(.task(UpstreamTask(client: client, replies: read.replies, work: .read(read))))
   }
 
   /// Gives the client what Redis has answered, whatever the fence.

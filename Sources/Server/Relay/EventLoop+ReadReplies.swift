@@ -9,8 +9,12 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
     var judgements = judge(read, state)
-    if read.restores != .nothing, let error = takeRestored(read, &cursor, &judgements) {
-      return settle(slot, read.hold) { output, _ in output.error(error) }
+    if read.restores {
+      var isLost = false
+      if let error = takeRestored(read, &cursor, &judgements, &isLost) {
+        return settle(slot, read.hold) { output, _ in output.error(error) }
+      }
+      if isLost, let slot { return repeatLost(read, slot) }
     }
     if let slot, let state, let fence = fenceToAwait(read, state, fences, cursor, judgements) {
       return hold(read, replies, state.generation, fence, slot)

@@ -70,9 +70,11 @@ extension EventLoop {
           found: found,
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
-    let read = GovernedRead(
+    var read = GovernedRead(
       shape: shape, keys: governed, asked: now, basis: follower.basis,
       nearUntil: nearUntil, load: loadedRead(request, name, governed))
+    read.asksExistence = name == "strlen" && governed[0].rule.write?.behind != nil
+    let asksExistence = read.asksExistence
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
       switch shape {
@@ -82,7 +84,8 @@ extension EventLoop {
           output.bulk(request[0])
           output.bulk(request[index])
         }
-        return asked.count
+        if asksExistence { output.askExistence(governed[0]) }
+        return asked.count + (asksExistence ? 1 : 0)
       default:
         output.array(asked.count + 1)
         output.bulk(request[0])
@@ -140,16 +143,15 @@ extension EventLoop {
     if isOne, let (decision, until) = decision(governed[0], certificate, at: clock()) {
       return replyDecided(decision, governed[0], request, name, absent, until: until, slot)
     }
-    let read = GovernedRead(
+    var read = GovernedRead(
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
       basis: follower.basis, load: isOne ? loadedRead(request, name, governed) : nil)
+    read.asksExistence = isOne && (read.load != nil || governed[0].rule.write?.behind != nil)
+    let asksExistence = read.asksExistence
     send(read, slot) { output in
       request.append(to: &output)
-      guard read.load != nil else { return 1 }
-      // A part that does not exist looks like a key that does not.
-      output.array(2)
-      output.argument("EXISTS")
-      read.keys[0].bytes.withUnsafeBytes { output.bulk($0) }
+      guard asksExistence else { return 1 }
+      output.askExistence(governed[0])
       return 2
     }
   }
@@ -210,17 +212,14 @@ extension EventLoop {
       return withUpstream(slot) { _ in }
     }
     let writesBehind = read.keys.filter { $0.rule.write?.behind != nil }
-    if !writesBehind.isEmpty {
-      let isWithin = transacting != nil || clients[slot].session.isWatching
-      read.restores = isWithin ? .before : .together
-    }
+    read.restores = !writesBehind.isEmpty
     let names = keys
     withUpstream(slot) { upstream in
       let start = upstream.output.count
       // The state comes first, so that no lease that it gives is younger than a SET which `restore` did not see.
       upstream.output.appendState(stateRequest, read.keys)
-      read.replies = 1 + upstream.beginRestoring(read.restores, writesBehind, names)
-      read.replies += write(&upstream.output) + upstream.endRestoring(read.restores)
+      read.replies = 1 + upstream.restore(writesBehind, names)
+      read.replies += write(&upstream.output)
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
     }
@@ -272,6 +271,12 @@ extension IOBuffer {
       bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })")
       for bucket in key.groups?.buckets ?? [] { bulk("b\(bucket)") }
     }
+  }
+
+  mutating func askExistence(_ key: GovernedKey) {
+    array(2)
+    argument("EXISTS")
+    key.bytes.withUnsafeBytes { bulk($0) }
   }
 
   mutating func askExpiry(_ key: GovernedKey) {

@@ -6,6 +6,7 @@ import NearCache
 extension EventLoop {
   /// DEL, UNLINK, GETDEL: the fence goes up with the removal, so that no fill of before survives it.
   mutating func executeRemove(_ request: Request, _ name: String, _ slot: Int) {
+    if name == "getdel", let key = governedKey(request[1]), refusesBehind(key, slot) { return }
     remove(request, keys: 1..<request.count, word: name.uppercased(), answerCount: nil, slot)
   }
 
@@ -51,6 +52,7 @@ extension EventLoop {
   /// goes up as for a removal.
   mutating func executeExpiry(_ request: Request, _ name: String, _ slot: Int) {
     guard let key = governedKey(request[1]) else { return relay(request, slot) }
+    if refusesBehind(key, slot) { return }
     noteWrite(key)
     let absent: AbsentReply = name == "getex" ? .null : .zero
     let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key]), absent: absent)

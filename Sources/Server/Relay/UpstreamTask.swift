@@ -126,18 +126,15 @@ struct GovernedRead {
   /// What was sent, to be sent again if the answer is held back, and how many replies it has.
   var request: [UInt8] = []
   var replies = 1
-  /// How pending writes are put back before the commands (`StateScripts.restore`).
-  var restores = Restores.nothing
-
-  enum Restores {
-    /// None of the keys is written behind.
-    case nothing
-    /// In a transaction with the commands, so that nobody deletes a value in between.
-    case together
-    /// Just before the commands: they are in a transaction of the client's, or it watches keys, which a transaction
-    /// of ours would end.
-    case before
-  }
+  /// Whether pending writes are put back before the commands (`StateScripts.restore`): some keys are written behind. A
+  /// transaction with the commands would make sure that nobody deletes a value in between, but a Redis that is full
+  /// takes none; so the read is done again if that has happened.
+  var restores = false
+  /// How often it was done again for that.
+  var attempts = 0
+  /// Whether EXISTS of its one key stands behind the command: a part that does not exist looks like a key that does
+  /// not.
+  var asksExistence = false
   /// Set once the answer has been held back.
   var hold: Hold?
   /// Part of a transaction: its answer is what Redis said at that moment, whatever may be had later.

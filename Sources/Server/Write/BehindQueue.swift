@@ -1,4 +1,5 @@
 import Configuration
+import DequeModule
 import Invalidation
 
 /// What was written behind and has not reached PostgreSQL, as the host that writes knows it: decides what is written
@@ -47,6 +48,10 @@ public struct BehindQueue: Sendable {
 
   private let settings: [BehindSettings]
   private var pending: [[UInt8]: Pending] = [:]
+  /// Of each cache the keys of which nothing has gone wrong yet, in the order in which they are due.
+  private var fresh: [Deque<[UInt8]>]
+  /// Keys that are to be tried again.
+  private var troubled: Set<[UInt8]> = []
   /// Keys of a batch that has failed, to be written one by one.
   private var alone: [[UInt8]] = []
   private var coalescedCount = 0
@@ -54,39 +59,53 @@ public struct BehindQueue: Sendable {
   /// - Parameter settings: of each cache.
   public init(_ settings: [BehindSettings]) {
     self.settings = settings
+    fresh = settings.map { _ in Deque() }
   }
 
   /// How many keys are here, and how many entries a later one of their key has replaced since the start.
   public var keys: Int { pending.count }
   public var coalesced: Int { coalescedCount }
 
+  /// Not to be called between `next` and its batch's outcome.
+  ///
   /// - Parameters:
   ///   - id: greater than all before it.
   ///   - isOld: another host has read it before: it has waited for others long enough.
   public mutating func add(
     _ id: String, key: [UInt8], cache: Int, parameters: [[UInt8]?], isOld: Bool, now: UInt64
   ) {
-    var next = Pending(
-      cache: cache, parameters: parameters, ids: [id], due: isOld ? now : now &+ settings[cache].delay)
-    if let old = pending[key] {
-      coalescedCount += 1
-      next.ids = old.ids + [id]
-      // A key that is written all the time must not wait all the time.
-      if old.failures == 0 { next.due = min(old.due, next.due) }
+    let due = isOld ? now : now &+ settings[cache].delay
+    guard let place = pending.index(forKey: key) else {
+      pending[key] = Pending(cache: cache, parameters: parameters, ids: [id], due: due)
+      return queue(key, cache, due)
     }
-    pending[key] = next
+    coalescedCount += 1
+    pending.values[place].ids.append(id)
+    pending.values[place].parameters = parameters
+    pending.values[place].attempts = 0
+    pending.values[place].failures = 0
+    // A key that is written all the time must not wait all the time, so one that waits keeps its turn.
+    guard troubled.remove(key) != nil else { return }
+    pending.values[place].due = due
+    queue(key, cache, due)
   }
+
+  private mutating func queue(_ key: [UInt8], _ cache: Int, _ due: UInt64) {
+    // What another host has read before waits for nothing, whoever came first here.
+    if let first = fresh[cache].first, self.due(first) > due {
+      fresh[cache].prepend(key)
+    } else {
+      fresh[cache].append(key)
+    }
+  }
+
+  private func due(_ key: [UInt8]) -> UInt64 { pending[key]?.due ?? 0 }
 
   /// When `next` may have something, in nanoseconds; nil: not before another entry comes.
   public func nextTime() -> UInt64? {
     guard alone.isEmpty else { return 0 }
-    var fresh = settings.map { _ in 0 }
-    var earliest: UInt64?
-    for one in pending.values {
-      if one.failures == 0 { fresh[one.cache] += 1 }
-      earliest = min(earliest ?? .max, one.due)
-    }
-    return zip(fresh, settings).contains { $0 >= $1.batch } ? 0 : earliest
+    if zip(fresh, settings).contains(where: { $0.count >= $1.batch }) { return 0 }
+    return (fresh.compactMap(\.first) + troubled).map { due($0) }.min()
   }
 
   /// A batch to be written in one transaction, ordered by key, so that it locks rows in one order always. It must be
@@ -97,17 +116,26 @@ public struct BehindQueue: Sendable {
     }
     for cache in settings.indices {
       let most = settings[cache].batch
+      // The one that is due first stands last.
+      var again = troubled.filter { pending[$0]?.cache == cache && due($0) <= now }
+        .sorted { due($0) > due($1) }
+      let isDue = !again.isEmpty || fresh[cache].first.map { due($0) <= now } ?? false
       // One that is due takes those with it that are not yet, and a full batch waits for none.
-      var ready = pending.filter {
-        $0.value.cache == cache && ($0.value.failures == 0 || $0.value.due <= now)
+      guard isDue || fresh[cache].count >= most else { continue }
+      var keys: [[UInt8]] = []
+      while keys.count < most {
+        if let key = again.last, fresh[cache].first.map({ due(key) <= due($0) }) ?? true {
+          again.removeLast()
+          troubled.remove(key)
+          keys.append(key)
+        } else if let key = fresh[cache].popFirst() {
+          keys.append(key)
+        } else {
+          break
+        }
       }
-      .map { (key: $0.key, one: $0.value) }
-      guard ready.count >= most || ready.contains(where: { $0.one.due <= now }) else { continue }
-      if ready.count > most {
-        ready.sort { $0.one.due < $1.one.due }
-        ready.removeLast(ready.count - most)
-      }
-      return ready.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { write($0.key, $0.one) }
+      keys.sort { $0.lexicographicallyPrecedes($1) }
+      return keys.compactMap { key in pending[key].map { write(key, $0) } }
     }
     return []
   }
@@ -136,21 +164,14 @@ public struct BehindQueue: Sendable {
     let pause = Self.shortestPause << UInt64(min(state.failures - 1, 10))
     state.due = now &+ min(pause, Self.longestPause)
     pending[one.key] = state
+    troubled.insert(one.key)
     return []
   }
 
-  /// It is over only if nothing newer has come meanwhile; the older entries are over in any case.
+  /// Nothing is added while a batch is written, so nothing newer of the key is here.
   private mutating func end(_ write: Write, _ reason: String?) -> Ended? {
-    guard var one = pending[write.key], let place = one.ids.firstIndex(of: write.id) else { return nil }
-    let ended = Ended(
-      key: write.key, id: write.id, ids: Array(one.ids[...place]), reason: reason, attempts: one.attempts)
-    one.ids.removeFirst(place + 1)
-    if one.ids.isEmpty {
-      pending[write.key] = nil
-    } else {
-      pending[write.key] = one
-    }
-    return ended
+    guard let one = pending.removeValue(forKey: write.key) else { return nil }
+    return Ended(key: write.key, id: write.id, ids: one.ids, reason: reason, attempts: one.attempts)
   }
 
   /// The statement changed no row.
@@ -161,7 +182,8 @@ public struct BehindQueue: Sendable {
   /// Source: PostgreSQL documentation, Appendix A, "PostgreSQL Error Codes".
   static func isRefusal(_ sqlState: String) -> Bool {
     if sqlState == noRow { return true }
-    return ["21", "22", "23", "44", "P0", "09", "27", "2F", "38", "39"].contains(String(sqlState.prefix(2)))
+    let classes = ["21", "22", "23", "44", "54", "P0", "09", "27", "2F", "38", "39"]
+    return classes.contains(String(sqlState.prefix(2)))
   }
 }
 

@@ -21,21 +21,17 @@ extension EventLoop {
     return true
   }
 
-  /// Asks Redis to take a SET whose turn it is.
-  mutating func take(_ id: UInt64) {
-    guard var write = writing.writes[id], let settings = write.key.rule.write?.behind else { return }
+  /// Asks Redis to take a SET whose turn it is. False: it cannot be asked, so the SET is over and it is the next one's
+  /// turn.
+  mutating func take(_ id: UInt64) -> Bool {
+    guard var write = writing.writes[id], let settings = write.key.rule.write?.behind else { return false }
     guard resp2.isReady else {
-      // Those behind it are told the same, one after the other.
-      let key = write.key.bytes
       finish(id, "ERR Nearside: upstream Redis is unreachable (\(resp2.trouble)); nothing was written")
-      return startNext(key)
+      return false
     }
     noteWrite(write.key)
     write.phase = .taking
     writing.writes[id] = write
-    let given = write.milliseconds.map { UInt64($0).multipliedReportingOverflow(by: 1_000_000) }
-    let lifetime = [given.map { $0.overflow ? .max : $0.partialValue }, write.key.rule.lifetime()]
-      .compactMap { $0 }.min()
     var message = PublishedMessage(table: nil)
     write.key.bytes.withUnsafeBytes { message.append($0) }
     let (state, journal) = (keys, self.settings.journal)
@@ -48,10 +44,16 @@ extension EventLoop {
     resp2.output.bulk(message.rest())
     resp2.output.bulk(String(write.key.bytes.withUnsafeBytes { KeyHash.bucket($0) }))
     resp2.output.bulk(String(settings.most))
-    resp2.appendLimit(lifetime)
     resp2.output.bulk(write.milliseconds.map { String($0) } ?? "")
+    resp2.appendLimit(write.key.rule.lifetime())
     resp2.output.bulk(write.value)
     resp2.await(.task(UpstreamTask(client: nil, work: .behind(id))))
+    return true
+  }
+
+  private mutating func takeAgain(_ id: UInt64) {
+    guard let key = writing.writes[id]?.key.bytes else { return }
+    if !take(id) { startNext(key) }
   }
 
   mutating func finishBehind(_ id: UInt64, _ replies: UnsafeRawBufferPointer) {
@@ -62,7 +64,7 @@ extension EventLoop {
       reloadScripts()
       write.isRepeated = true
       writing.writes[id] = write
-      return take(id)
+      return takeAgain(id)
     }
     guard !cursor.isError, cursor.enter() != nil, let word = cursor.text() else {
       let text = String(decoding: replies.dropFirst().prefix { $0 != 13 && $0 != 10 }, as: UTF8.self)
@@ -71,9 +73,9 @@ extension EventLoop {
     switch word {
     case "OK": end(id, nil)
     case "FULL":
-      if write.fullUntil == nil {
+      if !write.isWaiting {
         counters.behindWaits += 1
-        write.fullUntil = now.after(nanoseconds: write.key.rule.write?.behind?.wait ?? 0)
+        write.isWaiting = true
         writing.writes[id] = write
       }
       writing.full.append(id)
@@ -113,20 +115,32 @@ extension EventLoop {
     guard !writing.full.isEmpty, now.since(writing.fullAskedAt) >= Self.fullPeriod else { return }
     writing.fullAskedAt = now
     refuseOverdue()
-    for _ in 0..<min(Self.mostAtOnce, writing.full.count) { take(writing.full.removeFirst()) }
+    for _ in 0..<min(Self.mostAtOnce, writing.full.count) { takeAgain(writing.full.removeFirst()) }
   }
 
   private mutating func refuseOverdue() {
     let waiting = writing.full
     writing.full = []
     for id in waiting {
-      guard let until = writing.writes[id]?.fullUntil, now >= until else {
+      guard let key = writing.writes[id]?.key, let settings = key.rule.write?.behind, isOverdue(id) else {
         writing.full.append(id)
         continue
       }
-      let most = writing.writes[id]?.key.rule.write?.behind?.most ?? 0
-      end(id, "TRYAGAIN Nearside: \(most) writes wait for PostgreSQL, so nothing was written; try again")
+      let text =
+        "TRYAGAIN Nearside: \(settings.most) writes wait for PostgreSQL, so nothing was written; try again"
+      // Those behind it that came too long ago as well need not ask.
+      while let next = writing.keys[key.bytes]?.queue.first, isOverdue(next) {
+        writing.keys[key.bytes]?.queue.removeFirst()
+        counters.behindRefused += 1
+        finish(next, text)
+      }
+      end(id, text)
     }
+  }
+
+  private func isOverdue(_ id: UInt64) -> Bool {
+    guard let write = writing.writes[id], let settings = write.key.rule.write?.behind else { return false }
+    return now >= write.came.after(nanoseconds: settings.wait)
   }
 
   // MARK: What waits
@@ -174,52 +188,59 @@ extension EventLoop {
 // MARK: Reading
 
 extension EventLoop {
-  /// Steps into the replies of a read's transaction, and judges its keys by what is pending. If it has failed, the
-  /// result is the error that the client is given.
+  /// How often a read is done that finds a pending value deleted again each time.
+  private static let mostReads = 8
+
+  /// Takes the reply to `restore`, and judges the keys by what is pending. `isLost`: a value that was there then is
+  /// not in what Redis has answered behind it. If it has failed, the result is the error that the client is given.
   mutating func takeRestored(
-    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgements: inout [Judgement]
+    _ read: GovernedRead, _ cursor: inout ReplyCursor, _ judgements: inout [Judgement], _ isLost: inout Bool
   ) -> String? {
-    func error(_ cursor: ReplyCursor) -> String {
-      String(decoding: cursor.peek.dropFirst().prefix { $0 != 13 && $0 != 10 }, as: UTF8.self)
-    }
-    // Behind the state's reply stand those to MULTI and to each command in it, and the transaction's last.
-    if read.restores == .together {
-      for _ in 0..<read.replies - 2 { _ = cursor.raw() }
-      guard !cursor.isError, cursor.enter() != nil else { return error(cursor) }
-    }
     if isForgottenScript(cursor.peek) {
       reloadScripts()
       return Self.forgotten
     }
-    guard !cursor.isError, cursor.enter() != nil else { return error(cursor) }
-    for (index, key) in read.keys.enumerated() where key.rule.write?.behind != nil {
-      guard cursor.integer() != 0 else { continue }
-      judgements[index] = .pending(mayKeep: judgements[index].mayKeep)
+    guard !cursor.isError, cursor.enter() != nil else {
+      return String(decoding: cursor.peek.dropFirst().prefix { $0 != 13 && $0 != 10 }, as: UTF8.self)
     }
+    var there: [Int] = []
+    for (index, key) in read.keys.enumerated() where key.rule.write?.behind != nil {
+      guard let found = cursor.integer(), found != 0 else { continue }
+      judgements[index] = .pending(mayKeep: judgements[index].mayKeep)
+      if found == 1 { there.append(index) }
+    }
+    // In a transaction nobody can have come in between.
+    guard !read.isFinal, !there.isEmpty else { return nil }
+    let missed = misses(read, cursor, judgements, countsPending: true)
+    isLost = there.contains { missed[$0] != nil }
     return nil
+  }
+
+  /// Somebody has deleted a pending value between `restore` and the read: both are sent again.
+  mutating func repeatLost(_ read: GovernedRead, _ slot: Int) {
+    var read = read
+    read.attempts += 1
+    guard read.attempts < Self.mostReads, sharedUpstream(slot).isReady else {
+      return settle(slot, read.hold) { output, _ in
+        output.error("TRYAGAIN Nearside: what is pending of this key could not be read; try again")
+      }
+    }
+    read.hold =
+      read.hold
+      ?? GovernedRead.Hold(
+        number: clients[slot].hold(), deadline: now.after(nanoseconds: settings.leaseWait))
+    sendAgain(read, clients[slot].token)
   }
 }
 
 extension Upstream {
   /// Sends what puts pending writes back under their keys; returns how many replies it has.
-  func beginRestoring(_ restores: GovernedRead.Restores, _ governed: [GovernedKey], _ keys: StateKeys) -> Int
-  {
-    guard restores != .nothing else { return 0 }
-    if restores == .together {
-      output.array(1)
-      output.argument("MULTI")
-    }
+  func restore(_ governed: [GovernedKey], _ keys: StateKeys) -> Int {
+    guard !governed.isEmpty else { return 0 }
     begin(.restore, keys: 2 + governed.count, arguments: 0)
     output.bulk(keys.writes)
     output.bulk(keys.pendingWrites)
     for key in governed { output.bulk(key.bytes) }
-    return restores == .together ? 2 : 1
-  }
-
-  func endRestoring(_ restores: GovernedRead.Restores) -> Int {
-    guard restores == .together else { return 0 }
-    output.array(1)
-    output.argument("EXEC")
     return 1
   }
 }

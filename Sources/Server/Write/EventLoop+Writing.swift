@@ -30,12 +30,12 @@ extension EventLoop {
     writing.writes[id] = ThroughWrite(
       key: key, command: name, value: bytes, milliseconds: options.milliseconds,
       client: clients[slot].token, number: clients[slot].holdNext(), gaps: writing.gaps,
-      session: writing.session)
+      session: writing.session, came: now)
     clients[slot].writes += 1
     clients[slot].owedBytes += bytes.count
     // The value of an earlier one is not stored any more.
     if let overtaken = writing.keys[key.bytes]?.awaiting { finish(overtaken, nil) }
-    var written = writing.keys[key.bytes] ?? WrittenKey()
+    var written = writing.keys[key.bytes] ?? WrittenKey(isBehind: rule.behind != nil)
     written.count += 1
     written.newest = id
     if rule.behind == nil {
@@ -52,6 +52,12 @@ extension EventLoop {
     guard key.rule.write != nil else { return false }
     refuseUnlessSet(slot)
     return true
+  }
+
+  /// The same for what would show or change what Redis holds of a key without what is pending of it.
+  mutating func refusesBehind(_ key: GovernedKey, _ slot: Int) -> Bool {
+    guard key.rule.write?.behind != nil else { return false }
+    return refusesUnlessSet(key, slot)
   }
 
   private mutating func refuseUnlessSet(_ slot: Int) {
@@ -97,24 +103,24 @@ extension EventLoop {
   }
 
   private static func errorText(_ failure: SQLFailure, isUnknown: Bool) -> String {
-    // A line break would end the reply.
-    let sentence = String(failure.sentence.map { $0 == "\n" || $0 == "\r" || $0 == "\r\n" ? " " : $0 })
     if isUnknown {
       return "ERR Nearside: it is not known whether this write has happened, and the key was removed; "
-        + "SQLSTATE \(failure.sqlState): \(sentence)"
+        + "SQLSTATE \(failure.sqlState): \(failure.line)"
     }
-    let code = failure.kind == .overloaded ? "TRYAGAIN" : "ERR"
-    return "\(code) Nearside: the write of this key failed with SQLSTATE \(failure.sqlState): \(sentence)"
+    return failure.reply("the write of this key")
   }
 
   /// Begins the key's next SET: the place in the order of the one before it is decided.
   mutating func startNext(_ key: [UInt8]) {
-    guard let next = writing.keys[key]?.queue.popFirst() else {
-      writing.keys[key]?.running = nil
-      return
+    while let next = writing.keys[key]?.queue.popFirst() {
+      writing.keys[key]?.running = next
+      if let job = writing.queued.removeValue(forKey: next) {
+        sql?.submit(job)
+        return
+      }
+      if take(next) { return }
     }
-    writing.keys[key]?.running = next
-    if let job = writing.queued.removeValue(forKey: next) { sql?.submit(job) } else { take(next) }
+    writing.keys[key]?.running = nil
   }
 
   /// Answers a SET and forgets it. `error`: begins with its code; nil: OK.
@@ -167,7 +173,7 @@ extension EventLoop {
     _ = cursor.raw()
     _ = cursor.raw()
     write.removal = cursor.text().flatMap { JournalID($0) }
-    if let removal = write.removal { writing.keys[write.key.bytes]?.own.insert(removal) }
+    if let removal = write.removal { writing.keys[write.key.bytes]?.removedHere(by: removal) }
     // What another SET is to replace, or has replaced, is not stored.
     let isNewest = writing.keys[write.key.bytes]?.newest == id
     guard write.failure == nil, write.removal != nil, write.transaction != nil, isNewest else {
@@ -210,7 +216,7 @@ extension EventLoop {
           index += 1
         }
       } else if entry.origins == nil {
-        entry.keys.forEach { writing.keys[[UInt8]($0)]?.removals.append(entry.id) }
+        entry.keys.forEach { writing.keys[[UInt8]($0)]?.removed(by: entry.id) }
       }
       if !entry.groups.isEmpty { writing.groupsAt = entry.position }
     }
@@ -324,6 +330,27 @@ extension EventLoop {
 }
 
 extension WrittenKey {
+  /// The journal tells of a removal.
+  fileprivate mutating func removed(by entry: JournalID) {
+    guard !isBehind, own.remove(entry) == nil else { return }
+    removals.append(entry)
+    guard removals.count > Writing.mostRemovals else { return }
+    removals.removeFirst()
+    hasForgotten = true
+  }
+
+  /// This host has removed the key, for a SET.
+  fileprivate mutating func removedHere(by entry: JournalID) {
+    if let place = removals.firstIndex(of: entry) {
+      removals.remove(at: place)
+      return
+    }
+    own.insert(entry)
+    guard own.count > Writing.mostRemovals else { return }
+    own = []
+    hasForgotten = true
+  }
+
   fileprivate mutating func saw(_ sighting: Sighting) {
     guard sightings.last?.entry != sighting.entry else { return }
     sightings.append(sighting)

@@ -20,6 +20,8 @@ struct Writing {
   static let patience: UInt64 = 100_000_000
   /// How many sightings of one key are remembered.
   static let mostSightings = 16
+  /// The same of removals.
+  static let mostRemovals = 256
 
   var writes: [UInt64: ThroughWrite] = [:]
   var lastWrite: UInt64 = 0
@@ -64,6 +66,8 @@ struct Sighting {
 
 /// A key with SETs under way.
 struct WrittenKey {
+  /// Nothing of this is stored by a sighting, so removals do not matter.
+  var isBehind = false
   /// The SET whose statement runs.
   var running: UInt64?
   /// Those behind it, the oldest first.
@@ -72,10 +76,13 @@ struct WrittenKey {
   var newest: UInt64 = 0
   /// The SET that has committed, was removed and waits for the journal; only the newest does.
   var awaiting: UInt64?
-  /// Entries since then by which somebody removed the key, and those that were this host's own SETs.
+  /// Entries since then by which somebody removed the key, for all that is known not this host's own SETs; and those
+  /// of its SETs that the journal has not told of.
   var removals: [JournalID] = []
   var own: Set<JournalID> = []
-  var isRemovedByOthers: Bool { removals.contains { !own.contains($0) } }
+  /// There were too many of either, so that nothing is known any more.
+  var hasForgotten = false
+  var isRemovedByOthers: Bool { hasForgotten || !removals.isEmpty }
   /// How many SETs of this key are not answered.
   var count = 0
   /// Since the first of them came, the newest last.
@@ -108,6 +115,7 @@ struct ThroughWrite {
   var gaps: Int
   /// `Writing.session` when it came.
   var session: String?
+  var came: Instant
   var phase = Phase.writing
   var transaction: UInt32?
   /// The journal entry of its own removal.
@@ -116,6 +124,6 @@ struct ThroughWrite {
   var failure: String?
   /// Whether Redis had forgotten the script of the removal, or of write-behind, once already.
   var isRepeated = false
-  /// Written behind: when it is refused, since too many entries are pending.
-  var fullUntil: Instant?
+  /// Written behind: whether too many entries were pending when its turn came. It waits from `came` on.
+  var isWaiting = false
 }

@@ -22,6 +22,8 @@ struct Flusher: ~Copyable {
   /// Replaced entries of holds that are over.
   private var coalescedBefore = 0
   private var unknown: Set<[UInt8]> = []
+  /// V, if a batch has waited for it in vain and it has not moved since.
+  private var stillAt: UInt64?
 
   /// How many keys are held in memory at most, and how many entries are read at once.
   private static let mostKeys = 20_000
@@ -74,6 +76,10 @@ struct Flusher: ~Copyable {
     var heardAt = Self.now()
     var emptyAt = Self.now()
     while !stop.isSet {
+      if Self.now() - heardAt > 3_000_000_000 {
+        try trouble { () throws(PostgresError) in try session.probe() }
+        heardAt = Self.now()
+      }
       let wait = isOld || !queue.hasRoom(Self.mostKeys) ? 0 : Self.pause(queue.nextTime())
       if queue.hasRoom(Self.mostKeys) {
         let read = try self.read(&redis, &cursor, wait: wait, isOld: isOld, into: &queue)
@@ -88,12 +94,9 @@ struct Flusher: ~Copyable {
         try write(batch, &session, &redis, &queue)
         heardAt = Self.now()
       }
-      if Self.now() - heardAt > 3_000_000_000 {
-        try trouble { () throws(PostgresError) in try session.probe() }
-        heardAt = Self.now()
-      }
       if queue.keys > 0 { emptyAt = Self.now() }
-      // A Redis that has lost what it was told last may hold entries that were ended once.
+      // A failover behind a proxy need not end this connection, and the new primary may have lost what the old one was
+      // told last: entries that were ended stand in its stream again, before the cursor.
       if Self.now() - emptyAt > 3_000_000_000 {
         emptyAt = Self.now()
         cursor = "0-0"
@@ -132,7 +135,7 @@ struct Flusher: ~Copyable {
         if let name = list[index].text, case .bulk(let value) = list[index + 1] { fields[name] = value }
       }
       guard let key = fields["k"], let value = fields["v"] else { continue }
-      let milliseconds = fields["t"].flatMap { Int(String(decoding: $0, as: UTF8.self)) }
+      let milliseconds = fields["x"].flatMap { Int(String(decoding: $0, as: UTF8.self)) }
       guard let write = plan.write(key, value: value, milliseconds: milliseconds) else {
         if unknown.count < 1000, unknown.insert(key).inserted {
           log.error("a write that waits is of no cache of this configuration, and stays: add its cache again")
@@ -209,12 +212,23 @@ struct Flusher: ~Copyable {
   }
 
   /// A read that follows the end of an entry must find its row everywhere, a standby that loads included: V tells. It
-  /// also spares the key a second removal by the log. Where nobody tails, nobody gives leases either.
-  private func waitUntilVisible(_ position: UInt64, _ redis: inout RedisConnection) throws(FlushTrouble) {
+  /// also spares the key a second removal by the log. Where nobody tails, nobody gives leases either; and while V
+  /// stands still, only the first batch waits for it.
+  private mutating func waitUntilVisible(
+    _ position: UInt64, _ redis: inout RedisConnection
+  ) throws(FlushTrouble) {
     let until = Self.now() + 1_000_000_000
-    while Self.now() < until, !stop.isSet {
-      let visible = try command(&redis, ["HGET", keys.meta, "V"]).text.flatMap { LSN(hex: $0) }
-      if let visible, visible.rawValue >= position { return }
+    var first: UInt64?
+    while !stop.isSet {
+      let text = try command(&redis, ["HGET", keys.meta, "V"]).text
+      let visible = text.flatMap { LSN(hex: $0) }?.rawValue ?? 0
+      if visible >= position || visible == stillAt { return }
+      stillAt = nil
+      if first == nil { first = visible }
+      guard Self.now() < until else {
+        if visible == first { stillAt = visible }
+        return
+      }
       stop.wait(2_000_000)
     }
   }
