@@ -14,9 +14,9 @@ import Invalidation
 /// Time is `serial`, which grows with each load that begins: a request bears the serial of its arrival.
 ///
 /// The owner calls `next` after everything that one poll brought, so that all who asked in it join the same
-/// load, calls `begins` and runs the statement, tells its outcome to `finished`, and what became of the fill to
-/// `filled`. Between `next` and `begins` it may find that another host loads the key: then `elsewhere`, and later
-/// `appeared` or `takeBack`.
+/// load, calls `begins` and, with all that run in one statement, `sent`. It tells the outcome to `finished` (or
+/// `repeatAlone`, if there is none), and what became of the fill to `filled`. Between `next` and `begins` it may
+/// find that another host loads the key: then `elsewhere`, and later `appeared` or `takeBack`.
 public struct LoadTable<Value, Failure> {
   /// What a waiter is told of one key.
   public enum Verdict {
@@ -92,6 +92,8 @@ public struct LoadTable<Value, Failure> {
     var isErrand: Bool
     /// Whether it counts among those that run; not if it runs in another's statement.
     var counts = true
+    /// It runs in a statement of its own.
+    var isAlone = false
     var phase: Phase
     var waiters: [Waiter] = []
   }
@@ -208,7 +210,7 @@ public struct LoadTable<Value, Failure> {
 
   /// The load behind the last one, if it may run in the same statement and so counts as one with it.
   public mutating func nextAlong(isThere: (UInt64) -> Bool, if mayJoin: ([UInt8]) -> Bool) -> Start? {
-    while head < queue.count, let load = loads[queue[head]], mayJoin(load.key) {
+    while head < queue.count, let load = loads[queue[head]], !load.isAlone, mayJoin(load.key) {
       if let start = take(counts: false, isThere) { return start }
     }
     return nil
@@ -242,6 +244,32 @@ public struct LoadTable<Value, Failure> {
     loads[id]?.phase = .running(began: serial)
     return load.lease
   }
+
+  /// These, which have begun, run in one statement, and so count as one: the load with which they were taken off
+  /// the queue may have gone another way.
+  public mutating func sent(_ ids: [UInt64]) {
+    for (index, id) in ids.enumerated() {
+      guard let load = loads[id], case .running = load.phase, load.counts != (index == 0) else { continue }
+      running += index == 0 ? 1 : -1
+      loads[id]?.counts = index == 0
+    }
+  }
+
+  /// The statement of several has told nothing of these: each is loaded again, by itself, before those that wait.
+  public mutating func repeatAlone(_ ids: [UInt64]) {
+    var again: [UInt64] = []
+    for id in ids {
+      guard let load = loads[id], case .running = load.phase else { continue }
+      if load.counts { running -= 1 }
+      loads[id]?.isAlone = true
+      loads[id]?.phase = .queued
+      again.append(id)
+    }
+    queue.insert(contentsOf: again, at: head)
+  }
+
+  /// Whether a load has to run by itself.
+  public func isAlone(_ id: UInt64) -> Bool { loads[id]?.isAlone ?? false }
 
   /// Another host loads the key: other loads may begin.
   public mutating func elsewhere(_ id: UInt64) {

@@ -42,8 +42,9 @@ public struct MissTurns: Sendable {
   public mutating func missed(
     _ key: [UInt8], by client: UInt64, waiter: UInt64, mayWait: Bool, wait: UInt64, now: Instant
   ) -> Answer {
-    if let turn = turns[key] {
-      guard mayWait, turn.holder != client, now < turn.until else { return .miss }
+    // Without the list of those who wait, which would be copied by adding to it.
+    if let (holder, until) = turns[key].map({ ($0.holder, $0.until) }) {
+      guard mayWait, holder != client, now < until else { return .miss }
       turns[key]?.waiters.append(waiter)
       return .waits
     }
@@ -62,6 +63,11 @@ public struct MissTurns: Sendable {
     held[turn.holder]?.remove(key)
     if held[turn.holder]?.isEmpty == true { held[turn.holder] = nil }
     return turn.waiters
+  }
+
+  /// The same for all keys of which `isOver` is true.
+  public mutating func ended(where isOver: ([UInt8]) -> Bool) -> [UInt64] {
+    turns.keys.filter(isOver).flatMap { ended($0) }
   }
 
   /// A client has left.

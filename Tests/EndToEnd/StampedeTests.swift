@@ -79,6 +79,52 @@ struct StampedeTests {
   }
 
   @Test(
+    "A cleared tag wakes those who wait for its keys, nobody else, and is no slow start",
+    arguments: [true, false])
+  func tags(redis: Bool) throws {
+    let world = try World(
+      options: [
+        ReadThroughTests.caches(
+          #"""
+          "user:{id}": { "stampede": { "coalesce": true, "wait": "20s" }, "tags": ["crowd:{id}"] },
+          "product:{id}": { "load": "SELECT name FROM products WHERE id = :id" }
+          """#)
+      ], redis: redis)
+    let sidecar = try world.sidecar()
+    #expect(try sidecar.get(world.key("product:1")) == "Product 1")
+    #expect(try sidecar.count("load_limit") > 2)
+    let starts = try sidecar.count("load_slow_starts")
+    let (seven, eight) = (world.key("user:7"), world.key("user:8"))
+    let holder = try sidecar.client()
+    for key in [seven, eight] { #expect(try holder.call("GET", key) == nil) }
+    let others = [try sidecar.client(), try sidecar.client()]
+    try others[0].send("GET", seven)
+    try others[1].send("GET", eight)
+    try eventually("both wait") { try sidecar.count("turn_waits") == 2 }
+    #expect(try sidecar.client().call("NEARSIDE", "INVALIDATE", "TAG", "crowd:7") == .simple("OK"))
+    #expect(try others[0].receive() == nil)
+    #expect(try holder.call("SET", eight, "User 8") == .simple("OK"))
+    #expect(try others[1].receive() == "User 8")
+    #expect(try sidecar.count("load_slow_starts") == starts)
+  }
+
+  @Test("MGET, EXISTS and STRLEN do not wait for another client's value", arguments: [true, false])
+  func others(redis: Bool) throws {
+    let world = try world(#""coalesce": true, "wait": "60s""#, redis: redis)
+    let sidecar = try world.sidecar()
+    let key = world.key("user:7")
+    let (holder, other) = (try sidecar.client(), try sidecar.client())
+    #expect(try holder.call("GET", key) == nil)
+    #expect(try other.call("MGET", key) == .array([nil]))
+    #expect(try other.call("EXISTS", key) == 0)
+    #expect(try other.call("STRLEN", key) == 0)
+    #expect(try sidecar.count("turn_waits") == 0)
+    // The turn was there all the time.
+    try other.send("GET", key)
+    try eventually("it waits") { try sidecar.count("turn_waits") == 1 }
+  }
+
+  @Test(
     "Whoever has waited for as long as it may gets a miss, and nobody waits for itself",
     arguments: [true, false])
   func bounded(redis: Bool) throws {

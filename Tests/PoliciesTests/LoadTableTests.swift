@@ -256,6 +256,55 @@ struct LoadTableTests {
     #expect(String(decoding: try #require(last).key, as: UTF8.self) == "a4")
   }
 
+  /// A table in which three loads have been taken off the queue for one statement.
+  func batch() -> (table: Table, loads: [UInt64]) {
+    var table = Table(mostRunning: 1)
+    for n in 1...4 {
+      _ = table.join(Array("a\(n)".utf8), waiter: UInt64(n), arrival: 1, lease: nil, takesValue: true)
+    }
+    var loads = [next(&table)?.load ?? 0]
+    for _ in 2...3 {
+      loads.append(table.nextAlong(isThere: { _ in true }, if: { _ in true })?.load ?? 0)
+    }
+    return (table, loads)
+  }
+
+  @Test("A statement counts though the load that began it is left to another host")
+  func alongWithoutFirst() {
+    var (table, loads) = batch()
+    table.elsewhere(loads.removeFirst())
+    for load in loads { _ = table.begins(load) }
+    table.sent(loads)
+    #expect(table.running == 1)
+    #expect(next(&table) == nil)
+    for load in loads { _ = table.finished(load, .absent) }
+    #expect(table.running == 0)
+  }
+
+  @Test("What one statement could not tell apart is loaded one by one, before those that wait")
+  func alone() throws {
+    var (table, loads) = batch()
+    for load in loads { _ = table.begins(load) }
+    _ = table.finished(loads.removeFirst(), .absent)
+    table.repeatAlone(loads)
+    #expect(table.running == 0)
+    for load in loads {
+      let start = next(&table)
+      #expect(try #require(start).load == load)
+      #expect(table.isAlone(load))
+      if load != loads.last {
+        let along = table.nextAlong(isThere: { _ in true }, if: { _ in true })
+        #expect(along == nil)
+      }
+      _ = table.begins(load)
+      table.sent([load])
+      #expect(table.running == 1)
+      _ = table.finished(load, .absent)
+    }
+    let last = next(&table)
+    #expect(try #require(last).key == Array("a4".utf8))
+  }
+
   @Test("Only so many may wait to be loaded")
   func full() {
     var table = Table(mostRunning: 1, mostQueued: 1)

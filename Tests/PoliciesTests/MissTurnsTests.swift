@@ -63,6 +63,18 @@ struct MissTurnsTests {
     #expect(miss(&turns, 2, now: 300) == .miss)
   }
 
+  @Test("When a group of keys is cleared the turns of its keys end, and no others")
+  func groups() {
+    var turns = MissTurns()
+    _ = miss(&turns, 1)
+    _ = miss(&turns, 2, waiter: 20)
+    _ = miss(&turns, 1, key: "page:1")
+    _ = miss(&turns, 3, waiter: 30, key: "page:1")
+    let ended = turns.ended { $0.first == UInt8(ascii: "p") }
+    #expect(ended == [30])
+    #expect(turns.ended(key) == [20])
+  }
+
   @Test("When nothing counts any more all go on; a full table keeps nobody")
   func all() {
     var turns = MissTurns(capacity: 1)

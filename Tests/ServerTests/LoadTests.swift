@@ -15,7 +15,8 @@ struct LoadTests {
     init(
       shape: LoadSettings.Shape = .string, ttl: UInt64? = nil, negative: UInt64? = nil,
       bound: UInt64 = 3_600_000_000_000, near: Bool = true, timeout: UInt64 = 5_000_000_000,
-      lock: UInt64? = nil, limit: UInt64 = 2_000_000_000, many: String? = nil
+      lock: UInt64? = nil, limit: UInt64 = 2_000_000_000, many: String? = nil,
+      failSafe: UInt64? = nil
     ) throws {
       let place = SourcePlace(line: 1, column: 1, length: 1)
       let load = LoadSettings(
@@ -25,7 +26,7 @@ struct LoadTests {
         template: try KeyTemplate.parse("user:{id}", place: place),
         near: near ? CacheRule.NearRule(ttl: nil) : nil,
         plainSet: PlainSetSettings(mode: .window, window: 10_000_000_000), ttl: ttl, negative: negative,
-        load: load, stampede: StampedeSettings(lock: lock))
+        load: load, stampede: StampedeSettings(lock: lock), failSafe: failSafe)
       let made = Mutex<ScriptedRunner?>(nil)
       sidecar = try RelaySidecar(
         bound: bound, timeout: timeout, caches: [rule],
@@ -229,6 +230,49 @@ struct LoadTests {
     #expect(try world.sidecar.redis.cli("GET", "user:7") == "stale")
   }
 
+  @Test("With failSafe the last value is shown while PostgreSQL is away, and a load a second asks for it")
+  func failSafe() throws {
+    let world = try World(bound: 2_000_000_000, failSafe: 3_600_000_000_000)
+    let client = try world.sidecar.client()
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "old")
+    #expect(try client.receive() == "old")
+    try eventually("it is stored") { try world.sidecar.count("fills_stored") == 1 }
+    try world.sidecar.waitUntilOld(2_100)
+    let clock = ContinuousClock()
+    try client.send("GET", "user:7")
+    let failure = SQLFailure(kind: .unreachable, sqlState: "08006", sentence: "It is gone.")
+    world.runner.fail(try world.runner.next(), failure)
+    #expect(try client.receive() == "old")
+    #expect(try world.sidecar.count("served_fail_safe") == 1)
+    let start = clock.now
+    try eventually("more than a second is over") { clock.now - start > .milliseconds(1_500) }
+    try client.send("GET", "user:7")
+    world.runner.answer(try world.runner.next(), "new")
+    #expect(try client.receive() == "new")
+    #expect(try world.sidecar.count("served_fail_safe") == 1)
+  }
+
+  @Test("With a lock each new generation is waited for, also if the one before left nothing to load")
+  func eachGeneration() throws {
+    let world = try World(lock: 2_000_000_000)
+    let client = try world.sidecar.client()
+    let clock = ContinuousClock()
+    let start = clock.now
+    for generation in [0xb2, 0xc3] as [UInt64] {
+      try world.sidecar.redis.cli("DEL", "nearside:{}:m")
+      try world.sidecar.poll()
+      let waits = try world.sidecar.count("load_waits")
+      try client.send("GET", "user:7")
+      try eventually("it waits") { try world.sidecar.count("load_waits") > waits }
+      try world.sidecar.redis.cli("SET", "user:7", "theirs")
+      try world.sidecar.begin(Generation(generation))
+      #expect(try client.receive() == "theirs")
+      try eventually("the time of the lock is over") { clock.now - start > .milliseconds(2_200) }
+    }
+    #expect(world.runner.count == 0)
+  }
+
   @Test("Without Redis keys are loaded, once for all who ask at a time")
   func redisDown() throws {
     let world = try World(timeout: 300_000_000)
@@ -408,6 +452,26 @@ struct LoadTests {
     }
     #expect(singles.sorted() == ["1", "2"])
     #expect(try client.receive() == .array(["one", "two"]))
+  }
+
+  @Test("Keys that are loaded each by itself after all keep to the limit")
+  func manyPaced() throws {
+    let world = try World(limit: 20_000_000_000, many: Self.many)
+    let client = try world.sidecar.client()
+    try client.send(["MGET"] + (1...10).map { "user:\($0)" })
+    world.runner.fail(
+      try world.runner.next(), SQLFailure(kind: .statement, sqlState: "22P02", sentence: "No."))
+    // Two and one more for the answer.
+    var jobs = try (0..<3).map { _ in try world.runner.next() }
+    #expect(try world.sidecar.count("load_limit") == 3)
+    #expect(world.runner.count == 4)
+    for _ in 0..<10 {
+      if jobs.isEmpty { jobs.append(try world.runner.next()) }
+      world.runner.answer(jobs.removeFirst(), "Ada")
+    }
+    #expect(try client.receive() == .array(Array(repeating: "Ada", count: 10)))
+    #expect(try world.sidecar.count("loads") == 10)
+    #expect(try world.sidecar.count("load_statements") == 11)
   }
 
   @Test("With `many` and a lock what other hosts load is left to them")

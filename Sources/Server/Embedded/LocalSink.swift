@@ -100,14 +100,17 @@ extension EventLoop {
           hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
+      var cleared: Set<[UInt8]> = []
+      let hasTurns = !loading.turns.isEmpty
       groups.forEach { group in
         drop(group: group)
+        if hasTurns { cleared.insert([UInt8](group)) }
         chronicle.removed(
           near.hash(group), KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
       for key in changed { noteChanged(key, at: request.fence) }
-      if !groups.isEmpty { expectHerd() }
+      if raisesFloor { expectHerd() } else { endTurns(in: cleared) }
       if !loading.turns.isEmpty { keys.forEach { endTurn([UInt8]($0)) } }
       if let lease = embedded?.lease { ledger.observed(lease, at: clock()) }
       mailbox.localReplies.post(reply ?? .noState)

@@ -34,6 +34,7 @@ extension EventLoop {
 
   private mutating func submit(_ job: LoadJob) {
     guard let values = job.rule.values(of: job.key) else { return }
+    loading.table.sent([job.load])
     counters.loadStatements += 1
     let id = loading.newJob(.load(job))
     sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
@@ -41,6 +42,7 @@ extension EventLoop {
 
   private mutating func submit(_ jobs: [LoadJob], _ rule: LoadRule) {
     guard let many = rule.many else { return }
+    loading.table.sent(jobs.map(\.load))
     counters.loadStatements += 1
     let values = jobs.map { rule.values(of: $0.key) ?? [] }
     let parameters = many.order.map { index in TextArray.text(of: values.map { $0[index] ?? [] }) }
@@ -51,13 +53,16 @@ extension EventLoop {
   /// A statement for several keys has ended: each has its own outcome.
   mutating func loaded(_ jobs: [LoadJob], _ outcome: SQLOutcome) {
     guard let rule = jobs.first?.rule, let many = rule.many else { return }
+    var unclear: [UInt64] = []
+    defer { loading.table.repeatAlone(unclear) }
     let types = outcome.types.map { TextArray.elements(of: $0) }
     switch outcome.result {
     case .failure(let failure) where failure.kind != .statement:
       for job in jobs { loaded(job, outcome) }
     case .success(let rows):
       guard let found = many.values(rows, names: rule.boundNames), types.count == many.order.count else {
-        return loadAlone(jobs)
+        unclear = jobs.map(\.load)
+        return
       }
       var others = Set(found.keys)
       for job in jobs { others.remove(many.order.map { rule.values(of: job.key)?[$0] ?? [] }) }
@@ -68,7 +73,7 @@ extension EventLoop {
         guard zip(values, types).allSatisfy({ KeyParameters.isPrinted($0, type: $1) }),
           found[values] != nil || others.isEmpty
         else {
-          loadAlone([job])
+          unclear.append(job.load)
           continue
         }
         let value = found[values] ?? nil
@@ -79,15 +84,7 @@ extension EventLoop {
         loaded(job, single)
       }
     // One key's value may be at fault, and the others must not suffer for it.
-    case .failure: loadAlone(jobs)
-    }
-  }
-
-  private mutating func loadAlone(_ jobs: [LoadJob]) {
-    for job in jobs {
-      var job = job
-      job.isAlone = true
-      loading.begun.append(job)
+    case .failure: unclear = jobs.map(\.load)
     }
   }
 }

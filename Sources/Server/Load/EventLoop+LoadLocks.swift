@@ -122,8 +122,13 @@ extension EventLoop {
       } else if now >= lock.until, certificate != nil || isOver(lock.time) {
         loading.locks[load] = nil
         let releases = loading.table.appeared(load)
-        // They have seen nothing yet that a change could have overtaken.
-        for release in releases { loading.waits[release.waiter]?.read.tries -= 1 }
+        // They have seen nothing yet that a change could have overtaken. A read may have waited for several keys.
+        for release in releases where loading.waits[release.waiter]?.isUncounted == false {
+          loading.waits[release.waiter]?.isUncounted = true
+          loading.waits[release.waiter]?.read.tries -= 1
+        }
+        // The next time is another one, even if no load of this host's follows.
+        if certificate != nil, follower.state != nil { loading.unledSince = nil }
         self.release(releases)
       }
     }

@@ -189,6 +189,7 @@ extension EventLoop {
   /// loads that this poll has brought.
   mutating func tickLoads() {
     guard sql != nil || governance.hasTurns else { return }
+    tickAway()
     if now.since(loading.checkedAt) >= 50_000_000, !loading.waits.isEmpty {
       loading.checkedAt = now
       for (id, var wait) in loading.waits {
@@ -234,9 +235,9 @@ extension EventLoop {
   private mutating func startLoads() {
     while loading.table.isDue, let start = loading.table.next(isThere: { loading.waits[$0] != nil }) {
       if !asksForLock(start) { begin(start.load, start.key, isErrand: start.isErrand) }
-      guard let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }), rule.many != nil else {
-        continue
-      }
+      guard !loading.table.isAlone(start.load),
+        let rule = start.key.withUnsafeBytes({ governance.rule($0)?.load }), rule.many != nil
+      else { continue }
       startAlong(rule)
     }
     for load in loading.table.takeDropped() { unlock(load) }
@@ -259,12 +260,14 @@ extension EventLoop {
     guard let rule = key.withUnsafeBytes({ governance.rule($0)?.load }) else {
       preconditionFailure("only keys with a load are loaded")
     }
-    counters.loads += 1
+    let isAlone = loading.table.isAlone(load)
+    // It has begun before, with others.
+    if !isAlone { counters.loads += 1 }
     let lease = loading.table.begins(load)
     let job = LoadJob(
       load: load, key: key, isErrand: isErrand, rule: rule,
       needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
-      deadline: now.after(nanoseconds: rule.patience))
+      deadline: now.after(nanoseconds: rule.patience), isAlone: isAlone)
     loading.begun.append(job)
   }
 

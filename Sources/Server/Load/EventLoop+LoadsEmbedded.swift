@@ -19,6 +19,7 @@ extension EventLoop {
     let (certificate, instant) = (certificate, clock())
     var elements: [(reply: [UInt8], length: Int)?] = []
     var missing: [(key: GovernedKey, lease: Lease?)] = []
+    var absent: [(key: GovernedKey, lease: Lease?)] = []
     var until = Instant(nanoseconds: .max)
     var values = 0
     for key in keys {
@@ -33,6 +34,7 @@ extension EventLoop {
       } else if let (decision, end) = decision(key, certificate, at: instant) {
         until = min(until, end)
         guard case .value(.string(let value)) = decision else {
+          if case .absent(let lease) = decision { absent.append((key, lease)) }
           elements.append(nil)
           continue
         }
@@ -40,10 +42,14 @@ extension EventLoop {
         elements.append((decision.bytes(resp3: false), value.count))
       } else {
         elements.append(nil)
-        guard key.rule.load != nil, key.rule.staleness.beyond != .fail || shows != nil else { continue }
         let gathering = certificate == nil && entry == nil
         let gives = gathering || givesLease(key, certificate, at: instant)
-        missing.append((key, gives ? embedded?.lease : nil))
+        let lease = gives ? embedded?.lease : nil
+        if key.rule.load != nil, key.rule.staleness.beyond != .fail || shows != nil {
+          missing.append((key, lease))
+        } else {
+          absent.append((key, lease))
+        }
       }
     }
     if !missing.isEmpty, let read = loadedRead(request, name, keys) {
@@ -54,7 +60,7 @@ extension EventLoop {
     // What is near, or absent, is answered as ever.
     guard values > 0 else { return false }
     let resp3 = clients[slot].resp3
-    for (key, element) in zip(keys, elements) where element == nil { noteMiss(key, lease: embedded?.lease) }
+    for (key, lease) in absent { noteMiss(key, lease: lease) }
     replyNear(slot, until: until) { output in
       if name == "mget" { output.array(elements.count) }
       if name == "lease" { output.array(2) }

@@ -1,3 +1,4 @@
+import Invalidation
 import Policies
 
 extension EventLoop {
@@ -25,10 +26,16 @@ extension EventLoop {
       case .timedOut, .overloaded: loading.pace.slowed()
       case .unreachable:
         loading.isAway = true
+        loading.awayAt = now
         return loading.pace.begin()
       }
     }
     loading.isAway = false
+  }
+
+  /// What is shown while PostgreSQL is away begins no load, so that only this finds out whether it is back.
+  mutating func tickAway() {
+    if loading.isAway, now.since(loading.awayAt) >= Loading.awayPeriod { loading.isAway = false }
   }
 
   /// Everything that was cached may be missed at once.

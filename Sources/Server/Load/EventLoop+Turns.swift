@@ -50,6 +50,20 @@ extension EventLoop {
     goOn(loading.turns.ended(key))
   }
 
+  /// Groups (their kinds included) were cleared: whoever waits for a key in one of them reads again.
+  mutating func endTurns(in groups: Set<[UInt8]>) {
+    guard !groups.isEmpty, !loading.turns.isEmpty else { return }
+    let members = governance.groups
+    let waiters = loading.turns.ended { key in
+      var isIn = false
+      key.withUnsafeBytes { key in
+        members.forEach(of: key) { if groups.contains([UInt8]($0)) { isIn = true } }
+      }
+      return isIn
+    }
+    goOn(waiters)
+  }
+
   mutating func endTurns(of client: ClientToken) {
     guard !loading.turns.isEmpty else { return }
     goOn(loading.turns.left(Self.pack(client)))

@@ -17,8 +17,11 @@ struct Loading {
   var table: LoadTable<LoadedValue, LoadFailure>
   /// How many of them may run.
   var pace: SlowStart { didSet { table.mostRunning = pace.limit } }
-  /// Whether the newest statement of a load found no server.
+  /// Whether the newest statement of a load found no server, within the last `awayPeriod`.
   var isAway = false
+  var awayAt = Instant(nanoseconds: 0)
+  /// After so many nanoseconds the next read of a value that is shown meanwhile asks again.
+  static let awayPeriod: UInt64 = 1_000_000_000
   /// Reads whose replies are held back, by what `table` calls their waiter.
   var waits: [UInt64: LoadWait] = [:]
   var lastWait: UInt64 = 0
@@ -119,7 +122,7 @@ struct LoadJob {
   /// Until when a replica that is behind is asked again.
   var deadline: Instant
   /// It cannot run in one statement with others.
-  var isAlone = false
+  var isAlone: Bool
 }
 
 /// Why a key could not be loaded: the client is answered with it.
@@ -189,6 +192,8 @@ struct LoadWait {
   var deadline: Instant
   /// For another client's value: when its time is over it reads again, and misses.
   var isTurn = false
+  /// It does not count among the read's tries.
+  var isUncounted = false
 }
 
 /// The value of a load, or that there is none, on its way to Redis.

@@ -54,8 +54,11 @@ extension EventLoop {
     if let problem = problem(withGroup: group) { return reply(slot) { $0.error("ERR Nearside: \(problem)") } }
     counters.removals += 1
     clear(group)
-    guard embedded == nil else { return reply(slot) { $0.status("OK") } }
     let raisesFloor = group.withUnsafeBytes { governance.groups.isAdHoc($0) }
+    guard embedded == nil else {
+      if raisesFloor { expectHerd() } else { endTurns(in: [group]) }
+      return reply(slot) { $0.status("OK") }
+    }
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in

@@ -277,7 +277,7 @@ public struct EventLoop: ~Copyable {
 
   mutating func hear(_ event: FeedEvent) {
     var dropsAll = false
-    var clearsGroups = false
+    var cleared: Set<[UInt8]> = []
     var changed: [(key: [UInt8], position: LSN)] = []
     var invalidated: [[UInt8]] = []
     let hasTurns = !loading.turns.isEmpty
@@ -294,10 +294,10 @@ public struct EventLoop: ~Copyable {
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
-        clearsGroups = true
+        if hasTurns { cleared.insert([UInt8](group)) }
       })
     for key in invalidated { endTurn(key) }
-    if clearsGroups { expectHerd() }
+    endTurns(in: cleared)
     for change in changed { noteChanged(change.key, at: change.position) }
     // Only what this host follows may become the lease of a SET: not the state of another mapping.
     // The event may have been posted after this poll returned: a lease must not be dated before it existed.

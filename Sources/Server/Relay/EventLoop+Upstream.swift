@@ -203,11 +203,17 @@ extension EventLoop {
   // MARK: Failure
 
   mutating func upstreamFailed(_ upstream: Upstream, _ reason: String) {
+    let wasReady = upstream.isReady
     let orphans = upstream.fail(reason, now: now)
     log.debug(
       "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])
     for awaited in orphans { abandon(awaited, reason) }
-    if Token.isPin(upstream.token) { pinFailed(upstream, reason) } else { loading.pace.begin() }
+    if Token.isPin(upstream.token) {
+      pinFailed(upstream, reason)
+    } else if wasReady {
+      // Not again for each attempt to connect that fails.
+      loading.pace.begin()
+    }
   }
 
   private mutating func abandon(_ awaited: Upstream.Awaited, _ reason: String) {
