@@ -73,7 +73,8 @@ struct CommandTableTests {
   @Test("what Nearside does with a command follows from its kind")
   func kinds() {
     #expect(spec("get")?.kind == .near)
-    #expect(spec("strlen")?.kind == .near)
+    #expect(spec("strlen")?.kind == .read(absent: .zero))
+    #expect(spec("strlen")?.isKept == true && spec("ttl")?.isKept == false)
     #expect(spec("ttl")?.kind == .read(absent: .minusTwo))
     #expect(spec("set")?.kind == .replace)
     #expect(spec("incr")?.kind == .merge)

@@ -168,7 +168,7 @@ extension EventLoop {
       let command = work.commands[index]
       let request = Self.request(command, base, arguments)
       guard let entry = near.find(request[1], hash: command.hash, now: now), isCurrent(entry, request[1]),
-        !EntryMark.isAbsent(entry.tag)
+        EntryMark.isValue(entry.tag)
       else { break }
       let bound = entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
       guard age <= bound else { break }

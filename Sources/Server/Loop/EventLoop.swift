@@ -41,6 +41,8 @@ public struct EventLoop: ~Copyable {
   /// The serial when a group last cost the whole near cache: what was asked for before is not kept, since such a group
   /// has no epoch by which its entry could be told.
   var droppedSerial: UInt32 = 0
+  /// The number of the newest anchor (`Anchor`).
+  var lastAnchor: UInt64 = 0
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
