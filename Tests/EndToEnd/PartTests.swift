@@ -75,25 +75,35 @@ struct PartTests {
         return try a.count("near_hits") > hits
       }
     }
-    let names = Set(commands.map { $0[0].lowercased() }).sorted() + ["pttl"]
-    func calls() throws -> [Int] { try names.map { try redis.calls($0) } }
+    // Scripts of the sidecar's own use these.
+    let names = Set(commands.map { $0[0].lowercased() }).subtracting([
+      "hget", "hmget", "hexists", "exists", "type",
+    ])
+    func calls() throws -> [String: Int] {
+      Dictionary(uniqueKeysWithValues: try names.union(["pttl"]).map { ($0, try redis.calls($0)) })
+    }
     let before = try calls()
     let hits = try a.count("near_hits")
-    for _ in 0..<20 {
+    for round in 0..<6 {
+      // A Redis that stands still is not asked for sure.
+      if round == 5 { redis.pause() }
+      defer { redis.resume() }
       for (command, expected) in zip(commands, expected) {
         let reply = try bytes(client, command)
         #expect(reply == expected, "\(command): \(String(decoding: reply, as: UTF8.self))")
       }
     }
-    #expect(try calls() == before)
-    #expect(try a.count("near_hits") - hits == 20 * commands.count)
+    let after = try calls()
+    for (name, count) in before { #expect(after[name] == count, "\(name)") }
+    #expect(try a.count("near_hits") - hits == 6 * commands.count)
 
     // The value itself, once it is near, tells the same of a string.
     try eventually("the string is near") { try a.hasNear(world.key("user:1")) }
     for (command, expected) in zip(commands, expected).prefix(Self.strings.count) {
       #expect(try bytes(client, command) == expected, "\(command)")
     }
-    #expect(try calls() == before)
+    #expect(try calls()["strlen"] == before["strlen"])
+    #expect(try calls()["getrange"] == before["getrange"])
   }
 
   private static let tables = """

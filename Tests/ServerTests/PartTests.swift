@@ -297,17 +297,33 @@ struct PartTests {
   @Test(
     "A value takes the place of the parts of before, and parts that of a value, each time the type changes")
   func types() throws {
-    let (_, client, direct) = try start()
-    for round in 0..<3 {
-      for _ in 0..<2 { #expect(try client.call("HGET", "user:1", "a") == "1", "\(round)") }
-      #expect(try client.call("DEL", "user:1") == 1)
+    let (sidecar, client, direct) = try start()
+    var last: UInt64 = 0
+    /// As the feed tells of a removal.
+    func remove() throws {
+      let (previous, id) = (
+        JournalID(milliseconds: last, sequence: 0), JournalID(milliseconds: last + 1, sequence: 0)
+      )
+      last += 1
+      try direct.call("DEL", "user:1")
+      try direct.call("HSET", "nearside:{}:m", "jl", "\(id)")
+      var keys = PackedKeys()
+      Array("user:1".utf8).withUnsafeBytes { keys.append($0) }
+      let entry = JournalEntry(id: id, previous: previous, position: LSN(sidecar.position), keys: keys)
+      sidecar.mailbox.hear(.entries([entry], generation: Generation(0xa1)))
+      try sidecar.poll()
+    }
+    for _ in 0..<3 {
+      for near in 0...1 { try expect(sidecar, client, ["HGET", "user:1", "a"], "1", near: near) }
+      try remove()
       try direct.call("SET", "user:1", "value")
-      for _ in 0..<2 { #expect(try client.call("GETRANGE", "user:1", "0", "0") == "v") }
-      for _ in 0..<2 { #expect(try client.call("GET", "user:1") == "value") }
-      #expect(try client.call("TYPE", "user:1") == .simple("string"))
-      #expect(try client.call("DEL", "user:1") == 1)
+      for near in 0...1 { try expect(sidecar, client, ["GETRANGE", "user:1", "0", "0"], "v", near: near) }
+      for near in 0...1 { try expect(sidecar, client, ["GET", "user:1"], "value", near: near) }
+      try expect(sidecar, client, ["TYPE", "user:1"], .simple("string"), near: 1)
+      try expect(sidecar, client, ["GETRANGE", "user:1", "0", "0"], "v", near: 1)
+      try remove()
       try direct.call("HSET", "user:1", "a", "1")
-      #expect(try client.call("TYPE", "user:1") == .simple("hash"))
+      for near in 0...1 { try expect(sidecar, client, ["TYPE", "user:1"], .simple("hash"), near: near) }
     }
   }
 

@@ -75,7 +75,7 @@ extension EventLoop {
     // Of a key that does not exist nothing is kept.
     guard var part = read.part, times.isThere, !isAbsent || times.wasThere,
       let (anchor, expires) = keepAnchor(key, times, asked: read.asked, judgement, journal)
-    else { return noteShown(key, journal) }
+    else { return }
     part.belong(to: anchor)
     let mark = key.rule.mark | EntryMark.part | (isAbsent ? EntryMark.tellsAbsence : 0)
     part.bytes.withUnsafeBytes { name in
@@ -110,7 +110,7 @@ extension EventLoop {
       let renewed = Anchor(
         number: anchor?.number ?? newAnchorNumber(), newest: max(anchor?.newest ?? .zero, journal))
       anchor = renewed
-      return insert(renewed, bytes, key, expires: expires)
+      return insert(renewed, bytes, key, expires: expires, serial: key.nearSerial)
     }
     guard isKept, let anchor else { return nil }
     if key.rule.load != nil {
@@ -119,27 +119,29 @@ extension EventLoop {
     return (anchor, expires)
   }
 
-  /// A client was shown a reply about this key that is not kept. Parts that may be older wait until this host has
-  /// heard of everything that the reply knew.
-  mutating func noteShown(_ key: GovernedKey, _ journal: JournalID?) {
+  /// A client is shown replies about these keys. Parts of them that are near wait until this host has heard of
+  /// everything that Redis knew then.
+  mutating func noteShown(_ keys: [GovernedKey], _ journal: JournalID?) {
     guard let journal, journal > follower.position else { return }
-    key.bytes.withUnsafeBytes { bytes in
-      guard let entry = near.find(bytes, hash: key.hash, now: now), EntryMark.isAnchor(entry.tag),
-        isCurrent(entry, bytes)
-      else { return }
-      var anchor = Anchor(entry.value)
-      anchor.newest = max(anchor.newest, journal)
-      _ = insert(anchor, bytes, key, expires: entry.expires)
+    for key in keys {
+      key.bytes.withUnsafeBytes { bytes in
+        guard let entry = near.find(bytes, hash: key.hash, now: now), EntryMark.isAnchor(entry.tag),
+          isCurrent(entry, bytes)
+        else { return }
+        var anchor = Anchor(entry.value)
+        anchor.newest = max(anchor.newest, journal)
+        _ = insert(anchor, bytes, key, expires: entry.expires, serial: entry.serial)
+      }
     }
   }
 
   private mutating func insert(
-    _ anchor: Anchor, _ bytes: UnsafeRawBufferPointer, _ key: GovernedKey, expires: Instant?
+    _ anchor: Anchor, _ bytes: UnsafeRawBufferPointer, _ key: GovernedKey, expires: Instant?, serial: UInt32?
   ) -> Bool {
     withUnsafeBytes(of: anchor) {
       near.insert(
         bytes, hash: key.hash, value: $0, expires: expires, tag: key.rule.mark | EntryMark.anchor,
-        serial: key.nearSerial)
+        serial: serial)
     }
   }
 

@@ -9,6 +9,7 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
     var judgements = judge(read, state)
+    noteShown(read.keys, state?.journal)
     let before = read.part == nil ? nil : cursor.integer()
     if read.restores {
       var isLost = false
