@@ -115,6 +115,12 @@ public final class RESPClient {
     guard result == 0 else { throw HarnessError("connect \(path): \(reason())") }
   }
 
+  /// Takes a connected socket.
+  public init(descriptor: Int32, timeout: Duration = .seconds(10)) {
+    self.timeout = timeout
+    fd = descriptor
+  }
+
   deinit { close(fd) }
 
   /// Sends one command and returns its reply.
