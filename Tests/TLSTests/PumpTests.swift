@@ -27,7 +27,10 @@ struct PumpTests {
     let place = try Place()
     let client = try place.client()
     client.timeout = .seconds(60)
-    let value = (0..<64 << 20).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
+    var value: [UInt8] = []
+    value.reserveCapacity(64 << 20)
+    let pattern = (0..<65_000).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
+    while value.count < 64 << 20 { value += pattern }
     try client.send(raw: Array("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$\(value.count)\r\n".utf8) + value + [13, 10])
     #expect(try client.receive() == .ok)
     try client.send("GET", "k")

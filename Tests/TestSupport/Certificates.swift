@@ -45,11 +45,18 @@ public final class Certificates: Sendable {
 }
 
 extension RedisServer {
-  /// A server that speaks TLS on a port of the loopback interface besides its Unix socket. Retries with other ports:
-  /// one that was free a moment ago may be taken.
-  /// - Parameters:
-  ///   - authority: by whom client certificates must be signed, if any are asked for.
-  ///   - clients: `tls-auth-clients`: no, optional or yes.
+  /// The arguments of a server that speaks TLS on a port of the loopback interface besides its Unix socket.
+  /// - Parameter clients: `tls-auth-clients`: no, optional or yes.
+  public static func tls(
+    _ pair: Certificates.Pair, authority: Certificates, clients: String = "no", port: UInt16
+  ) -> [String] {
+    [
+      "--bind", "127.0.0.1", "--tls-port", "\(port)", "--tls-cert-file", pair.certificate, "--tls-key-file",
+      pair.key, "--tls-ca-cert-file", authority.ca, "--tls-auth-clients", clients,
+    ]
+  }
+
+  /// Starts such a server; with another port if one that was free a moment ago is taken.
   public static func secured(
     _ pair: Certificates.Pair, authority: Certificates, clients: String = "no", _ arguments: [String] = []
   ) throws -> (server: RedisServer, port: UInt16) {
@@ -57,13 +64,9 @@ extension RedisServer {
     while true {
       let port = try freePort()
       do {
-        let server = try RedisServer(
-          [
-            "--bind", "127.0.0.1", "--tls-port", "\(port)", "--tls-cert-file", pair.certificate,
-            "--tls-key-file",
-            pair.key, "--tls-ca-cert-file", authority.ca, "--tls-auth-clients", clients,
-          ] + arguments)
-        return (server, port)
+        return (
+          try RedisServer(tls(pair, authority: authority, clients: clients, port: port) + arguments), port
+        )
       } catch  where attempt < 5 { attempt += 1 }
     }
   }
