@@ -226,10 +226,17 @@ extension EventLoop {
 
   private mutating func config(_ request: Request, _ slot: Int) {
     if request.isWord(1, "get"), request.count < 3 { return wrongCount("config|get", slot) }
+    // Whoever may set parameters must find what was set.
+    let all = settings.commands.allowed
+    if embedded == nil, all.contains("config") || all.contains("config|get") { return relay(request, slot) }
     guard request.isWord(1, "get") else {
-      return reply(slot) {
-        $0.error("NOPERM this command is not available through Nearside: 'config|\(request.word(1))'")
+      if let refusal = refusal(request, "config") { return reply(slot) { $0.error(refusal) } }
+      guard embedded == nil else {
+        return reply(slot) {
+          $0.error("ERR Nearside: 'config|\(request.word(1))' is not available without Redis")
+        }
       }
+      return relay(request, slot)
     }
     let resp3 = clients[slot].resp3
     if request.count == 3, let value = Self.localParameters[request.word(2)] {

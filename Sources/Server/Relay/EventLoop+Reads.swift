@@ -130,16 +130,19 @@ extension EventLoop {
     }
   }
 
-  /// Any other read: Redis answers, under the state read before it.
-  mutating func executeRead(_ request: Request, _ name: String, _ absent: AbsentReply, _ slot: Int) {
+  /// Any other read: Redis answers, under the state read before it. `places`: of its keys, where they do not stand at
+  /// fixed ones.
+  mutating func executeRead(
+    _ request: Request, _ name: String, _ absent: AbsentReply, places: [Int]? = nil, _ slot: Int
+  ) {
     guard let spec = commands.spec(request[0]) else { return relay(request, slot) }
     var governed: [GovernedKey] = []
-    for index in spec.keyIndices(count: request.count) {
+    for index in places ?? Array(spec.keyIndices(count: request.count)) {
       if let key = governedKey(request[index]) { governed.append(key) }
     }
     guard !governed.isEmpty else { return relay(request, slot) }
     // What reads several keys at once, a union for example, is not made of loaded values.
-    let isOne = spec.firstKey == spec.lastKey
+    let isOne = places == nil && spec.firstKey == spec.lastKey
     if isOne, let (decision, until) = decision(governed[0], certificate, at: clock()) {
       return replyDecided(decision, governed[0], request, name, absent, until: until, slot)
     }

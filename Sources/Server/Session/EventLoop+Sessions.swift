@@ -23,10 +23,17 @@ extension EventLoop {
   // MARK: Commands that block
 
   private mutating func executeBlocking(_ request: Request, _ name: String, _ slot: Int) {
-    if refusesGoverned(request, name, slot) { return }
     let isReading = name == "xread" || name == "xreadgroup"
     if isReading, !(1..<request.count).contains(where: { request.isWord($0, "block") }) {
-      return relay(request, slot)
+      guard let uses = keyUses(request, name) else { return relay(request, slot) }
+      return executeOnKeys(request, name, uses, slot)
+    }
+    for index in 1..<request.count where governance.governs(request[index]) {
+      return reply(slot) {
+        $0.error(
+          "ERR Nearside: '\(name)' cannot wait on a key that a mapping covers: what lies there may go at any time, so it "
+            + "is no queue; give the queue a key of its own")
+      }
     }
     guard let upstream = pinned(slot) else { return }
     if name == "wait" || name == "waitaof" {
@@ -105,14 +112,25 @@ extension EventLoop {
     switch spec?.kind {
     case .local:
       guard isQueueing, spec?.name != "quit", spec?.name != "reset" else { return false }
+      // CONFIG SET and kin are Redis's own, if they are allowed.
+      if spec?.name == "config", !request.isWord(1, "get"), refusal(request, "config") == nil { break }
       if spec?.name != "ping", spec?.name != "echo" {
         breakElsewhere(slot)
         reply(slot) { $0.error(Self.notInTransaction(spec?.name ?? "")) }
         return true
       }
     case .refuse:
-      if isQueueing { breakElsewhere(slot) }
-      return false
+      let name = spec?.name ?? ""
+      // What these do in the configured database is seen to on its own connection.
+      let isOurs = name == "flushall" || name == "swapdb" || name == "monitor"
+      if refusal(request, name) != nil || isOurs {
+        if isQueueing { breakElsewhere(slot) }
+        if isQueueing, isOurs, refusal(request, name) == nil {
+          reply(slot) { $0.error(Self.notInTransaction(name)) }
+          return true
+        }
+        return false
+      }
     case .subscription:
       guard isQueueing else { return false }
       breakElsewhere(slot)

@@ -68,7 +68,8 @@ extension EventLoop {
     }
     let error: String?
     switch spec.kind {
-    case .refuse: error = Self.notAvailable(spec.name)
+    case .refuse:
+      error = refusal(request, spec.name) ?? (spec.name == "monitor" ? Self.notInTransaction("monitor") : nil)
     case .subscription: error = Self.notInTransaction(spec.name)
     case .local where spec.name == "nearside" || spec.name == "hello" || spec.name == "select":
       error = Self.notInTransaction(spec.name)
