@@ -25,7 +25,7 @@ struct CommandSettingsTests {
   @Test("a name that is none of theirs is an error with the one that was meant")
   func unknown() {
     let reading = read(#"{"commands": {"allow": ["flushbd", "get"]}, "tables": {"t": "k:{id}"}}"#)
-    #expect(reading.diagnostics.map(\.code) == [.badValue, .badValue])
+    #expect(reading.diagnostics.map(\.code) == ["bad-value", "bad-value"])
     #expect(reading.diagnostics.first?.suggestion == "flushdb")
     #expect(reading.settings == nil)
   }

@@ -97,10 +97,18 @@ extension EventLoop {
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
     let token = clients[slot].token
+    let flushesScripts = flushesScripts(request)
     withUpstream(slot) { upstream in
       request.append(to: &upstream.output)
       upstream.await(.relay(token))
+      if flushesScripts { upstream.loadScripts() }
     }
+    if flushesScripts { reloadScripts() }
+  }
+
+  /// SCRIPT FLUSH outside of a transaction: our own scripts go with the application's.
+  func flushesScripts(_ request: Request) -> Bool {
+    request.count > 1 && transacting == nil && request.isNamed("script") && request.isWord(1, "flush")
   }
 
   /// Hands the connection to Redis that speaks the client's protocol version to `send`, and notes that the
@@ -112,6 +120,7 @@ extension EventLoop {
     }
     // A reply that is held back is owed already.
     if loading.resumed == nil { clients[slot].owed.append(.awaited) }
+    if Token.isPin(upstream.token) { pins.touched.append(upstream.token) }
     let before = upstream.output.count
     send(upstream)
     clients[slot].owedBytes += upstream.output.count - before

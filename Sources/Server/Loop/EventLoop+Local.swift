@@ -135,11 +135,7 @@ extension EventLoop {
     }
     let session = clients[slot].session
     guard index == settings.redis?.database ?? 0 else { return selectElsewhere(index, request, slot) }
-    if session.database != nil {
-      if refusesWhileWatching(slot) { return }
-      if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
-      leaveElsewhere(slot)
-    }
+    if session.database != nil { return selectHome(index, request, slot) }
     reply(slot) { $0.status("OK") }
   }
 
@@ -315,8 +311,18 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     guard !cursor.isError, var text = cursor.text() else { return answerInfoAlone(slot, settling: true) }
     if clients[slot].resp3, text.hasPrefix("txt:") { text.removeFirst(4) }
+    // The clients that are meant are this socket's; Redis counts the sidecars' own connections.
+    text = Self.replacing("connected_clients", in: text, by: counters.clients)
+    text = Self.replacing("blocked_clients", in: text, by: pins.all.values.count { $0.isBlocked })
     text += "\r\n# Nearside\r\n" + statusLines().joined(separator: "\r\n") + "\r\n"
     settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+  }
+
+  /// The lines of INFO with another number behind `name:`.
+  private static func replacing(_ name: String, in text: String, by number: Int) -> String {
+    guard let line = text.firstRange(of: "\r\n\(name):") else { return text }
+    let end = text[line.upperBound...].firstIndex { !$0.isNumber } ?? text.endIndex
+    return text[..<line.upperBound] + String(number) + text[end...]
   }
 
   /// INFO when there is no Redis to ask: clients that look for these lines at connect must find them.

@@ -42,7 +42,7 @@ extension EventLoop {
     return true
   }
 
-  private func namesOwnDatabase(_ request: Request) -> Bool {
+  func namesOwnDatabase(_ request: Request) -> Bool {
     let own = settings.redis?.database ?? 0
     return request.integer(1) == own || request.integer(2) == own
   }

@@ -59,9 +59,9 @@ extension EventLoop {
   }
 
   mutating func flushUpstreams() {
+    flushPins()
     flush(resp2)
     flush(resp3)
-    flushPins()
   }
 
   /// Writes what waits.
