@@ -77,7 +77,7 @@ class Site(contextlib.AbstractContextManager):
         names = ", ".join(f'"{name}"' for name in ALLOWED)
         with open(self.folder + "/config.json", "w") as file:
             file.write(
-                f'{{ "namespace": "foreign", "listen": {{ "socket": "{self.socket}" }},\n'
+                f'{{ "namespace": "foreign", "listen": {{ "socket": "{self.socket}", "tcp": "127.0.0.1:{self.port}" }},\n'
                 f'  "commands": {{ "allow": [{names}] }}, {options}\n  "tables": {tables} }}\n')
         self.environment = dict(
             os.environ, DATABASE_URL=f"postgresql://shop@/postgres?host={self.folder}",
@@ -86,7 +86,6 @@ class Site(contextlib.AbstractContextManager):
         subprocess.run(
             [nearside, "setup", *config, "--apply"], check=True, env=self.environment, stdout=subprocess.DEVNULL)
         self._run("nearside", [nearside, "run", *config], env=self.environment)
-        self._run("relay", ["python3", "/tmp/foreign-src/relay.py", self.socket, str(self.port)])
         wait_for("the sidecar", lambda: self._answers(self.socket, "NEARSIDE STATUS", "cleared:1"))
 
     def _answers(self, path, command, text):
