@@ -6,7 +6,8 @@ struct AllowedCommandTests {
   @Test("are refused with what to do instead")
   func refused() throws {
     let world = try World()
-    let client = try world.sidecar().client()
+    let a = try world.sidecar()
+    let client = try a.client()
     for command in [["FLUSHDB"], ["FLUSHALL"], ["DEBUG", "SLEEP", "0"], ["CONFIG", "SET", "timeout", "0"]] {
       let text = try client.call(command).errorText ?? ""
       #expect(text.hasPrefix("NOPERM this command is not available through Nearside: '"), "\(text)")

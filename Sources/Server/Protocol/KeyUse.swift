@@ -24,9 +24,10 @@ extension EventLoop {
       return uses.allSatisfy { $0.index < request.count } ? uses : nil
     }
     func counted(at place: Int, _ kind: KeyUse.Kind) -> [KeyUse]? {
+      // With another number Redis refuses the command.
       guard place < request.count, let count = request.integer(place), count >= 0,
         count < request.count - place
-      else { return nil }
+      else { return [] }
       return uses(place + 1..<place + 1 + count, kind)
     }
     func with(_ first: [KeyUse]?, _ second: [KeyUse]?) -> [KeyUse]? {

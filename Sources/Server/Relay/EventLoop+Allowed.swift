@@ -8,7 +8,7 @@ extension EventLoop {
   func refusal(_ request: Request, _ name: String) -> String? {
     let subcommand = request.count > 1 ? request.word(1) : ""
     if settings.commands.allows(name, subcommand) { return nil }
-    let full = name == "config" ? "config|" + Self.shown(request[1], 64) : name
+    let full = name == "config" ? "config|" + Self.shown(request[1], 64).lowercased() : name
     let text = "NOPERM this command is not available through Nearside: '\(full)'"
     guard CommandSettings.refused.contains(name) else { return text }
     return name == "flushall" || name == "flushdb"
