@@ -11,10 +11,11 @@ extension EventLoop {
     let full = name == "config" ? "config|" + Self.shown(request[1], 64).lowercased() : name
     let text = "NOPERM this command is not available through Nearside: '\(full)'"
     guard CommandSettings.refused.contains(name) else { return text }
-    return name == "flushall" || name == "flushdb"
-      ? text
+    if name == "flushall" || name == "flushdb" {
+      return text
         + "; NEARSIDE INVALIDATE ALL forgets what is cached, or allow it in \"commands\" of the configuration"
-      : text + "; the configuration may allow it in \"commands\""
+    }
+    return embedded == nil ? text + "; the configuration may allow it in \"commands\"" : text
   }
 
   /// Whether an allowed command was dealt with here; all others are relayed like any command.
