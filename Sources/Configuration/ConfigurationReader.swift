@@ -79,6 +79,7 @@ extension OptionLoader {
       log: LogSettings(
         level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
       tables: tables, caches: caches, subscribe: subscribe(top, hasRedis: redis.isUsed),
+      commands: commands(top),
       mappingHash: MappingHash.of(namespace: namespace, tables: tables, caches: caches))
   }
 

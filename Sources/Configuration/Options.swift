@@ -234,6 +234,12 @@ extension ConfigurationOption {
         "Redis channels on which applications publish what they changed: a key, a JSON list of keys, or an object "
           + "with keys, prefixes and tags."),
 
+      .init("commands", .section, "Commands that reach past the namespace."),
+      .init(
+        "commands.allow", .texts,
+        "Which of them may be used, by name (flushdb) or with a subcommand (config|set). Default: none; they are "
+          + "answered NOPERM."),
+
       .init("log", .section, "The log."),
       .init(
         "log.level", .choice(words(LogSettings.Level.self)), default: "info", "The least severe level shown."),
@@ -301,7 +307,7 @@ extension ConfigurationOption {
   /// Keys that the design names and this version does not have, by their section.
   static let notYet: [String: [String]] = [
     "": [
-      "admin", "commands", "publish", "threads",
+      "admin", "publish", "threads",
     ],
     "redis": ["connections"],
     "listen": ["busyPoll"],

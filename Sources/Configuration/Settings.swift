@@ -22,6 +22,7 @@ public struct Settings: Sendable {
   public var caches: [CacheRule]
   /// The Redis channels on which applications say what they changed.
   public var subscribe: [String]
+  public var commands: CommandSettings
   /// Sixteen lower-case hexadecimal digits over everything that decides which keys a change clears: the
   /// namespace, the tables' rules, the tags of caches and the number of fence buckets. Sidecars that differ here never trust
   /// each other's state.
@@ -32,7 +33,8 @@ public struct Settings: Sendable {
     clients: ClientSettings = ClientSettings(), near: NearSettings, staleness: StalenessSettings,
     plainSet: PlainSetSettings,
     leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings, tables: [TableRule],
-    caches: [CacheRule], subscribe: [String] = [], mappingHash: String
+    caches: [CacheRule], subscribe: [String] = [], commands: CommandSettings = CommandSettings(),
+    mappingHash: String
   ) {
     self.namespace = namespace
     self.postgres = postgres
@@ -48,6 +50,7 @@ public struct Settings: Sendable {
     self.tables = tables
     self.caches = caches
     self.subscribe = subscribe
+    self.commands = commands
     self.mappingHash = mappingHash
   }
 

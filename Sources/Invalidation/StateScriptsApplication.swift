@@ -2,11 +2,28 @@
 /// and none of them is counted in n.
 extension StateScripts {
   /// `limit(key, most)`: the key lives no longer than so many milliseconds; empty: as long as it does.
-  private static let limitFunction = """
+  static let limitFunction = """
     local function limit(key,most)
       if most=='' then return end
       local left=redis.call('PTTL',key)
       if left==-1 or left>tonumber(most) then redis.call('PEXPIRE',key,most) end
+    end
+
+    """
+
+  /// `quoted(key)`: as a JSON string, of bytes that need not be UTF-8, like `PublishedMessage.quote`.
+  static let quotedFunction = """
+    local function quoted(key)
+      local other=key
+      for _,sequence in ipairs({'[\\194-\\223]','\\224[\\160-\\191]','[\\225-\\236\\238\\239][\\128-\\191]',
+        '\\237[\\128-\\159]','\\240[\\144-\\191][\\128-\\191]','[\\241-\\243][\\128-\\191][\\128-\\191]',
+        '\\244[\\128-\\143][\\128-\\191]'}) do other=string.gsub(other,sequence..'[\\128-\\191]',' ') end
+      local text=cjson.encode(key)
+      if string.find(other,'[\\128-\\255]') then
+        text=string.gsub(text,'[\\128-\\255]',
+          function(c) return string.format('\\\\u%04x',string.byte(c)) end)
+      end
+      return text
     end
 
     """
@@ -165,7 +182,7 @@ extension StateScripts {
   ///   anything while c differs from g or a group of `pd` covers the key, with two nils if there is no state.
   public static let expire =
     "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction
-    + limitFunction + """
+    + limitFunction + quotedFunction + """
       local M,key=KEYS[1],KEYS[2]
       local m=redis.pcall('HMGET',M,'g','V','W','jl','c','pd')
       if m.err or not (m[1] and m[2] and m[3] and m[4]) then return {'UNTRUSTED',false,false,false} end
@@ -181,16 +198,7 @@ extension StateScripts {
       jl=journal(ARGV[1]..g,jl,ARGV[3],m[3],string.char(math.floor(length/256),length%256)..key)
       redis.call('HSET',M,'jl',jl)
       if gone and ARGV[2]~='' then
-        local other=key
-        for _,sequence in ipairs({'[\\194-\\223]','\\224[\\160-\\191]','[\\225-\\236\\238\\239][\\128-\\191]',
-          '\\237[\\128-\\159]','\\240[\\144-\\191][\\128-\\191]','[\\241-\\243][\\128-\\191][\\128-\\191]',
-          '\\244[\\128-\\143][\\128-\\191]'}) do other=string.gsub(other,sequence..'[\\128-\\191]',' ') end
-        local text=cjson.encode(key)
-        if string.find(other,'[\\128-\\255]') then
-          text=string.gsub(text,'[\\128-\\255]',
-            function(c) return string.format('\\\\u%04x',string.byte(c)) end)
-        end
-        publish(M,ARGV[2],g,m[3],'"table":null,"keys":['..text..'],"part":1,"of":1}')
+        publish(M,ARGV[2],g,m[3],'"table":null,"keys":['..quoted(key)..'],"part":1,"of":1}')
       end
       return {'OK',reply,g,jl}
       """

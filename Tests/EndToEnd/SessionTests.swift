@@ -46,6 +46,18 @@ struct SessionTests {
       ["SELECT", "3"], ["MULTI"], ["SET", "x", "3"], ["GET", "x"], ["EXEC"], ["DEL", "x"], ["SELECT", "0"],
     ],
     [
+      ["WATCH", "x"], ["SELECT", "3"], ["SELECT", "0"], ["SET", "x", "1"], ["MULTI"], ["GET", "x"], ["EXEC"],
+      ["MULTI"], ["GET", "x"], ["EXEC"],
+    ],
+    [
+      ["WATCH", "x"], ["SELECT", "3"], ["WATCH", "y"], ["SELECT", "0"], ["MULTI"], ["GET", "x"], ["EXEC"],
+      ["SELECT", "3"], ["WATCH", "x"], ["SET", "x", "1"], ["SELECT", "0"], ["MULTI"], ["EXEC"],
+      ["SELECT", "3"],
+      ["DEL", "x"], ["SELECT", "0"],
+    ],
+    [["WATCH", "x"], ["SELECT", "99"], ["SET", "x", "1"], ["MULTI"], ["GET", "x"], ["EXEC"]],
+    [["MULTI"], ["SAVE"], ["EXEC"]],
+    [
       ["SELECT", "3"], ["MULTI"], ["PING"], ["ECHO", "a"], ["SET", "x", "1"], ["EXEC"], ["DEL", "x"],
       ["SELECT", "0"],
     ],
@@ -298,9 +310,6 @@ struct SessionTests {
       #expect(try client.call("EXEC").errorText?.hasPrefix("EXECABORT") == true)
       #expect(try client.call("EXISTS", "half") == 0)
     }
-    try client.call("WATCH", "x")
-    #expect(try client.call("SELECT", "0").errorText?.contains("watched") == true)
-    try client.call("UNWATCH")
     try client.call("DEL", key)
     #expect(try client.call("SELECT", "0") == .ok)
     #expect(try client.call("GET", key) == nil)

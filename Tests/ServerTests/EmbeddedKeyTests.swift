@@ -60,8 +60,8 @@ struct EmbeddedKeyTests {
       #expect(try client.answer(command) == #"-ERR Nearside: '\#(name)' is not available without Redis\r\n"#)
     }
     #expect(
-      try client.answer("FLUSHALL")
-        == #"-NOPERM this command is not available through Nearside: 'flushall'\r\n"#)
+      try client.answer("FLUSHALL").hasPrefix(
+        "-NOPERM this command is not available through Nearside: 'flushall'"))
     #expect(
       try client.answer("json.get", "user:1")
         == #"-ERR unknown command 'json.get', with args beginning with: 'user:1' \r\n"#)

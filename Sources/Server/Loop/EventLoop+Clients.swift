@@ -78,6 +78,8 @@ extension EventLoop {
 
   mutating func clientEvent(_ slot: Int, _ events: UInt32) {
     let client = clients + slot
+    // What blocks for a client that is gone would take what another one waits for.
+    if events & UInt32(CLINUX_PEER_SHUT) != 0, isBlocked(slot) { return drop(slot) }
     if events & UInt32(CLINUX_READABLE | CLINUX_HANGUP | CLINUX_ERROR) != 0 {
       let empty = client.pointee.arrivals.named(
         in: poll, last: wholePoll, watched: !client.pointee.readsPaused)
@@ -145,10 +147,16 @@ extension EventLoop {
     client.pointee.input.shrinkIfIdle(to: Self.idleBuffer)
     var events: UInt32 = 0
     if !pauseReads { events |= UInt32(CLINUX_READABLE) }
+    if isBlocked(slot), !client.pointee.isClosing { events |= UInt32(CLINUX_PEER_SHUT) }
     if !client.pointee.output.isEmpty { events |= UInt32(CLINUX_WRITABLE) }
     guard events != client.pointee.watched else { return }
     client.pointee.watched = events
     _ = clinux_epoll_modify(epoll, client.pointee.descriptor, events, Self.pack(client.pointee.token))
+  }
+
+  /// Whether a command of the client's may take as long as it likes.
+  private func isBlocked(_ slot: Int) -> Bool {
+    clients[slot].session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
   }
 
   mutating func drop(_ slot: Int) {

@@ -17,7 +17,9 @@ extension EventLoop {
     }
     switch spec?.kind {
     case .local: return executeLocal(request, spec?.name ?? "", slot)
-    case .refuse: return reply(slot) { $0.error(Self.notAvailable(spec?.name ?? "")) }
+    case .refuse:
+      if let refusal = refusal(request, spec?.name ?? "") { return reply(slot) { $0.error(refusal) } }
+      if executeAllowed(request, spec?.name ?? "", slot) { return }
     default: break
     }
     if embedded != nil { return executeEmbedded(request, spec, slot) }
@@ -64,27 +66,28 @@ extension EventLoop {
     markDirty(slot)
   }
 
-  static func notAvailable(_ name: String) -> String {
-    "NOPERM this command is not available through Nearside: '\(name)'"
-  }
-
   static let stateIsOurs =
     "NOPERM keys that begin with 'nearside:{' hold Nearside's own state and are not written here"
 
-  /// Any other command, a module's for example: what it does to a governed key is not known, so it may only
-  /// be sent if none of its arguments is one.
+  /// Any other command.
   private mutating func executePass(_ request: Request, _ name: String, _ slot: Int) {
-    if refusesGoverned(request, name, slot) { return }
-    relay(request, slot)
+    if showsNames(request, name, slot) { return }
+    guard let uses = keyUses(request, name) else {
+      if refusesGoverned(request, name, slot) { return }
+      return relay(request, slot)
+    }
+    executeOnKeys(request, name, uses, slot)
   }
 
+  /// For a command of which it is not known what it does, a module's for example: it may only be sent if none of its
+  /// arguments is a governed key.
   mutating func refusesGoverned(_ request: Request, _ name: String, _ slot: Int) -> Bool {
     for index in 1..<max(1, request.count) where governance.governs(request[index]) {
       let shown = name.isEmpty ? "this command" : "'\(name)'"
       reply(slot) {
         $0.error(
-          "ERR Nearside: \(shown) cannot be used on a key that a mapping covers in this version; "
-            + "its effect on cached values could not be followed")
+          "ERR Nearside: \(shown) cannot be used on a key that a mapping covers, since its effect on cached values "
+            + "could not be followed")
       }
       return true
     }
@@ -94,10 +97,18 @@ extension EventLoop {
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
     let token = clients[slot].token
+    let flushesScripts = flushesScripts(request)
     withUpstream(slot) { upstream in
       request.append(to: &upstream.output)
       upstream.await(.relay(token))
+      if flushesScripts { upstream.loadScripts() }
     }
+    if flushesScripts { reloadScripts() }
+  }
+
+  /// SCRIPT FLUSH outside of a transaction: our own scripts go with the application's.
+  func flushesScripts(_ request: Request) -> Bool {
+    request.count > 1 && transacting == nil && request.isNamed("script") && request.isWord(1, "flush")
   }
 
   /// Hands the connection to Redis that speaks the client's protocol version to `send`, and notes that the
@@ -109,6 +120,7 @@ extension EventLoop {
     }
     // A reply that is held back is owed already.
     if loading.resumed == nil { clients[slot].owed.append(.awaited) }
+    if Token.isPin(upstream.token) { pins.touched.append(upstream.token) }
     let before = upstream.output.count
     send(upstream)
     clients[slot].owedBytes += upstream.output.count - before

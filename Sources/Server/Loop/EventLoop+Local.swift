@@ -135,11 +135,7 @@ extension EventLoop {
     }
     let session = clients[slot].session
     guard index == settings.redis?.database ?? 0 else { return selectElsewhere(index, request, slot) }
-    if session.database != nil {
-      if refusesWhileWatching(slot) { return }
-      if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
-      leaveElsewhere(slot)
-    }
+    if session.database != nil { return selectHome(index, request, slot) }
     reply(slot) { $0.status("OK") }
   }
 
@@ -226,10 +222,17 @@ extension EventLoop {
 
   private mutating func config(_ request: Request, _ slot: Int) {
     if request.isWord(1, "get"), request.count < 3 { return wrongCount("config|get", slot) }
+    // Whoever may set parameters must find what was set.
+    let all = settings.commands.allowed
+    if embedded == nil, all.contains("config") || all.contains("config|get") { return relay(request, slot) }
     guard request.isWord(1, "get") else {
-      return reply(slot) {
-        $0.error("NOPERM this command is not available through Nearside: 'config|\(request.word(1))'")
+      if let refusal = refusal(request, "config") { return reply(slot) { $0.error(refusal) } }
+      guard embedded == nil else {
+        return reply(slot) {
+          $0.error("ERR Nearside: 'config|\(request.word(1))' is not available without Redis")
+        }
       }
+      return relay(request, slot)
     }
     let resp3 = clients[slot].resp3
     if request.count == 3, let value = Self.localParameters[request.word(2)] {
@@ -308,8 +311,18 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     guard !cursor.isError, var text = cursor.text() else { return answerInfoAlone(slot, settling: true) }
     if clients[slot].resp3, text.hasPrefix("txt:") { text.removeFirst(4) }
+    // The clients that are meant are this socket's; Redis counts the sidecars' own connections.
+    text = Self.replacing("connected_clients", in: text, by: counters.clients)
+    text = Self.replacing("blocked_clients", in: text, by: pins.all.values.count { $0.isBlocked })
     text += "\r\n# Nearside\r\n" + statusLines().joined(separator: "\r\n") + "\r\n"
     settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+  }
+
+  /// The lines of INFO with another number behind `name:`.
+  private static func replacing(_ name: String, in text: String, by number: Int) -> String {
+    guard let line = text.firstRange(of: "\r\n\(name):") else { return text }
+    let end = text[line.upperBound...].firstIndex { !$0.isNumber } ?? text.endIndex
+    return text[..<line.upperBound] + String(number) + text[end...]
   }
 
   /// INFO when there is no Redis to ask: clients that look for these lines at connect must find them.

@@ -14,13 +14,13 @@ enum CommandKind: Equatable {
   case merge
   case remove
   case expiry
-  /// Relayed where it names no governed key, refused where it does.
+  /// Relayed where it names no governed key; where it does, `KeyUse` tells what it does with it.
   case pass
   case transaction
   case subscription
   /// May take as long as it likes, so it needs a connection to Redis of its own.
   case blocking
-  /// Redis's categories `@admin` and `@dangerous`: would reach past the namespace.
+  /// Redis's categories `@admin` and `@dangerous`: would reach past the namespace. `CommandSettings` lifts it.
   case refuse
 }
 
@@ -248,7 +248,8 @@ struct CommandTable {
       sdiffstore:-3:1:-1:1 sinterstore:-3:1:-1:1 sunionstore:-3:1:-1:1 zrangestore:-5:1:2:1
       zdiffstore:-4:1:1:1 zinterstore:-4:1:1:1 zunionstore:-4:1:1:1 geosearchstore:-8:1:2:1
       georadius:-6:1:1:1 georadiusbymember:-5:1:1:1 sintercard:-3 zdiff:-3 zinter:-3 zintercard:-3
-      zunion:-3 lmpop:-4 zmpop:-4 xclaim:-6:1:1:1 xautoclaim:-6:1:1:1
+      zunion:-3 lmpop:-4 zmpop:-4 xclaim:-6:1:1:1 xautoclaim:-6:1:1:1 keys:2 lastsave:1 restore:-4:1:1:1
+      sort:-2:1:1:1
       """
     ),
     (
@@ -274,10 +275,9 @@ struct CommandTable {
     (
       .refuse,
       """
-      acl:-2 bgrewriteaof:1 bgsave:-1 debug:-2 failover:-1 flushall:-1 flushdb:-1 keys:2 lastsave:1
-      latency:-2 migrate:-6:3:3:1 module:-2 monitor:1 pfdebug:3:2:2:1 pfselftest:1 psync:-3 replconf:-1
-      replicaof:3 restore:-4:1:1:1 restore-asking:-4:1:1:1 save:1 shutdown:-1 slaveof:3 slowlog:-2
-      sort:-2:1:1:1 swapdb:3 sync:1
+      acl:-2 bgrewriteaof:1 bgsave:-1 debug:-2 failover:-1 flushall:-1 flushdb:-1 latency:-2 migrate:-6:3:3:1
+      module:-2 monitor:1 pfdebug:3:2:2:1 pfselftest:1 psync:-3 replconf:-1 replicaof:3
+      restore-asking:-4:1:1:1 save:1 shutdown:-1 slaveof:3 slowlog:-2 swapdb:3 sync:1
       """
     ),
   ]

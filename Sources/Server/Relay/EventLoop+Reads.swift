@@ -124,18 +124,21 @@ extension EventLoop {
     }
   }
 
-  /// Any other read: Redis answers, under the state read before it.
-  mutating func executeRead(_ request: Request, _ name: String, _ absent: AbsentReply, _ slot: Int) {
+  /// Any other read: Redis answers, under the state read before it. `places`: of its keys, where they do not stand at
+  /// fixed ones.
+  mutating func executeRead(
+    _ request: Request, _ name: String, _ absent: AbsentReply, places: [Int]? = nil, _ slot: Int
+  ) {
     guard let spec = commands.spec(request[0]) else { return relay(request, slot) }
     var governed: [GovernedKey] = []
-    for index in spec.keyIndices(count: request.count) {
+    for index in places ?? Array(spec.keyIndices(count: request.count)) {
       if let key = governedKey(request[index]) { governed.append(key) }
     }
     guard !governed.isEmpty else { return relay(request, slot) }
     // What reads several keys at once, a union for example, is not made of loaded values.
-    let isOne = spec.firstKey == spec.lastKey
+    let isOne = places == nil && spec.firstKey == spec.lastKey
     var part: PartName?
-    if spec.isKept, governed[0].rule.keepsNear {
+    if isOne, spec.isKept, governed[0].rule.keepsNear {
       part = PartName(request, name, resp3: clients[slot].resp3)
       if answersNear(request, name, governed[0], &part, slot) { return }
     }

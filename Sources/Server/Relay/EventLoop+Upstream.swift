@@ -58,9 +58,9 @@ extension EventLoop {
   }
 
   mutating func flushUpstreams() {
+    flushPins()
     flush(resp2)
     flush(resp3)
-    flushPins()
   }
 
   /// Writes what waits.
@@ -153,6 +153,9 @@ extension EventLoop {
     case .invalidate(let group): finish(group: group, replies, client: slot)
     case .errand(let errand): finish(errand, replies)
     case .askForGeneration: finishAsk(replies)
+    case .flush: finishFlush(replies, slot)
+    case .names: finishNames(replies, slot)
+    case .guarded(let command): finish(command, replies, slot)
     case .info: finishInfo(replies, slot)
     case .why(let key): finishWhy(key, replies, slot)
     case .note: break

@@ -144,6 +144,8 @@ extension EventLoop {
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
     case .invalidate(let group): clear(group)
+    case .flush: clearAll()
+    case .guarded(let command): for use in command.keys { dropNear(use.key) }
     case .loadedFill(let fill): abandon(fill)
     case .writtenRemoval(let write): abandonWritten(write)
     case .writtenFill(let fill): abandonWritten(fill.write)

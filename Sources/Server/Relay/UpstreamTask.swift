@@ -44,6 +44,12 @@ final class UpstreamTask {
     case why(key: [UInt8])
     /// That reason, told to Redis; the answer matters to nobody.
     case note
+    /// FLUSHDB or FLUSHALL.
+    case flush
+    /// KEYS, or SCAN: names among which ours are not shown.
+    case names
+    /// A command between two scripts that see to the governed keys it names.
+    case guarded(GuardedCommand)
     /// INFO of the server, to which ours is appended.
     case info
     /// A reply that is replaced when Redis cannot be asked; used for COMMAND and CONFIG GET.
@@ -183,7 +189,7 @@ struct GovernedRemoval {
 /// The scripts that this module sends; the tailer has its own.
 enum GuardScript: CaseIterable {
   case fill, fillMany, load, lock, unlock, written, behind, restore, backlog, remove, expire, invalidateGroup
-  case ask
+  case ask, flush, unseen
 
   var source: String {
     switch self {
@@ -200,6 +206,8 @@ enum GuardScript: CaseIterable {
     case .expire: StateScripts.expire
     case .invalidateGroup: StateScripts.invalidateGroup
     case .ask: StateScripts.ask
+    case .flush: StateScripts.flush
+    case .unseen: StateScripts.unseen
     }
   }
 }

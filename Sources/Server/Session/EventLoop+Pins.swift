@@ -32,6 +32,7 @@ extension EventLoop {
     guard let redis = settings.redis else { return nil }
     let owner = clients[slot].token
     let resp3 = clients[slot].resp3
+    defer { makeSpares(redis, resp3: resp3) }
     if session.database == nil || forMessages,
       let upstream = pins.takeIdle(resp3: resp3, owner: owner, takesMessages: forMessages)
     {
@@ -50,6 +51,14 @@ extension EventLoop {
     keep(upstream.token, slot, forMessages: forMessages)
     pause(slot, .connection)
     return nil
+  }
+
+  private mutating func makeSpares(_ redis: RedisSettings, resp3: Bool) {
+    while pins.needsSpare(resp3: resp3) {
+      let upstream = pins.add(resp3: resp3, owner: nil, takesMessages: false, now: now)
+      connect(upstream, redis, "no thread can be made to connect")
+      if case .down = upstream.phase { return pins.remove(upstream.token) }
+    }
   }
 
   private mutating func keep(_ token: UInt64, _ slot: Int, forMessages: Bool) {
@@ -82,9 +91,10 @@ extension EventLoop {
 
   /// Keeps a connection that carries nothing any more for the next client.
   mutating func giveBackIfFree(_ token: UInt64) {
-    guard let pin = pins[token], let owner = pin.owner, pin.upstream.isReady, pin.upstream.awaited.isEmpty,
+    guard let pin = pins[token], pin.upstream.isReady, pin.upstream.awaited.isEmpty,
       pin.upstream.output.isEmpty
     else { return }
+    guard let owner = pin.owner else { return pins.addIdle(token, now: now) }
     pins[token]?.isBlocked = false
     guard isAlive(owner) else { return }
     let slot = Int(owner.slot)
@@ -145,8 +155,11 @@ extension EventLoop {
   }
 
   mutating func flushPins() {
-    while let token = pins.touched.popLast() {
-      if let upstream = pins.connection(token) { flush(upstream) }
+    // In the order in which clients sent: what blocks first is served first.
+    while !pins.touched.isEmpty {
+      let touched = pins.touched
+      pins.touched.removeAll(keepingCapacity: true)
+      for token in touched { if let upstream = pins.connection(token) { flush(upstream) } }
     }
   }
 

@@ -23,10 +23,17 @@ extension EventLoop {
   // MARK: Commands that block
 
   private mutating func executeBlocking(_ request: Request, _ name: String, _ slot: Int) {
-    if refusesGoverned(request, name, slot) { return }
     let isReading = name == "xread" || name == "xreadgroup"
     if isReading, !(1..<request.count).contains(where: { request.isWord($0, "block") }) {
-      return relay(request, slot)
+      guard let uses = keyUses(request, name) else { return relay(request, slot) }
+      return executeOnKeys(request, name, uses, slot)
+    }
+    for index in 1..<request.count where governance.governs(request[index]) {
+      return reply(slot) {
+        $0.error(
+          "ERR Nearside: '\(name)' cannot wait on a key that a mapping covers: what lies there may go at any time, so it "
+            + "is no queue; give the queue a key of its own")
+      }
     }
     guard let upstream = pinned(slot) else { return }
     if name == "wait" || name == "waitaof" {
@@ -59,22 +66,40 @@ extension EventLoop {
     guard embedded == nil else {
       return reply(slot) { $0.error("ERR DB index is out of range: without Redis there is one database, 0") }
     }
-    if refusesWhileWatching(slot) { return }
     guard let upstream = pinned(slot) else { return }
     clients[slot].session.database = database
+    // What is watched stays so: the connection is the same.
+    if clients[slot].session.isWatching {
+      clients[slot].session.isWatching = false
+      clients[slot].session.isWatchingElsewhere = true
+      if clients[slot].session.hasLostWatch { clients[slot].session.isBrokenElsewhere = true }
+      clients[slot].session.hasLostWatch = false
+    }
     clients[slot].owed.append(.awaited)
     request.append(to: &upstream.output)
     upstream.await(.task(UpstreamTask(client: clients[slot].token, work: .select(database))))
     pause(slot, .answer)
   }
 
-  /// Whether SELECT is refused, because another connection would not know what is watched.
-  mutating func refusesWhileWatching(_ slot: Int) -> Bool {
-    guard clients[slot].session.isWatching || clients[slot].session.isWatchingElsewhere else { return false }
-    reply(slot) {
-      $0.error("ERR Nearside: SELECT of another database is not possible while keys are watched; use UNWATCH")
+  /// SELECT of the configured database from another one. Whoever watches keys goes on with its connection.
+  mutating func selectHome(_ database: Int, _ request: Request, _ slot: Int) {
+    if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
+    let session = clients[slot].session
+    guard session.isWatchingElsewhere else {
+      leaveElsewhere(slot)
+      return reply(slot) { $0.status("OK") }
     }
-    return true
+    guard !session.isBrokenElsewhere, let upstream = pinned(slot) else {
+      if clients[slot].pause != .none { return }
+      leaveElsewhere(slot)
+      clients[slot].session.isWatching = true
+      clients[slot].session.hasLostWatch = true
+      return reply(slot) { $0.status("OK") }
+    }
+    clients[slot].owed.append(.awaited)
+    request.append(to: &upstream.output)
+    upstream.await(.task(UpstreamTask(client: clients[slot].token, work: .select(database))))
+    pause(slot, .answer)
   }
 
   mutating func finishSelect(
@@ -86,7 +111,13 @@ extension EventLoop {
       // It stays where it was, which is another database if this was not the first SELECT.
       clients[slot].session.database = pins.database(of: upstream.token)
     } else {
-      pins[upstream.token]?.database = database
+      let isHome = database == settings.redis?.database ?? 0
+      clients[slot].session.database = isHome ? nil : database
+      pins[upstream.token]?.database = isHome ? nil : database
+    }
+    if clients[slot].session.database == nil {
+      clients[slot].session.isWatching = clients[slot].session.isWatchingElsewhere
+      endElsewhere(slot)
     }
     settle(slot) { output, _ in output.append(cursor.raw()) }
   }
@@ -105,14 +136,25 @@ extension EventLoop {
     switch spec?.kind {
     case .local:
       guard isQueueing, spec?.name != "quit", spec?.name != "reset" else { return false }
+      // CONFIG SET and kin are Redis's own, if they are allowed.
+      if spec?.name == "config", !request.isWord(1, "get"), refusal(request, "config") == nil { break }
       if spec?.name != "ping", spec?.name != "echo" {
         breakElsewhere(slot)
         reply(slot) { $0.error(Self.notInTransaction(spec?.name ?? "")) }
         return true
       }
     case .refuse:
-      if isQueueing { breakElsewhere(slot) }
-      return false
+      let name = spec?.name ?? ""
+      // What these do in the configured database is seen to on its own connection.
+      let isOurs = name == "flushall" || name == "monitor" || name == "swapdb" && namesOwnDatabase(request)
+      if refusal(request, name) != nil || isOurs {
+        if isQueueing { breakElsewhere(slot) }
+        if isQueueing, isOurs, refusal(request, name) == nil {
+          reply(slot) { $0.error(Self.notInTransaction(name)) }
+          return true
+        }
+        return false
+      }
     case .subscription:
       guard isQueueing else { return false }
       breakElsewhere(slot)
@@ -195,5 +237,6 @@ extension EventLoop {
     request.append(to: &upstream.output)
     clients[slot].owedBytes += upstream.output.count - before
     upstream.await(.relay(clients[slot].token))
+    if flushesScripts(request) { upstream.loadScripts() }
   }
 }

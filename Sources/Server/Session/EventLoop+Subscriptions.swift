@@ -22,7 +22,7 @@ extension EventLoop {
   /// A RESP2 client that has subscriptions may only change them, since nothing tells its replies from messages.
   /// Source: Redis documentation, "Redis Pub/Sub". Whether the command was answered here.
   mutating func refusesWhileSubscribed(_ request: Request, _ name: String, _ slot: Int) -> Bool {
-    guard !clients[slot].session.subscriptions.isEmpty else { return false }
+    guard !clients[slot].session.subscriptions.isWithoutNames else { return false }
     if name == "hello" {
       reply(slot) {
         $0.error("ERR Nearside: HELLO cannot change the protocol of a connection that has subscriptions")
@@ -85,7 +85,11 @@ extension EventLoop {
       clients[slot].session.subscriptions.awaited = 0
       return
     }
-    guard cursor.enter() != nil, let word = cursor.text() else { return }
+    guard cursor.enter() != nil, let word = cursor.text() else {
+      // MONITOR was answered.
+      if clients[slot].session.subscriptions.monitors { clients[slot].session.subscriptions.awaited = 0 }
+      return
+    }
     _ = clients[slot].session.subscriptions.confirm(word, cursor.string().map { [UInt8]($0) })
   }
 

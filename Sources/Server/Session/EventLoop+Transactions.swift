@@ -68,7 +68,11 @@ extension EventLoop {
     }
     let error: String?
     switch spec.kind {
-    case .refuse: error = Self.notAvailable(spec.name)
+    // Source: Redis 7.0's COMMAND, flag no_multi.
+    case .refuse where ["save", "shutdown", "psync", "sync"].contains(spec.name):
+      error = "ERR Command not allowed inside a transaction"
+    case .refuse:
+      error = refusal(request, spec.name) ?? (spec.name == "monitor" ? Self.notInTransaction("monitor") : nil)
     case .subscription: error = Self.notInTransaction(spec.name)
     case .local where spec.name == "nearside" || spec.name == "hello" || spec.name == "select":
       error = Self.notInTransaction(spec.name)

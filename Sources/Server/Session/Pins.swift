@@ -19,6 +19,9 @@ struct Pins {
 
   /// How many connections that nobody uses are kept, and for how many nanoseconds.
   static let mostIdle = 16
+  /// How many are kept ready while clients want such connections: what blocks should not reach Redis later than what
+  /// another client sends after it.
+  static let spares = 4
   static let idleLimit: UInt64 = 30_000_000_000
 
   private(set) var all: [UInt64: Pin] = [:]
@@ -46,6 +49,11 @@ struct Pins {
     return all[token]?.upstream
   }
 
+  /// A spare connection has been made.
+  mutating func addIdle(_ token: UInt64, now: Instant) {
+    if !idle.contains(token) { giveBack(token, now: now) }
+  }
+
   /// Nobody uses the connection any more, and it carries nothing.
   mutating func giveBack(_ token: UInt64, now: Instant) {
     all[token]?.owner = nil
@@ -54,7 +62,12 @@ struct Pins {
     idle.append(token)
   }
 
-  mutating func add(resp3: Bool, owner: ClientToken, takesMessages: Bool, now: Instant) -> Upstream {
+  /// Whether another connection should be made for whoever wants one next.
+  func needsSpare(resp3: Bool) -> Bool {
+    all.values.count { $0.owner == nil && $0.upstream.resp3 == resp3 } < Self.spares
+  }
+
+  mutating func add(resp3: Bool, owner: ClientToken?, takesMessages: Bool, now: Instant) -> Upstream {
     last &+= 1
     let token = EventLoop.Token.pin(last)
     let upstream = Upstream(resp3: resp3, token: token, loads: false)

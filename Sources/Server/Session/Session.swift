@@ -43,8 +43,12 @@ struct Subscriptions {
   private var names: [Set<[UInt8]>] = [[], [], []]
   /// Confirmations that Redis owes; nothing else of the client is executed before they are there.
   var awaited = 0
+  /// MONITOR: every command that Redis executes is told, until the connection ends.
+  var monitors = false
 
-  var isEmpty: Bool { names.allSatisfy(\.isEmpty) && awaited == 0 }
+  var isEmpty: Bool { names.allSatisfy(\.isEmpty) && awaited == 0 && !monitors }
+  /// Whether there is nothing by which messages could be taken for replies.
+  var isWithoutNames: Bool { names.allSatisfy(\.isEmpty) && (awaited == 0 || monitors) }
 
   func count(_ kind: Kind) -> Int { names[kind.rawValue].count }
 
