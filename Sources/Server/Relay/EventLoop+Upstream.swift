@@ -81,6 +81,7 @@ extension EventLoop {
     if events & ~UInt32(CLINUX_WRITABLE) != 0, receive(upstream) {
       do throws(ConnectFailure) {
         while try settleNext(upstream) {}
+        passOn(upstream)
         upstream.input.shrinkIfIdle(to: Self.idleBuffer)
       } catch {
         upstreamFailed(upstream, error.sentence)
@@ -124,6 +125,7 @@ extension EventLoop {
     case .relay(let token):
       if isAlive(token) {
         let slot = Int(token.slot)
+        clients[slot].noteReply(replies.count)
         clients[slot].settle { $0.append(replies) }
         markDirty(slot)
       }
@@ -179,7 +181,9 @@ extension EventLoop {
         let name = cursor.text()
         if name == "version", let version = cursor.text() {
           redisVersion = version
-        } else if name != "version" {
+        } else if name == "id", let number = cursor.integer() {
+          upstream.number = number
+        } else if name != "version", name != "id" {
           _ = cursor.raw()
         }
       }
@@ -216,6 +220,10 @@ extension EventLoop {
   mutating func upstreamFailed(_ upstream: Upstream, _ reason: String) {
     let wasReady = upstream.isReady
     let reason = upstream.lastWord ?? reason
+    if let client = upstream.passingOn, isAlive(client) {
+      // It has half a reply, behind which nothing else can be said.
+      drop(Int(client.slot))
+    }
     let orphans = upstream.fail(reason, now: now)
     log.debug(
       "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])

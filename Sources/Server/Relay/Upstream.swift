@@ -40,6 +40,8 @@ final class Upstream {
   var wantsWrite = false
   /// Nothing is read while the client that it belongs to does not take what came.
   var readsPaused = false
+  /// What CLIENT ID would answer on it; nil: Redis has not told.
+  var number: Int?
   /// When Redis last sent something; while nothing is awaited, when it was last seen that nothing was.
   var heardAt = Instant(nanoseconds: 0)
   private var scanner = ReplyScanner()
@@ -76,7 +78,7 @@ final class Upstream {
 
   /// Whether something has been awaited for `limit` nanoseconds in which nothing came.
   func isSilent(_ limit: UInt64, now: Instant) -> Bool {
-    guard descriptor >= 0, !awaited.isEmpty else {
+    guard descriptor >= 0, !awaited.isEmpty, !readsPaused else {
       heardAt = now
       return false
     }
@@ -108,6 +110,47 @@ final class Upstream {
           work: .transaction(SentTransaction(commands: commands, awaited: inner, owed: owed)))))
   }
 
+  // MARK: Replies that are passed on piece by piece
+
+  /// A reply longer than this is not collected before its client is given the beginning of it.
+  static let longReply = 1024 * 1024
+
+  /// The client that has been given the beginning of the first awaited reply.
+  private(set) var passingOn: ClientToken?
+  /// How long nothing more may be read, for the client that is given a reply piece by piece does not take it, though
+  /// others wait for theirs as well; and when that began.
+  var patience: UInt64 = 0
+  var pausedAt = Instant(nanoseconds: 0)
+
+  /// The client whose reply is the first one awaited, if so much of it is here that it is passed on.
+  var longReplyOwner: ClientToken? {
+    guard collected == 0, passingOn != nil || input.count > Self.longReply,
+      case .relay(let token) = awaited.first
+    else { return nil }
+    return token
+  }
+
+  /// What is here of the first awaited reply, which is not complete; it is to be consumed.
+  func beginning(for client: ClientToken) -> UnsafeRawBufferPointer {
+    if passingOn == nil { patience = Self.patienceForOne }
+    passingOn = client
+    let length = scanner.position
+    scanner.passed()
+    return UnsafeRawBufferPointer(rebasing: input.bytes[..<length])
+  }
+
+  /// Whether anybody but the client whose reply is passed on awaits something.
+  var othersWait: Bool {
+    awaited.contains { awaited in
+      switch awaited {
+      case .relay(let client): client != passingOn
+      case .task(let task): task.client != passingOn
+      }
+    }
+  }
+
+  static let patienceForOne: UInt64 = 200_000_000
+
   /// The replies of the first awaited request, once all are there; nil until then. They stay in `input`
   /// until `consume`.
   func nextReplies() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
@@ -133,6 +176,7 @@ final class Upstream {
     let length = collectedBytes
     collected = 0
     collectedBytes = 0
+    passingOn = nil
     return length
   }
 
@@ -213,6 +257,7 @@ final class Upstream {
     collectedBytes = 0
     wantsWrite = false
     readsPaused = false
+    passingOn = nil
     digests = [:]
     transaction = nil
     defer { awaited = [] }
