@@ -144,7 +144,8 @@ extension OptionLoader {
         given?.place, .badValue, [.key("listen")],
         "\(origin) has \(path.utf8.count) bytes; a Unix socket's path has at most 107")
     }
-    return ListenSettings(path: path, mode: mode, group: group)
+    return ListenSettings(
+      path: path, mode: mode, group: group, trackedKeys: count("listen.trackedKeys", in: section))
   }
 
   private mutating func near(_ top: Section) -> NearSettings {

@@ -74,6 +74,7 @@ extension OptionLoader {
   mutating func redis(_ top: Section) -> (settings: RedisSettings?, isUsed: Bool) {
     let section = section("redis", in: top)
     let timeout = duration("redis.timeout", in: section)
+    let tracking = flag("redis.tracking", in: section)
     let password = password("redis.password", in: section)
     let url: String
     var place: SourcePlace?
@@ -104,7 +105,7 @@ extension OptionLoader {
       return (
         RedisSettings(
           endpoint: parsed.endpoint, user: parsed.user, password: password ?? parsed.password,
-          database: parsed.database, timeout: timeout), true
+          database: parsed.database, timeout: timeout, tracking: tracking), true
       )
     } catch {
       self.error(place, error.code, steps, origin + error.message)

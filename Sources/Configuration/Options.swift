@@ -131,6 +131,11 @@ extension ConfigurationOption {
       .init(
         "redis.timeout", .duration, default: "5s",
         "How long one command may take before the connection is given up."),
+      .init(
+        "redis.tracking", .flag, default: "false",
+        "true: Redis tells each sidecar of every write of the namespace's keys (CLIENT TRACKING), so that near copies "
+          + "also leave when somebody changes Redis behind Nearside's back. Costs a message for each such write."
+      ),
 
       .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
       .init(
@@ -139,6 +144,10 @@ extension ConfigurationOption {
           + "/run/nearside/redis.sock."),
       .init("listen.mode", .fileMode, default: "0660", "File mode of the socket, in octal digits."),
       .init("listen.group", .text, "Group that owns the socket. Default: the process's own."),
+      .init(
+        "listen.trackedKeys", .count(1...100_000_000), default: "1000000",
+        "How many keys are remembered for clients that use CLIENT TRACKING, counted once for each client; beyond it "
+          + "some are told to be forgotten. Redis's name for it is tracking-table-max-keys."),
 
       .init("near", .section, "The near cache in this host's memory."),
       .init("near.size", .size, default: "256MiB", "The most memory it takes."),

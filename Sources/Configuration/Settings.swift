@@ -118,13 +118,19 @@ public struct RedisSettings: Sendable {
   public var database: Int
   /// How long one command may take before the connection is given up, in nanoseconds.
   public var timeout: UInt64
+  /// Whether Redis is asked to tell of every write of the namespace's keys.
+  public var tracking: Bool
 
-  public init(endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64) {
+  public init(
+    endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64,
+    tracking: Bool = false
+  ) {
     self.endpoint = endpoint
     self.user = user
     self.password = password
     self.database = database
     self.timeout = timeout
+    self.tracking = tracking
   }
 }
 
@@ -135,11 +141,14 @@ public struct ListenSettings: Sendable, Hashable {
   public var mode: UInt16
   /// Name of the group that owns the socket; nil leaves the process's own.
   public var group: String?
+  /// How many keys are remembered for clients that track, each counted once for each of them.
+  public var trackedKeys: Int
 
-  public init(path: String, mode: UInt16, group: String?) {
+  public init(path: String, mode: UInt16, group: String?, trackedKeys: Int = 1_000_000) {
     self.path = path
     self.mode = mode
     self.group = group
+    self.trackedKeys = trackedKeys
   }
 }
 

@@ -12,6 +12,8 @@ extension EventLoop {
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
     if waitsForWrites(request, spec, slot) { return }
+    if clients[slot].isTracking, waitsForWatcher(request, spec, slot) { return }
+    defer { if clients[slot].isTracking { noteRead(request, spec, slot) } }
     if embedded == nil, transacting == nil, loading.resumed == nil, executeInSession(request, spec, slot) {
       return
     }
@@ -93,10 +95,10 @@ extension EventLoop {
 
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
-    let token = clients[slot].token
+    let awaited = awaited(request, slot)
     withUpstream(slot) { upstream in
       request.append(to: &upstream.output)
-      upstream.await(.relay(token))
+      upstream.await(awaited)
     }
   }
 

@@ -95,7 +95,9 @@ extension EventLoop {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
     // With Redis the write has yet to be carried out.
-    if embedded != nil { endTurn(key.bytes) }
+    guard embedded != nil else { return }
+    endTurn(key.bytes)
+    noteChange(key)
   }
 
   /// The key of a miss in the ledger of fills.
@@ -120,6 +122,7 @@ extension EventLoop {
     guard key.rule.keepsNear, key.version == writeVersion(key.hash), key.serial >= droppedSerial else {
       return
     }
+    if tracking.isActive, let expires { tracking.table.setEnd(of: key.bytes, expires.nanoseconds) }
     // What others stored beside Nearside may live longer than `ttl` in Redis; here it does not.
     let until = earliest(expires, [key.rule.nearTTL, key.rule.ttl])
     _ = key.bytes.withUnsafeBytes {

@@ -147,6 +147,7 @@ extension EventLoop {
     let isOwn = clients[slot].resp3 || clients[slot].session.pinned != nil
     if isOwn, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
     unpin(slot)
+    if clients[slot].isTracking { setTracking(nil, slot) }
     clients[slot].resp3 = false
     clients[slot].name = ""
     reply(slot) { $0.status("RESET") }
@@ -180,13 +181,11 @@ extension EventLoop {
     case ("info", 2), ("list", _):
       let line = describe(slot)
       reply(slot) { $0.verbatim(line, resp3: resp3) }
-    case ("getredir", 2): reply(slot) { $0.integer(-1) }
     case ("no-evict", 3), ("no-touch", 3), ("capa", _): reply(slot) { $0.status("OK") }
-    case ("tracking", _) where request.count > 2 && request.isWord(2, "off"): reply(slot) { $0.status("OK") }
-    case ("tracking", _), ("caching", _), ("trackinginfo", _):
-      reply(slot) { $0.error("ERR Nearside: CLIENT TRACKING is not supported by this version") }
+    case ("tracking", 3...), ("caching", 3), ("trackinginfo", 2), ("getredir", 2):
+      clientTracking(request, word, slot)
     case ("setname", _), ("getname", _), ("setinfo", _), ("id", _), ("info", _), ("getredir", _),
-      ("no-evict", _), ("no-touch", _):
+      ("no-evict", _), ("no-touch", _), ("tracking", _), ("caching", _), ("trackinginfo", _):
       wrongCount("client|" + word, slot)
     default:
       let subcommand = Self.shown(request[1], 128)

@@ -16,6 +16,7 @@ extension EventLoop {
       _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
     }
     connectUpstreams()
+    tickTracking()
     giveUpSilentUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
@@ -81,6 +82,7 @@ extension EventLoop {
     case .none: return true
     case .drain, .answer: return clients[slot].owed.isEmpty
     case .connection: return hasPinned(slot)
+    case .watcher: return !tracking.watchers.isOpening
     case .subscription: return clients[slot].session.subscriptions.awaited == 0
     case .position(let position, let deadline):
       let reached = hasApplied(position)
