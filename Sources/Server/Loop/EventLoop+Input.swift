@@ -133,7 +133,9 @@ extension EventLoop {
       }
       var index = 0
       while index < count {
-        if work.commands[index].isGet, client.pointee.owed.isEmpty, client.pointee.session.isPlain {
+        if work.commands[index].isGet, client.pointee.owed.isEmpty, client.pointee.session.isPlain,
+          !client.pointee.isTracking
+        {
           let end = executeRun(work, from: index, slot, base, arguments)
           if end > index {
             index = end
