@@ -14,6 +14,12 @@ enum Group: String, CaseIterable {
   case changes
   /// Commands that are passed on to Redis.
   case relay
+  /// The log, read and applied.
+  case tail
+  /// From a commit to what readers see.
+  case latency
+  /// Start, memory and what it costs to do nothing.
+  case idle
 
   func measure(_ rounds: Rounds, tools: String, into report: inout Report) throws {
     switch self {
@@ -50,6 +56,9 @@ enum Group: String, CaseIterable {
           title: "Reads and writes",
           rows: try Self.rows(workloads, [.nearside, .redis, .memcached], rounds, tools)))
     case .changes: try Changes.measure(rounds, tools: tools, into: &report)
+    case .tail: try Tail.measure(into: &report)
+    case .latency: try Latency.measure(into: &report)
+    case .idle: try Idle.measure(into: &report)
     case .relay:
       let workloads = [Workload(), Workload(depth: 16)]
       report.comparisons.append(
