@@ -69,7 +69,9 @@ extension OptionLoader {
         near: near, staleness: staleness, plainSet: plainSet, loadTimeout: postgres.loader.timeout,
         hasRedis: redis.isUsed))
     return Settings(
-      namespace: namespace, postgres: postgres, redis: redis.settings, listen: listen(top), near: near,
+      namespace: namespace, postgres: postgres, redis: redis.settings, listen: listen(top),
+      clients: clients(top),
+      near: near,
       staleness: staleness,
       plainSet: plainSet, leaseWait: duration("leaseWait", in: top),
       journal: JournalSettings(
@@ -117,35 +119,6 @@ extension OptionLoader {
       }
       return channel.text
     } ?? []
-  }
-
-  private mutating func listen(_ top: Section) -> ListenSettings {
-    let section = section("listen", in: top)
-    let mode = fileMode("listen.mode", in: section)
-    let group = nonEmpty("listen.group", in: section)?.text
-    let given =
-      if let node = top["listen"]?.node, node.string != nil {
-        nonEmpty(node, option: "listen", steps: [.key("listen")])
-      } else {
-        nonEmpty("listen.socket", in: section)
-      }
-    var path = "/run/nearside/redis.sock"
-    var origin = "the path of this socket"
-    if let given {
-      path = given.text
-    } else if let folder = expansion.environment["RUNTIME_DIRECTORY"]?.split(separator: ":").first {
-      // systemd gives several folders with colons between them: systemd.exec(5), RuntimeDirectory=.
-      path = folder + "/redis.sock"
-      origin = "the path of the socket in $RUNTIME_DIRECTORY"
-    }
-    // sun_path holds 108 bytes with the final zero: unix(7).
-    if path.utf8.count > 107 {
-      error(
-        given?.place, .badValue, [.key("listen")],
-        "\(origin) has \(path.utf8.count) bytes; a Unix socket's path has at most 107")
-    }
-    return ListenSettings(
-      path: path, mode: mode, group: group, trackedKeys: count("listen.trackedKeys", in: section))
   }
 
   private mutating func near(_ top: Section) -> NearSettings {

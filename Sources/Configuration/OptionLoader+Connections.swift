@@ -114,7 +114,7 @@ extension OptionLoader {
   }
 
   /// An empty password, as an optional variable gives it, is none.
-  private mutating func password(_ path: String, in section: Section?) -> Secret? {
+  mutating func password(_ path: String, in section: Section?) -> Secret? {
     guard let text = text(path, in: section), !text.text.isEmpty else { return nil }
     return Secret(text.text)
   }

@@ -202,8 +202,11 @@ struct OptionLoader {
 
   /// Bytes; the table's default if the option is absent or wrong.
   mutating func size(_ path: String, in section: Section?) -> Int {
+    sizeIfAny(path, in: section) ?? Self.defaultValue(path, Units.size)
+  }
+
+  mutating func sizeIfAny(_ path: String, in section: Section?) -> Int? {
     measure(path, in: section, Units.size, what: "a size", like: ["256MiB", "64KB"], units: ["MiB", "B"])
-      ?? Self.defaultValue(path, Units.size)
   }
 
   mutating func durationOrFalse(_ path: String, in section: Section?) -> UInt64? {

@@ -145,9 +145,45 @@ extension ConfigurationOption {
       .init("listen.mode", .fileMode, default: "0660", "File mode of the socket, in octal digits."),
       .init("listen.group", .text, "Group that owns the socket. Default: the process's own."),
       .init(
-        "listen.trackedKeys", .count(1...100_000_000), default: "1000000",
+        "listen.tcp", .text,
+        "A loopback address such as 127.0.0.1:6380 or [::1]:6380 to listen on beside the socket, for clients "
+          + "that know no Unix sockets. Every user of the host may connect there. Default: none."),
+      .init(
+        "listen.password", .secret,
+        "What clients say to AUTH or HELLO before anything else is done for them. Default: none, and AUTH takes any."
+      ),
+      .init(
+        "listen.users", .texts,
+        "Names or numbers of the users whose programs may connect to the socket; the kernel tells who they are. "
+          + "With listen.groups, being in one of the two is enough. Default: whoever the socket's mode lets in."
+      ),
+      .init(
+        "listen.groups", .texts,
+        "The same by the group that a program runs as, which is not its supplementary groups."),
+
+      .init("clients", .section, "What clients may use."),
+      .init(
+        "clients.max", .count(1...1_000_000), default: "10000",
+        "How many may be connected at a time (Redis: maxclients). As many file descriptors are asked for at start, "
+          + "and where the system gives fewer, that is the limit."),
+      .init(
+        "clients.queryBuffer", .size, default: "1GiB",
+        "A client whose commands take more than this before they are carried out is disconnected (Redis: "
+          + "client-query-buffer-limit)."),
+      .init(
+        "clients.idle", .orFalse(.duration), default: "false",
+        "How long a client may say nothing before it is disconnected (Redis: timeout). Not meant are those that wait "
+          + "for messages or block. Default: never."),
+      .init(
+        "clients.trackedKeys", .count(1...100_000_000), default: "1000000",
         "How many keys are remembered for clients that use CLIENT TRACKING, counted once for each client; beyond it "
-          + "some are told to be forgotten. Redis's name for it is tracking-table-max-keys."),
+          + "some are told to be forgotten (Redis: tracking-table-max-keys)."),
+      .init(
+        "clients.outputBuffer", .section,
+        "A client that does not take its answers is disconnected (Redis: client-output-buffer-limit)."),
+    ]
+    + outputBuffers
+    + [
 
       .init("near", .section, "The near cache in this host's memory."),
       .init("near.size", .size, default: "256MiB", "The most memory it takes."),
@@ -235,10 +271,27 @@ extension ConfigurationOption {
           + "counts."),
     ] + caches
 
+  private static let outputBuffers: [ConfigurationOption] = [
+    ("normal", "1GiB", nil, nil, "clients without subscriptions"),
+    ("pubsub", "32MiB", "8MiB", "60s", "clients with subscriptions"),
+  ].flatMap { (name: String, hard: String, soft: String?, time: String?, who: String) in
+    let path = "clients.outputBuffer.\(name)"
+    return [
+      ConfigurationOption(path, .section, "For \(who)."),
+      ConfigurationOption("\(path).hard", .size, default: hard, "At once beyond this."),
+      ConfigurationOption(
+        "\(path).soft", .size, default: soft,
+        "Beyond this for as long as softTime." + (soft == nil ? " Default: no such limit." : "")),
+      ConfigurationOption(
+        "\(path).softTime", .duration, default: time,
+        "How long more than soft may wait." + (time == nil ? " Default: 60s." : "")),
+    ]
+  }
+
   /// Keys that the design names and this version does not have, by their section.
   static let notYet: [String: [String]] = [
     "": [
-      "admin", "clients", "commands", "publish", "threads",
+      "admin", "commands", "publish", "threads",
     ],
     "redis": ["connections", "tls"],
     "listen": ["busyPoll"],

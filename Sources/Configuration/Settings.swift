@@ -8,6 +8,7 @@ public struct Settings: Sendable {
   /// nil is the embedded mode: values live in the near cache only.
   public var redis: RedisSettings?
   public var listen: ListenSettings
+  public var clients: ClientSettings
   public var near: NearSettings
   public var staleness: StalenessSettings
   /// What a SET without a token is worth; each cache may differ.
@@ -28,7 +29,8 @@ public struct Settings: Sendable {
 
   public init(
     namespace: String?, postgres: PostgresSettings, redis: RedisSettings?, listen: ListenSettings,
-    near: NearSettings, staleness: StalenessSettings, plainSet: PlainSetSettings,
+    clients: ClientSettings = ClientSettings(), near: NearSettings, staleness: StalenessSettings,
+    plainSet: PlainSetSettings,
     leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings, tables: [TableRule],
     caches: [CacheRule], subscribe: [String] = [], mappingHash: String
   ) {
@@ -36,6 +38,7 @@ public struct Settings: Sendable {
     self.postgres = postgres
     self.redis = redis
     self.listen = listen
+    self.clients = clients
     self.near = near
     self.staleness = staleness
     self.plainSet = plainSet
@@ -59,7 +62,7 @@ public struct Settings: Sendable {
 }
 
 /// A value that must not reach a log, an error or a dump: printing it shows `***`.
-public struct Secret: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
+public struct Secret: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible {
   public let exposed: String
   public init(_ exposed: String) { self.exposed = exposed }
   public var description: String { "***" }
@@ -131,24 +134,6 @@ public struct RedisSettings: Sendable {
     self.database = database
     self.timeout = timeout
     self.tracking = tracking
-  }
-}
-
-public struct ListenSettings: Sendable, Hashable {
-  /// At most 107 bytes, the size of sun_path less its final zero (unix(7)).
-  public var path: String
-  /// File mode of the socket, for example 0o660.
-  public var mode: UInt16
-  /// Name of the group that owns the socket; nil leaves the process's own.
-  public var group: String?
-  /// How many keys are remembered for clients that track, each counted once for each of them.
-  public var trackedKeys: Int
-
-  public init(path: String, mode: UInt16, group: String?, trackedKeys: Int = 1_000_000) {
-    self.path = path
-    self.mode = mode
-    self.group = group
-    self.trackedKeys = trackedKeys
   }
 }
 

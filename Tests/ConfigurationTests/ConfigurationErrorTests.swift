@@ -117,6 +117,20 @@ struct ConfigurationErrorTests {
         #""listen": {"socket": "/a\u0000b"}"#,
         "1:26+6 bad-value there can be no control character here"
       ),
+      (
+        #""listen": {"tcp": "6380"}"#,
+        #"1:20+6 bad-value "6380" is not an address with a port; write it like "127.0.0.1:6380" or "[::1]:6380""#
+      ),
+      (
+        #""listen": {"tcp": "0.0.0.0:6380"}"#,
+        "1:20+14 bad-value \"0.0.0.0:6380\" is not a loopback address, and Nearside serves the programs of its own "
+          + "host only; use 127.0.0.1 or [::1], with a port"
+      ),
+      (
+        #""listen": {"tcp": "localhost:6380"}"#,
+        "1:20+16 bad-value \"localhost:6380\" is not a loopback address, and Nearside serves the programs of its own "
+          + "host only; use 127.0.0.1 or [::1], with a port"
+      ),
       (#""listen": {"group": ""}"#, "1:22+2 bad-value this text is empty; leave the key out for the default"),
       (
         #""plainSet": "windw""#,

@@ -68,7 +68,7 @@ struct ConfigurationReaderTests {
        "postgres": {"url": "host=/run/pg dbname=shop", "password": "a",
          "publication": "p_1", "slot": {"name": "s_1", "mode": "durable"}},
        "redis": {"url": "unix:///run/r.sock?db=3", "password": "b", "timeout": "250ms"},
-       "listen": {"socket": "n.sock", "mode": "0600", "group": "g"},
+       "listen": {"socket": "n.sock", "mode": "0600", "group": "g", "tcp": "[::1]:0"},
        "near": {"size": "1GB", "maxEntry": "1KB", "ttl": "1h30m"},
        "staleness": {"bound": "1.5s", "beyond": "fail"},
        "plainSet": "aged", "plainSetWindow": "20s",
@@ -87,7 +87,10 @@ struct ConfigurationReaderTests {
     #expect(redis.database == 3)
     #expect(redis.password?.exposed == "b")
     #expect(redis.timeout == 250_000_000)
-    #expect(settings.listen == ListenSettings(path: "n.sock", mode: 0o600, group: "g"))
+    #expect(
+      settings.listen
+        == ListenSettings(
+          path: "n.sock", mode: 0o600, group: "g", tcp: LoopbackAddress(host: "::1", port: 0)))
     #expect(settings.near == NearSettings(size: 1_000_000_000, maxEntry: 1_000, ttl: 5_400_000_000_000))
     #expect(settings.staleness == StalenessSettings(bound: 1_500_000_000, beyond: .fail))
     #expect(settings.plainSet == PlainSetSettings(mode: .aged, window: 20_000_000_000))

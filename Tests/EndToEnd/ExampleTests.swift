@@ -33,8 +33,9 @@ struct ExampleTests {
     ]
     let folder = try TemporaryFolder()
     // As it stands, but for the socket, which a harness looks for beside the file.
-    let configuration = try Self.text("config.example.json").replacing(
-      "${NEARSIDE_SOCKET:-/run/nearside/redis.sock}", with: "${RUNTIME_DIRECTORY}/n.sock")
+    let configuration = try Self.text("config.example.json").replacing("127.0.0.1:6380", with: "127.0.0.1:0")
+      .replacing(
+        "${NEARSIDE_SOCKET:-/run/nearside/redis.sock}", with: "${RUNTIME_DIRECTORY}/n.sock")
     let file = try folder.write(configuration, to: "config.json")
     func command(_ words: String...) throws -> Finished {
       try Sidecar.command(

@@ -52,7 +52,8 @@ final class RelaySidecar {
         url: Secret(""), password: nil, publication: "p", slot: SlotSettings(name: "s", mode: .durable)),
       redis: RedisSettings(
         endpoint: .unix(path: redis.socket), user: nil, password: nil, database: 0, timeout: timeout),
-      listen: ListenSettings(path: path, mode: 0o600, group: nil, trackedKeys: trackedKeys),
+      listen: ListenSettings(path: path, mode: 0o600, group: nil),
+      clients: ClientSettings(trackedKeys: trackedKeys),
       near: NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
       staleness: StalenessSettings(bound: bound, beyond: beyond),
       plainSet: plainSet,

@@ -86,7 +86,7 @@ extension Reply: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Expres
   public init(nilLiteral: ()) { self = .null }
 }
 
-/// A small blocking client over a Unix socket, for tests that need exact bytes, pipelines or many connections.
+/// A small blocking client, for tests that need exact bytes, pipelines or many connections.
 /// It belongs to the thread that made it.
 public final class RESPClient {
   private let fd: Int32
@@ -113,6 +113,12 @@ public final class RESPClient {
       }
     }
     guard result == 0 else { throw HarnessError("connect \(path): \(reason())") }
+  }
+
+  public init(_ place: SocketPlace, timeout: Duration = .seconds(10)) throws {
+    guard let descriptor = place.connect() else { throw HarnessError("connect \(place): \(reason())") }
+    self.timeout = timeout
+    fd = descriptor
   }
 
   deinit { close(fd) }

@@ -22,16 +22,20 @@ public final class Sidecar: Sendable {
   ///   - configuration: the file's text. A `"listen"` is put in if there is none.
   ///   - postgres: DATABASE_URL.
   ///   - redis: REDIS_URL; nil: none.
+  ///   - tcp: whether it also listens on a free loopback port: see `loopback()`.
+  ///   - listen: further members of `listen`, such as `"password": "p"`.
   ///   - ready: whether to wait until the socket answers PING.
   public init(
     _ configuration: String, postgres: String?, redis: String?, environment: [String: String] = [:],
-    ready: Bool = true
+    tcp: Bool = false, listen: [String] = [], ready: Bool = true
   ) throws {
     folder = try TemporaryFolder()
     socket = folder.file("n.sock")
     var text = configuration
     if !text.contains("\"listen\""), let brace = text.firstIndex(of: "{") {
-      text.insert(contentsOf: " \"listen\": \"\(socket)\",", at: text.index(after: brace))
+      let members = ["\"socket\": \"\(socket)\""] + (tcp ? ["\"tcp\": \"127.0.0.1:0\""] : []) + listen
+      text.insert(
+        contentsOf: " \"listen\": { \(members.joined(separator: ", ")) },", at: text.index(after: brace))
     }
     self.configuration = try folder.write(text, to: "config.json")
     var all = ["RUNTIME_DIRECTORY": folder.path]
@@ -91,6 +95,14 @@ public final class Sidecar: Sendable {
 
   public func client(timeout: Duration = .seconds(10)) throws -> RESPClient {
     try RESPClient(socket, timeout: timeout)
+  }
+
+  /// The loopback address on which it listens, if it was asked to.
+  public func loopback() throws -> SocketPlace {
+    guard let text = try status()["listen_tcp"],
+      let port = text.split(separator: ":").last.flatMap({ UInt16($0) })
+    else { throw HarnessError("the sidecar listens on no loopback address") }
+    return .loopback(port)
   }
 
   /// What redis-cli prints for a command sent to the sidecar. An error reply throws.

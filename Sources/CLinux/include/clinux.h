@@ -38,6 +38,9 @@ void clinux_eventfd_drain(int fd);
 // Accepts one connection, non-blocking and close-on-exec.
 int clinux_accept(int fd);
 
+// What is written to a TCP socket leaves at once (TCP_NODELAY).
+void clinux_no_delay(int fd);
+
 // The process at the other end of a Unix socket (SO_PEERCRED).
 int clinux_peer(int fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 

@@ -7,17 +7,41 @@ import NearCache
 
 /// Connections: accepted, read, written, paused by back-pressure, and dropped.
 extension EventLoop {
-  mutating func acceptClients() {
+  /// One of the places where clients are accepted.
+  struct Door {
+    let descriptor: Int32
+    let token: UInt64
+    let isTCP: Bool
+    var arrivals: Arrivals
+  }
+
+  static func doors(of listener: borrowing ListenSocket, now: Instant) -> [Door] {
+    var doors = [
+      Door(
+        descriptor: listener.descriptor, token: Token.listener, isTCP: false,
+        arrivals: Arrivals(empty: now, poll: 0))
+    ]
+    if let loopback = listener.loopback {
+      doors.append(
+        Door(
+          descriptor: loopback.descriptor, token: Token.loopback, isTCP: true,
+          arrivals: Arrivals(empty: now, poll: 0)))
+    }
+    return doors
+  }
+
+  mutating func acceptClients(at door: Int) {
     // A connection may have waited, with commands in it, since the listener was last empty.
-    let empty = listenerArrivals.named(in: poll, last: wholePoll, watched: !listenerRests)
+    let empty = doors[door].arrivals.named(in: poll, last: wholePoll, watched: !listenerRests)
+    let isTCP = doors[door].isTCP
     for _ in 0..<64 {
-      let descriptor = clinux_accept(listener.descriptor)
+      let descriptor = clinux_accept(doors[door].descriptor)
       guard descriptor >= 0 else {
-        if errno == EAGAIN { listenerArrivals.drained(now) }
+        if errno == EAGAIN { doors[door].arrivals.drained(now) }
         // Out of descriptors: whoever waits is reported by every poll, so the listener rests until the next
         // tick instead of turning the loop in a circle.
         if errno != EAGAIN, errno != EINTR, errno != ECONNABORTED {
-          _ = clinux_epoll_modify(epoll, listener.descriptor, 0, Token.listener)
+          for door in doors { _ = clinux_epoll_modify(epoll, door.descriptor, 0, door.token) }
           listenerRests = true
           listenerRestsUntil = Instant(nanoseconds: now.nanoseconds + 100_000_000)
         }
@@ -30,13 +54,14 @@ extension EventLoop {
         close(descriptor)
         continue
       }
+      if isTCP { clinux_no_delay(descriptor) }
       serial &+= 1
       let token = ClientToken(slot: slot, serial: serial)
       let events = UInt32(CLINUX_READABLE)
       (clients + Int(slot)).initialize(
         to: Client(
           descriptor: descriptor, token: token, id: nextID, now: now,
-          arrivals: Arrivals(empty: empty, poll: poll), watched: events))
+          arrivals: Arrivals(empty: empty, poll: poll, isTCP: isTCP), watched: events))
       inUse[Int(slot)] = true
       nextID += 1
       counters.connections += 1
@@ -58,10 +83,12 @@ extension EventLoop {
         in: poll, last: wholePoll, watched: !client.pointee.readsPaused)
       if client.pointee.input.isEmpty { client.pointee.partialSince = empty }
       var drained = false
+      let before = client.pointee.input.count
       switch client.pointee.input.read(
         from: client.pointee.descriptor, limit: 16 * 1024, drained: &drained)
       {
       case .some:
+        client.pointee.arrivals.took(client.pointee.input.count - before, at: now)
         if drained { client.pointee.arrivals.drained(now) }
         client.pointee.emptyAt = client.pointee.partialSince
         let waiting = client.pointee.input.count

@@ -123,6 +123,7 @@ extension EventLoop {
     var lines = [
       "version:\(version)",
       "mode:\(embedded == nil ? "redis" : "embedded")",
+      "listen_tcp:\(listener.loopback.map { String(describing: $0.address) } ?? "")",
       "role:\(tail.role.rawValue)",
       "standing:\(standing)",
       "generation:\(currentGeneration?.hex ?? "")",

@@ -12,8 +12,10 @@ extension EventLoop {
     if listenerRests, now >= listenerRestsUntil || (isOpening && redisTried) {
       isOpening = false
       listenerRests = false
-      listenerArrivals.resumed(in: poll)
-      _ = clinux_epoll_modify(epoll, listener.descriptor, UInt32(CLINUX_READABLE), Token.listener)
+      for index in doors.indices {
+        doors[index].arrivals.resumed(in: poll)
+        _ = clinux_epoll_modify(epoll, doors[index].descriptor, UInt32(CLINUX_READABLE), doors[index].token)
+      }
     }
     connectUpstreams()
     tickTracking()

@@ -29,6 +29,8 @@ public struct EventLoop: ~Copyable {
 
   let epoll: Int32
   let listener: ListenSocket
+  /// What is accepted from: the Unix socket, and the loopback address if there is one.
+  var doors: [Door]
   var clients: UnsafeMutablePointer<Client>
   var inUse: [Bool]
   var freeSlots: [Int32]
@@ -88,7 +90,6 @@ public struct EventLoop: ~Copyable {
   let started: Instant
   var poll: UInt64 = 1
   var wholePoll: Arrivals.WholePoll
-  var listenerArrivals: Arrivals
   var lastTouch = Instant(nanoseconds: 0)
   /// Nobody is accepted before Redis has been tried once, for at most 2 s: the first command of a client that is
   /// there at once should not find the connection still being made.
@@ -120,8 +121,10 @@ public struct EventLoop: ~Copyable {
     logWriter: (any LogWriter)? = nil, log: Logger, version: String
   ) throws(ListenError) {
     let cache = try Self.nearCache(settings.near)
-    epoll = try Self.makeEpoll(listener.descriptor, mailbox.descriptor)
+    let doors = Self.doors(of: listener, now: Instant(nanoseconds: clinux_boot_nanoseconds()))
+    epoll = try Self.makeEpoll(doors, mailbox.descriptor)
     self.listener = listener
+    self.doors = doors
     near = cache
     self.settings = settings
     self.mailbox = mailbox
@@ -135,7 +138,6 @@ public struct EventLoop: ~Copyable {
     now = Instant(nanoseconds: clinux_boot_nanoseconds())
     started = now
     wholePoll = Arrivals.WholePoll(began: now)
-    listenerArrivals = Arrivals(empty: now, poll: 0)
     follower = Follower(mapping: settings.mappingHash)
     let windows = settings.caches.map(\.plainSet.window) + [settings.plainSet.window]
     ledger = FillLedger(
@@ -154,9 +156,9 @@ public struct EventLoop: ~Copyable {
     ledgerStore.load(into: &ledger)
   }
 
-  private static func makeEpoll(_ listener: Int32, _ mailbox: Int32) throws(ListenError) -> Int32 {
+  private static func makeEpoll(_ doors: [Door], _ mailbox: Int32) throws(ListenError) -> Int32 {
     let epoll = clinux_epoll_create()
-    guard epoll >= 0, clinux_epoll_add(epoll, listener, 0, Token.listener) == 0,
+    guard epoll >= 0, doors.allSatisfy({ clinux_epoll_add(epoll, $0.descriptor, 0, $0.token) == 0 }),
       clinux_epoll_add(epoll, mailbox, UInt32(CLINUX_READABLE), Token.mailbox) == 0
     else { throw ListenError(description: "Cannot watch descriptors: \(String(cString: strerror(errno))).") }
     return epoll
@@ -184,6 +186,7 @@ public struct EventLoop: ~Copyable {
     static let mailbox = UInt64.max - 1
     static let resp2 = UInt64.max - 2
     static let resp3 = UInt64.max - 3
+    static let loopback = UInt64.max - 4
 
     /// A client's own connection to Redis; its number stands where a client has its serial.
     static func pin(_ number: UInt32) -> UInt64 { UInt64(number) << 32 | 0x8000_0000 }
@@ -213,7 +216,7 @@ public struct EventLoop: ~Copyable {
       if isStopping {
         if stopBy == nil {
           stopBy = Instant(nanoseconds: now.nanoseconds + drain)
-          clinux_epoll_remove(epoll, listener.descriptor)
+          for door in doors { clinux_epoll_remove(epoll, door.descriptor) }
         }
         if let stopBy, owesNothing || now >= stopBy { break }
       }
@@ -242,7 +245,8 @@ public struct EventLoop: ~Copyable {
 
   mutating func handle(_ event: clinux_event) {
     switch event.token {
-    case Token.listener: acceptClients()
+    case Token.listener: acceptClients(at: 0)
+    case Token.loopback: acceptClients(at: 1)
     case Token.mailbox: readMailbox()
     case Token.resp2: upstreamEvent(event.events, resp2)
     case Token.resp3: upstreamEvent(event.events, resp3)

@@ -7,7 +7,7 @@ public struct ListenError: Error, CustomStringConvertible {
   public var description: String
 }
 
-/// The Unix socket that applications connect to.
+/// The Unix socket that applications connect to, and the loopback address beside it, if one is configured.
 ///
 /// A lock file beside it tells a living sidecar from a dead one's remains: the lock ends with its process,
 /// whatever ended that. So a stale socket file is replaced and a living one never is.
@@ -15,18 +15,32 @@ public struct ListenSocket: ~Copyable {
   let descriptor: Int32
   private let lock: Int32
   public let path: String
+  /// The descriptor of the loopback listener, and its address with the port that it really has.
+  let loopback: (descriptor: Int32, address: LoopbackAddress)?
 
   public init(_ settings: ListenSettings) throws(ListenError) {
     let lock = try Self.takeLock(beside: settings.path)
-    do {
-      descriptor = try Self.bindAndListen(settings)
+    var unix: Int32 = -1
+    var loopback: (descriptor: Int32, address: LoopbackAddress)?
+    do throws(ListenError) {
+      unix = try Self.bindAndListen(settings)
+      if let address = settings.tcp { loopback = try Self.openLoopback(address) }
     } catch {
+      if unix >= 0 {
+        unlink(settings.path)
+        close(unix)
+      }
       close(lock)
       throw error
     }
+    descriptor = unix
+    self.loopback = loopback
     self.lock = lock
     path = settings.path
   }
+
+  /// Everything that it listens on, for people.
+  public var places: String { loopback.map { "\(path) and \($0.address)" } ?? path }
 
   private static func takeLock(beside path: String) throws(ListenError) -> Int32 {
     let lock = open(path + ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -89,8 +103,77 @@ public struct ListenSocket: ~Copyable {
     }
   }
 
+  /// The receive buffer of loopback connections. `Arrivals` relies on the sender's being able to send as much as
+  /// `Arrivals.crowd` while nothing is read.
+  private static let receiveBuffer: Int32 = 256 * 1024
+
+  private static func openLoopback(
+    _ wanted: LoopbackAddress
+  ) throws(ListenError) -> (descriptor: Int32, address: LoopbackAddress) {
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+    let descriptor = socket(wanted.isIPv6 ? AF_INET6 : AF_INET, kind, 0)
+    var address = wanted
+    do throws(ListenError) {
+      var one: Int32 = 1
+      setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
+      var buffer = receiveBuffer
+      setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &buffer, socklen_t(MemoryLayout<Int32>.size))
+      guard withAddress(wanted, { bind(descriptor, $0, $1) }) == 0, listen(descriptor, 1024) == 0 else {
+        throw failed("listen on \(wanted)", "give \"listen.tcp\" another port, or leave it out")
+      }
+      guard let port = port(of: descriptor) else {
+        throw failed("listen on \(wanted)", "leave \"listen.tcp\" out")
+      }
+      address.port = port
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    return (descriptor, address)
+  }
+
+  private static func withAddress(
+    _ address: LoopbackAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+  ) -> Int32 {
+    var storage = sockaddr_storage()
+    return withUnsafeMutablePointer(to: &storage) { storage in
+      var length = MemoryLayout<sockaddr_in>.size
+      if address.isIPv6 {
+        length = MemoryLayout<sockaddr_in6>.size
+        storage.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+          $0.pointee.sin6_family = sa_family_t(AF_INET6)
+          $0.pointee.sin6_port = address.port.bigEndian
+          inet_pton(AF_INET6, address.host, &$0.pointee.sin6_addr)
+        }
+      } else {
+        storage.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+          $0.pointee.sin_family = sa_family_t(AF_INET)
+          $0.pointee.sin_port = address.port.bigEndian
+          inet_pton(AF_INET, address.host, &$0.pointee.sin_addr)
+        }
+      }
+      return storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }
+    }
+  }
+
+  private static func port(of descriptor: Int32) -> UInt16? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    return withUnsafeMutablePointer(to: &storage) { storage in
+      let result = storage.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        getsockname(descriptor, $0, &length)
+      }
+      guard result == 0 else { return nil }
+      // The port stands at the same place in both families' addresses.
+      return storage.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        UInt16(bigEndian: $0.pointee.sin_port)
+      }
+    }
+  }
+
   deinit {
     unlink(path)
+    if let loopback { close(loopback.descriptor) }
     close(descriptor)
     close(lock)
   }

@@ -24,7 +24,7 @@ struct Tracking {
   var isStale = false
 
   init(_ settings: Settings) {
-    table = TrackingTable(limit: settings.listen.trackedKeys)
+    table = TrackingTable(limit: settings.clients.trackedKeys)
     bound =
       (settings.caches.compactMap(\.staleness) + [settings.staleness]).map(\.bound).min()
       ?? settings.staleness.bound

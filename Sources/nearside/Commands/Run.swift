@@ -44,15 +44,18 @@ struct Run: ParsableCommand {
     let logWriter = LogWriterThread(settings.postgres) { mailbox.written($0, $1) }
     guard let logWriter else { throw Self.noThread() }
     var loop: EventLoop
+    let places: String
     do throws(ListenError) {
+      let listener = try ListenSocket(settings.listen)
+      places = listener.places
       loop = try EventLoop(
-        settings: settings, listener: ListenSocket(settings.listen), mailbox: mailbox, sql: loader,
+        settings: settings, listener: listener, mailbox: mailbox, sql: loader,
         logWriter: logWriter, log: Logger(label: "server"), version: Version.text)
     } catch {
       Output.error(error.description)
       throw ExitCode(ExitStatus.cannotCreate)
     }
-    log.notice("listening on \(settings.listen.path)")
+    log.notice("listening on \(places)")
 
     var threads: [Worker.Handle?] = []
     threads.append(
