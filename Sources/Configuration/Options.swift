@@ -190,13 +190,13 @@ extension ConfigurationOption {
         "A client whose commands take more than this before they are carried out is disconnected (Redis: "
           + "client-query-buffer-limit)."),
       .init(
-        "clients.idle", .orFalse(.duration), default: "false",
-        "How long a client may say nothing before it is disconnected (Redis: timeout). Not meant are those that wait "
-          + "for messages or block. Default: never."),
-      .init(
         "clients.trackedKeys", .count(1...100_000_000), default: "1000000",
         "How many keys are remembered for clients that use CLIENT TRACKING, counted once for each client; beyond it "
           + "some are told to be forgotten (Redis: tracking-table-max-keys)."),
+      .init(
+        "clients.idle", .orFalse(.duration), default: "false",
+        "How long a client may say nothing before it is disconnected (Redis: timeout). Not meant are those that wait "
+          + "for messages or block. Default: never."),
       .init(
         "clients.outputBuffer", .section,
         "A client that does not take its answers is disconnected (Redis: client-output-buffer-limit)."),
