@@ -138,6 +138,7 @@ extension EventLoop {
     _ task: UpstreamTask, _ replies: UnsafeRawBufferPointer, _ upstream: Upstream
   ) throws(ConnectFailure) {
     let slot = task.client.flatMap { isAlive($0) ? Int($0.slot) : nil }
+    if let slot { clients[slot].noteReply(replies.count) }
     switch task.work {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
