@@ -112,6 +112,33 @@ struct LongValueTests {
     try eventually("it is served again") { try half.call("SET", "a", "2") == .ok }
   }
 
+  @Test(
+    "A pipeline that is sent whole before any reply is read is answered whole, near hits and relayed ones")
+  func sentFirst() throws {
+    let world = try World()
+    let sidecar = try world.sidecar()
+    let key = world.key("user:1")
+    let value = String(repeating: "v", count: 1000)
+    try warm(key, value, sidecar)
+    let client = try sidecar.client(timeout: .seconds(20))
+    try client.call("SET", "plain", value)
+    for name in [key, "plain"] {
+      // 20 MB of replies, 600 KB of commands: more than the socket holds of either.
+      let request = RESPClient.encode(["GET", name])
+      let count = 20_000
+      try client.send(raw: Array(repeatElement(request, count: count).joined()))
+      if name == "plain" { client.finishSending() }
+      let reply = Array("$1000\r\n\(value)\r\n".utf8)
+      for index in 0..<count {
+        guard try client.receive(bytes: reply.count) == reply else {
+          Issue.record("another reply to \(name) at \(index)")
+          return
+        }
+      }
+    }
+    #expect(client.isClosed())
+  }
+
   @Test("A thousand reads of 1 MiB in one pipeline whose replies nobody takes cost a bounded memory")
   func unread() throws {
     let world = try World()

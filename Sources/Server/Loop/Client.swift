@@ -76,6 +76,8 @@ struct Client: ~Copyable {
   /// Set by QUIT and by protocol errors: whatever comes next is not read, and the connection ends once
   /// everything owed has been sent.
   var isClosing = false
+  /// It sends nothing more; what it has sent is still carried out.
+  var hasEnded = false
   /// Commands wait in `input` because the client does not take its replies, or is owed too many.
   var isStalled = false
   var readsPaused = false
@@ -148,13 +150,19 @@ struct Client: ~Copyable {
   /// out to be long is not sent as a whole.
   private var usualReply = 512 * 1024
 
+  /// How many replies Redis owes it, about.
+  var relayed = 0
+
   mutating func noteReply(_ bytes: Int) {
+    relayed = max(0, relayed - 1)
     // A long reply counts at once, a short one by and by.
     usualReply = max(bytes, usualReply - usualReply / 8)
   }
 
-  /// How many replies it may be owed before its own commands wait.
-  var mostOwed: Int { min(EventLoop.mostOwed, max(1, EventLoop.mostOwedBytes / max(1, usualReply))) }
+  mutating func noteLongReply() { usualReply = max(usualReply, Upstream.longReply) }
+
+  /// How many of those there may be before its own commands wait.
+  var mostRelayed: Int { min(EventLoop.mostOwed, max(1, EventLoop.mostOwedBytes / max(1, usualReply))) }
 
   // MARK: CLIENT REPLY
 
@@ -316,6 +324,7 @@ struct Client: ~Copyable {
       takeFirst()
     }
     owedBytes = 0
+    relayed = 0
   }
 
   private mutating func takeFirst() {

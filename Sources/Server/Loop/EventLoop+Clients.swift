@@ -110,12 +110,14 @@ extension EventLoop {
         let waiting = client.pointee.input.count
         processInput(slot)
         // What is left now, if anything is, began in the bytes of this read.
-        if client.pointee.input.count < waiting { client.pointee.partialSince = empty }
+        if client.pointee.input.count <= waiting - before { client.pointee.partialSince = empty }
         if client.pointee.input.count > settings.clients.queryBuffer { return dropForQueryBuffer(slot) }
       case .wouldBlock: client.pointee.arrivals.drained(now)
       case .closed where events & UInt32(CLINUX_HANGUP | CLINUX_ERROR) == 0 && !client.pointee.isClosing:
-        // It has only finished sending, as `printf … | nc -U` does, and still takes its answers.
-        client.pointee.isClosing = true
+        // It has only finished sending, as `printf … | nc -U` does, and still takes its answers. Over TCP nothing
+        // tells that from having gone, which matters to what never ends by itself.
+        if client.pointee.isTCP, waitsForOthers(slot) { return drop(slot) }
+        client.pointee.hasEnded = true
       case .closed, .failed: return drop(slot)
       }
     }
@@ -130,6 +132,9 @@ extension EventLoop {
       if !client.pointee.output.isEmpty {
         if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
         if client.pointee.output.count > outputConcern, isOverOutputLimit(slot) { return drop(slot) }
+      }
+      if client.pointee.hasEnded, client.pointee.pause == .none, !client.pointee.isStalled {
+        client.pointee.isClosing = true
       }
       if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
         return drop(slot)
@@ -149,15 +154,25 @@ extension EventLoop {
   func mustWait(_ slot: Int) -> Bool {
     let client = clients + slot
     if client.pointee.longRequest != nil, waitsToPassOn(slot) { return true }
-    return client.pointee.output.count > Self.outputHighWater
-      || client.pointee.owed.count > client.pointee.mostOwed
+    return client.pointee.output.count > Self.outputHighWater || client.pointee.owed.count > Self.mostOwed
+      || client.pointee.relayed > client.pointee.mostRelayed
       || client.pointee.owedBytes > Self.mostOwedBytes
   }
 
-  /// Reads from a client only while it takes its answers and nothing pauses it.
+  /// Whether what it waits for may never come: messages, or the end of a command that blocks.
+  func waitsForOthers(_ slot: Int) -> Bool {
+    let session = clients[slot].session
+    return session.subscriber != nil || session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
+  }
+
+  /// Reads from a client also while its commands wait: it may send all of them before it takes any answer, and would
+  /// wait for ever. Only when `mostUnread` lies here of them is it not read from, nor faster than it can be passed on.
   mutating func watch(_ slot: Int) {
     let client = clients + slot
-    let pauseReads = client.pointee.isClosing || client.pointee.pause != .none || mustWait(slot)
+    let pauseReads =
+      client.pointee.isClosing || client.pointee.hasEnded
+      || (client.pointee.longRequest != nil || client.pointee.input.count > Self.mostUnread)
+        && (client.pointee.pause != .none || mustWait(slot))
     if client.pointee.readsPaused, !pauseReads { client.pointee.arrivals.resumed(in: poll) }
     client.pointee.readsPaused = pauseReads
     client.pointee.output.shrinkIfIdle(to: Self.idleBuffer)

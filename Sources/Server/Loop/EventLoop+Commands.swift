@@ -126,6 +126,7 @@ extension EventLoop {
     // A reply that is held back is owed already.
     if loading.resumed == nil { clients[slot].owed.append(.awaited) }
     if Token.isPin(upstream.token) { pins.touched.append(upstream.token) }
+    clients[slot].relayed += 1
     let before = upstream.output.count
     send(upstream)
     clients[slot].owedBytes += upstream.output.count - before

@@ -44,9 +44,7 @@ extension EventLoop {
     }
     guard let idle = settings.clients.idle else { return }
     for slot in inUse.indices where inUse[slot] && now.since(clients[slot].heardAt) > idle {
-      let session = clients[slot].session
-      let isBlocked = session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
-      guard session.subscriber == nil, !isBlocked, clients[slot].owed.isEmpty else { continue }
+      guard !waitsForOthers(slot), clients[slot].owed.isEmpty else { continue }
       drop(slot)
     }
   }

@@ -115,6 +115,8 @@ public struct EventLoop: ~Copyable {
   static let mostOwed = 10_000
   /// How many bytes may be kept for what a client is owed before its own commands wait.
   static let mostOwedBytes = 16 * 1024 * 1024
+  /// How many bytes are read of a client whose commands wait.
+  static let mostUnread = 16 * 1024 * 1024
   /// Buffers that are empty shrink to this after a burst.
   static let idleBuffer = 64 * 1024
 

@@ -9,13 +9,17 @@ extension EventLoop {
     let subcommand = request.count > 1 ? request.word(1) : ""
     if settings.commands.allows(name, subcommand) { return nil }
     let full = name == "config" ? "config|" + Self.shown(request[1], 64).lowercased() : name
-    let text = "NOPERM this command is not available through Nearside: '\(full)'"
+    let text = Self.notAvailable(full)
     guard CommandSettings.refused.contains(name) else { return text }
     if name == "flushall" || name == "flushdb" {
       return text
         + "; NEARSIDE INVALIDATE ALL forgets what is cached, or allow it in \"commands\" of the configuration"
     }
     return embedded == nil ? text + "; the configuration may allow it in \"commands\"" : text
+  }
+
+  static func notAvailable(_ name: String) -> String {
+    "NOPERM this command is not available through Nearside: '\(name)'"
   }
 
   /// Whether an allowed command was dealt with here; all others are relayed like any command.

@@ -141,6 +141,7 @@ extension EventLoop {
   ) throws(ConnectFailure) {
     let slot = task.client.flatMap { isAlive($0) ? Int($0.slot) : nil }
     if tracking.isActive { noteGovernedWrite(task.work, replies, task.client) }
+    if let slot { clients[slot].noteReply(replies.count) }
     switch task.work {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
