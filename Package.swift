@@ -34,6 +34,8 @@ let package = Package(
     .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     // No pkgConfig for hiredis: its flags repeat the default include path, and SwiftPM warns at each build.
     .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
+    // TLS to Redis, which Debian 12's hiredis does not have; libpq brings the same library into the process.
+    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
     .target(name: "CLinux"),
     room("Configuration"),
 
@@ -42,6 +44,9 @@ let package = Package(
     room("NearCache", ["CLinux", "Configuration", "Invalidation"]),
     room("Policies", ["Invalidation"]),
 
+    // What those of the next layer share: it takes a connected socket and gives back another one.
+    room("TLS", ["CLinux", "COpenSSL", "Configuration"]),
+
     // Layer 2: one outside system each; they never import each other.
     room(
       "Postgres",
@@ -49,11 +54,11 @@ let package = Package(
         "CLibPQ", "Configuration", "Invalidation",
         .product(name: "DequeModule", package: "swift-collections"),
       ]),
-    room("Redis", ["CHiredis", "Configuration", "Invalidation"]),
+    room("Redis", ["CHiredis", "Configuration", "Invalidation", "TLS"]),
     room(
       "Server",
       [
-        "CLinux", "Configuration", "Invalidation", "NearCache", "Policies",
+        "CLinux", "Configuration", "Invalidation", "NearCache", "Policies", "TLS",
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ]),
@@ -62,7 +67,7 @@ let package = Package(
     .executableTarget(
       name: "nearside",
       dependencies: [
-        "CLinux", "Configuration", "Invalidation", "NearCache", "Postgres", "Redis", "Server",
+        "CLinux", "Configuration", "Invalidation", "NearCache", "Postgres", "Redis", "Server", "TLS",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -88,6 +93,7 @@ let package = Package(
     suite("PoliciesTests", ["Invalidation", "Policies"]),
     suite("PostgresTests", ["Configuration", "Invalidation", "Postgres", "TestSupport"]),
     suite("RedisTests", ["Configuration", "Invalidation", "Redis", "TestSupport"]),
+    suite("TLSTests", ["Configuration", "TLS", "TestSupport"]),
     suite(
       "ServerTests",
       [

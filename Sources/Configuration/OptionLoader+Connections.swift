@@ -75,6 +75,7 @@ extension OptionLoader {
     let section = section("redis", in: top)
     let timeout = duration("redis.timeout", in: section)
     let password = password("redis.password", in: section)
+    let tls = self.tls(section)
     let url: String
     var place: SourcePlace?
     var steps: [PathStep] = [.key("redis")]
@@ -101,15 +102,66 @@ extension OptionLoader {
     }
     do {
       let parsed = try RedisURL.parse(url)
+      // A Unix socket has nothing to encrypt; a network has, and an author who wrote of TLS means it.
+      if case .tcp = parsed.endpoint, !parsed.isSecure, tls != TLSSettings() {
+        let message =
+          "the Redis URL says redis://, which is not encrypted, but \"tls\" is set; write rediss://"
+        self.error(place, .badValue, steps, origin + message)
+      }
+      if parsed.isSecure, !tls.verifies,
+        let verify = section?["tls"]?.node.members?.first(where: { $0.key == "verify" })
+      {
+        warn(
+          verify.node.place, .badValue, [.key("redis"), .key("tls"), .key("verify")],
+          "whoever can reach this network can pretend to be this Redis, and read the password; "
+            + "leave \"verify\" out, and name the CA's file as \"ca\"")
+      }
       return (
         RedisSettings(
           endpoint: parsed.endpoint, user: parsed.user, password: password ?? parsed.password,
-          database: parsed.database, timeout: timeout), true
+          database: parsed.database, timeout: timeout, tls: parsed.isSecure ? tls : nil), true
       )
     } catch {
-      self.error(place, error.code, steps, origin + error.message)
+      self.error(place, .badValue, steps, origin + error.message)
       return (nil, true)
     }
+  }
+
+  /// How rediss:// is spoken. An empty text, as an optional variable gives it, is none.
+  private mutating func tls(_ redis: Section?) -> TLSSettings {
+    guard let section = section("redis.tls", in: redis) else { return TLSSettings() }
+    let settings = TLSSettings(
+      ca: file("redis.tls.ca", in: section), certificate: file("redis.tls.certificate", in: section),
+      key: file("redis.tls.key", in: section), serverName: serverName(in: section),
+      verifies: flag("redis.tls.verify", in: section))
+    if settings.key != nil, settings.certificate == nil, let key = section["key"] {
+      error(
+        key.node.place, .missing, section.steps + [.key("certificate")],
+        "a private key is of use only with its certificate; add \"certificate\"")
+    }
+    return settings
+  }
+
+  private mutating func file(_ path: String, in section: Section) -> String? {
+    guard let text = text(path, in: section), !text.text.isEmpty else { return nil }
+    guard text.text.hasPrefix("/"), !text.text.utf8.contains(0) else {
+      let steps = section.steps + [.key(String(path.split(separator: ".").last ?? ""))]
+      error(text.place, .badValue, steps, "a file is named with its whole path, from /")
+      return nil
+    }
+    return text.text
+  }
+
+  private mutating func serverName(in section: Section) -> String? {
+    guard let text = text("redis.tls.serverName", in: section), !text.text.isEmpty else { return nil }
+    let isName = text.text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: "/") }
+    guard isName, text.text.utf8.count <= 253 else {
+      error(
+        text.place, .badValue, section.steps + [.key("serverName")],
+        "the name in the server's certificate is a host name, such as \"cache.internal\", or an IP address")
+      return nil
+    }
+    return text.text
   }
 
   /// An empty password, as an optional variable gives it, is none.

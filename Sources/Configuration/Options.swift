@@ -125,12 +125,31 @@ extension ConfigurationOption {
           + "else no Redis, and values live in this host's near cache only."),
       .init(
         "redis.url", .secret,
-        "redis://[user[:password]@]host[:port][/database], or unix:///path/to/redis.sock?db=0. Default: the "
-          + "environment variable REDIS_URL."),
+        "redis://[user[:password]@]host[:port][/database], rediss:// for the same with TLS, or "
+          + "unix:///path/to/redis.sock?db=0. Default: the environment variable REDIS_URL."),
       .init("redis.password", .secret, "The password, if the url does not hold it. It wins over the url's."),
       .init(
         "redis.timeout", .duration, default: "5s",
         "How long one command may take before the connection is given up."),
+      .init("redis.tls", .section, "How rediss:// is spoken: TLS 1.2 or later."),
+      .init(
+        "redis.tls.ca", .text,
+        "Path of a file with the certificates of those who may sign the server's (PEM). Default: whom the system "
+          + "trusts."),
+      .init(
+        "redis.tls.certificate", .text,
+        "Path of a file with this host's own certificate (PEM), if the server asks for one."),
+      .init(
+        "redis.tls.key", .text,
+        "Path of a file with the private key of that certificate (PEM, not encrypted). Default: it is in the same "
+          + "file."),
+      .init(
+        "redis.tls.serverName", .text,
+        "The host name or IP address that the server's certificate must have. Default: the host of the url."),
+      .init(
+        "redis.tls.verify", .flag, default: "true",
+        "false: the server's certificate is not looked at, so that anybody in between can read and change "
+          + "everything."),
 
       .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
       .init(
@@ -290,7 +309,7 @@ extension ConfigurationOption {
     "": [
       "admin", "publish", "threads",
     ],
-    "redis": ["connections", "tls"],
+    "redis": ["connections"],
     "listen": ["busyPoll"],
   ]
 

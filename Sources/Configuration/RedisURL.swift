@@ -4,35 +4,37 @@ struct RedisURL {
   var user: String?
   var password: Secret?
   var database: Int
+  /// Whether the connection is to be encrypted: rediss://.
+  var isSecure = false
 
   struct Failure: Error {
-    var code = ConfigurationCode.badValue
     var message: String
   }
 
   static func parse(_ text: String) throws(Failure) -> RedisURL {
     guard let colon = text.firstRange(of: "://") else {
       throw Failure(
-        message: "a Redis URL begins with redis:// or unix://, as in \"redis://cache.internal:6379\"")
+        message:
+          "a Redis URL begins with redis://, rediss:// (TLS) or unix://, as in \"redis://cache.internal:6379\""
+      )
     }
     let rest = text[colon.upperBound...]
     switch text[..<colon.lowerBound].lowercased() {
     case "redis": return try tcp(rest)
-    case "unix": return try unix(rest)
     case "rediss":
-      throw Failure(
-        code: .notSupported,
-        message: "TLS to Redis (rediss://) is not supported yet by this version; "
-          + "use redis:// in a private network, or a Unix socket")
+      var url = try tcp(rest)
+      url.isSecure = true
+      return url
+    case "unix": return try unix(rest)
     default:
-      throw Failure(message: "a Redis URL begins with redis:// or unix://")
+      throw Failure(message: "a Redis URL begins with redis://, rediss:// (TLS) or unix://")
     }
   }
 
   private static func tcp(_ text: Substring) throws(Failure) -> RedisURL {
     guard !text.contains(where: { $0 == "?" || $0 == "#" }) else {
       throw Failure(
-        message: "nothing follows the database in a redis:// URL; in a password, ? is written %3F and # %23")
+        message: "nothing follows the database in a Redis URL; in a password, ? is written %3F and # %23")
     }
     let slash = text.firstIndex(of: "/") ?? text.endIndex
     let (user, password, address) = try credentials(text[..<slash])
@@ -40,7 +42,7 @@ struct RedisURL {
     let path = text[slash...].dropFirst()
     guard let database = path.isEmpty ? 0 : databaseNumber(path) else {
       throw Failure(
-        message: "after the host of a redis:// URL stands the number of a database, as in "
+        message: "after the host of a Redis URL stands the number of a database, as in "
           + "\"redis://cache.internal:6379/0\"; in a password, / is written %2F")
     }
     return RedisURL(

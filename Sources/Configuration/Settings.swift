@@ -124,13 +124,44 @@ public struct RedisSettings: Sendable {
   public var database: Int
   /// How long one command may take before the connection is given up, in nanoseconds.
   public var timeout: UInt64
+  /// nil: not encrypted.
+  public var tls: TLSSettings?
 
-  public init(endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64) {
+  public init(
+    endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64,
+    tls: TLSSettings? = nil
+  ) {
     self.endpoint = endpoint
     self.user = user
     self.password = password
     self.database = database
     self.timeout = timeout
+    self.tls = tls
+  }
+}
+
+/// How the server proves who it is, and this host too if it must.
+public struct TLSSettings: Sendable, Hashable {
+  /// Path of a file with the certificates (PEM) of who may sign the server's; nil: whom the system trusts.
+  public var ca: String?
+  /// Path of a file with this host's certificate (PEM) and those between it and its CA.
+  public var certificate: String?
+  /// Path of a file with its private key (PEM, not encrypted); nil: in the same file as the certificate.
+  public var key: String?
+  /// The name that the server's certificate must have; nil: the host of the URL.
+  public var serverName: String?
+  /// Whether the server must have a certificate of that name that is trusted.
+  public var verifies: Bool
+
+  public init(
+    ca: String? = nil, certificate: String? = nil, key: String? = nil, serverName: String? = nil,
+    verifies: Bool = true
+  ) {
+    self.ca = ca
+    self.certificate = certificate
+    self.key = key
+    self.serverName = serverName
+    self.verifies = verifies
   }
 }
 

@@ -1,6 +1,7 @@
 import CHiredis
 import Configuration
 import Glibc
+import TLS
 
 /// One connection to Redis, through hiredis: logged in, its database selected. It belongs to the thread that
 /// uses it; after a thrown error it is of no further use (an error reply is a reply, not a thrown error).
@@ -10,6 +11,8 @@ import Glibc
 public struct RedisConnection: ~Copyable {
   private let context: UnsafeMutablePointer<redisContext>
   let place: String
+  /// Tells why a secured connection ended.
+  private let ending: TLSEnding?
 
   /// - Parameters:
   ///   - name: what `CLIENT LIST` shows; without spaces.
@@ -17,15 +20,18 @@ public struct RedisConnection: ~Copyable {
   public init(
     _ settings: RedisSettings, name: String = "nearside", patience: UInt64 = 0
   ) throws(RedisError) {
-    var connection = RedisConnection(context: try Self.open(settings), place: settings.endpoint.place)
-    connection.prepareSocket(settings, patience: patience)
+    let opened = try Self.open(settings)
+    var connection = RedisConnection(
+      context: opened.context, place: settings.endpoint.place, ending: opened.ending)
+    _ = redisSetTimeout(connection.context, timeval(nanoseconds: settings.timeout &+ patience))
     try connection.logIn(settings, name: name)
     self = connection
   }
 
-  private init(context: UnsafeMutablePointer<redisContext>, place: String) {
+  private init(context: UnsafeMutablePointer<redisContext>, place: String, ending: TLSEnding?) {
     self.context = context
     self.place = place
+    self.ending = ending
   }
 
   deinit { redisFree(context) }
@@ -100,7 +106,9 @@ public struct RedisConnection: ~Copyable {
 
   // MARK: Beginning and end
 
-  private mutating func prepareSocket(_ settings: RedisSettings, patience: UInt64) {
+  private static func prepareSocket(
+    _ context: UnsafeMutablePointer<redisContext>, _ settings: RedisSettings
+  ) {
     let descriptor = context.pointee.fd
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
     if case .tcp = settings.endpoint {
@@ -111,11 +119,12 @@ public struct RedisConnection: ~Copyable {
         descriptor, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &milliseconds,
         socklen_t(MemoryLayout.size(ofValue: milliseconds)))
     }
-    _ = redisSetTimeout(context, timeval(nanoseconds: settings.timeout &+ patience))
   }
 
   private mutating func logIn(_ settings: RedisSettings, name: String) throws(RedisError) {
-    if let password = settings.password?.exposed {
+    // A user without a password may be one to whom Redis lets everybody in.
+    if settings.password != nil || settings.user != nil {
+      let password = settings.password?.exposed ?? ""
       let reply = try command(["AUTH"] + (settings.user.map { [$0] } ?? []) + [password])
       if case .error(let text) = reply {
         // The only error reply that could repeat what was sent is one for a malformed command.
@@ -136,6 +145,36 @@ public struct RedisConnection: ~Copyable {
   }
 
   private static func open(
+    _ settings: RedisSettings
+  ) throws(RedisError) -> (context: UnsafeMutablePointer<redisContext>, ending: TLSEnding?) {
+    let context = try connect(settings)
+    prepareSocket(context, settings)
+    guard let tls = settings.tls, case .tcp(let host, _) = settings.endpoint else { return (context, nil) }
+    // hiredis has no other way to let go of a socket.
+    let descriptor = fcntl(context.pointee.fd, F_DUPFD_CLOEXEC, 0)
+    let code = errno
+    redisFree(context)
+    guard descriptor >= 0 else {
+      throw RedisError(
+        .unreachable,
+        "No descriptor is left for a connection to Redis at \(settings.endpoint.place): "
+          + "\(String(cString: strerror(code))). Raise the limit of open files.")
+    }
+    let socket: SecureSocket
+    do throws(TLSError) {
+      socket = try SecureSocket.open(over: descriptor, host: host, settings: tls, within: settings.timeout)
+    } catch {
+      throw RedisError(error, place: settings.endpoint.place)
+    }
+    guard let secured = redisConnectFd(socket.descriptor) else {
+      close(socket.descriptor)
+      throw RedisError(
+        .unreachable, "No memory is left for a connection to Redis at \(settings.endpoint.place).")
+    }
+    return (secured, socket.ending)
+  }
+
+  private static func connect(
     _ settings: RedisSettings
   ) throws(RedisError) -> UnsafeMutablePointer<redisContext> {
     // hiredis writes with write(2), which raises SIGPIPE when the server has gone; we want EPIPE.
@@ -166,6 +205,7 @@ public struct RedisConnection: ~Copyable {
   private func broken() -> RedisError {
     let code = errno
     let failure = context.pointee.err
+    if let error = ending?.error { return RedisError(error, place: place) }
     // 6 is REDIS_ERR_TIMEOUT, which hiredis has since 1.0; before, a time-out was an EAGAIN.
     if failure == 6 || failure == REDIS_ERR_IO && (code == EAGAIN || code == EWOULDBLOCK) {
       return RedisError(
@@ -173,7 +213,9 @@ public struct RedisConnection: ~Copyable {
     }
     if failure == REDIS_ERR_PROTOCOL {
       return RedisError(
-        .malformed, "What answers at \(place) does not speak Redis's protocol: \(Self.text(context)).")
+        .malformed,
+        "What answers at \(place) does not speak Redis's protocol: \(Self.text(context)). "
+          + "A port with TLS is written rediss://.")
     }
     if failure == REDIS_ERR_EOF || code == ECONNRESET || code == EPIPE {
       return RedisError(.closed, "Redis at \(place) closed the connection.")

@@ -1,4 +1,5 @@
 import Configuration
+import TLS
 
 /// What went wrong with Redis, as a sentence for people: where, what, and what to do. It never holds a
 /// password or a value.
@@ -10,7 +11,7 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
     case timedOut
     /// The connection broke.
     case closed
-    /// Redis wants a password, or another one.
+    /// Redis wants a password, or another one, or one side does not trust the other's certificate.
     case refused
     /// The ACL user lacks a permission.
     case denied
@@ -49,7 +50,10 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
       self.init(
         .refused, "Redis at \(place) asks for a password; give one in REDIS_URL or as redis.password.")
     case "WRONGPASS":
-      self.init(.refused, "Redis at \(place) does not accept the configured user name and password.")
+      self.init(
+        .refused,
+        "Redis at \(place) does not accept the configured user name and password; correct them in REDIS_URL or in "
+          + "\"redis\", or see there with ACL LIST whether the user is on.")
     case "DENIED":
       self.init(
         .refused,
@@ -72,6 +76,17 @@ public struct RedisError: Error, Sendable, CustomStringConvertible {
     default:
       self.init(.answered, "Redis at \(place) answered with an error: \(text).")
     }
+  }
+
+  /// Why a connection could not be secured, or broke.
+  init(_ error: TLSError, place: String) {
+    let kind: Kind =
+      switch error.kind {
+      case .settings, .certificate, .clientCertificate, .disagreement: .refused
+      case .silent: .timedOut
+      case .broken: .unreachable
+      }
+    self.init(kind, "There is no TLS connection to Redis at \(place): \(error).")
   }
 
   private static func denied(_ text: String, _ place: String) -> RedisError {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import TLS
 
 /// The command line.
 @main struct Nearside: ParsableCommand {
@@ -17,6 +18,11 @@ import ArgumentParser
       """,
     version: Version.text,
     subcommands: [Run.self, Check.self, Setup.self, Uninstall.self, Explain.self, ShowVersion.self])
+
+  static func main() {
+    SecureSocket.prepare()
+    main(nil)
+  }
 }
 
 /// What this program is.

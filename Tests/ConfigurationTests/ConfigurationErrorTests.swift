@@ -207,7 +207,7 @@ struct ConfigurationErrorTests {
       ])
     #expect(
       complaints(#""namespace": "s""#, environment: ["REDIS_URL": "cache:6379"]) == [
-        "bad-value environment variable REDIS_URL: a Redis URL begins with redis:// or unix://, "
+        "bad-value environment variable REDIS_URL: a Redis URL begins with redis://, rediss:// (TLS) or unix://, "
           + "as in \"redis://cache.internal:6379\""
       ])
     #expect(
@@ -218,12 +218,9 @@ struct ConfigurationErrorTests {
   @Test(
     "a Redis URL that cannot be used says why",
     arguments: [
-      (
-        "rediss://h",
-        "not-supported TLS to Redis (rediss://) is not supported yet by this version; "
-          + "use redis:// in a private network, or a Unix socket"
-      ),
-      ("http://h", "bad-value a Redis URL begins with redis:// or unix://"),
+      ("http://h", "bad-value a Redis URL begins with redis://, rediss:// (TLS) or unix://"),
+      ("rediss://", "bad-value the host is missing or malformed in this Redis URL"),
+      ("rediss://h?verify=0", "bad-value nothing follows the database in a Redis URL"),
       ("redis://", "bad-value the host is missing or malformed in this Redis URL"),
       ("redis://:p@:1", "bad-value the host is missing or malformed in this Redis URL"),
       ("redis://h:", "bad-value the port of this Redis URL is not a number from 1 to 65535"),
@@ -233,9 +230,9 @@ struct ConfigurationErrorTests {
       ("redis://::1:6379", "bad-value the"),
       ("redis://[::1", "bad-value the closing bracket of the IPv6 address is missing"),
       ("redis://[::1]x", "bad-value after an IPv6 address in brackets only a port can follow"),
-      ("redis://h/x", "bad-value after the host of a redis:// URL stands the number of a database"),
-      ("redis://h/-1", "bad-value after the host of a redis:// URL stands the number of a database"),
-      ("redis://h?db=1", "bad-value nothing follows the database in a redis:// URL"),
+      ("redis://h/x", "bad-value after the host of a Redis URL stands the number of a database"),
+      ("redis://h/-1", "bad-value after the host of a Redis URL stands the number of a database"),
+      ("redis://h?db=1", "bad-value nothing follows the database in a Redis URL"),
       ("redis://:%zz@h", "bad-value a % in this Redis URL is not followed by two hexadecimal digits"),
       ("redis://:%ff@h", "bad-value a %-escape in this Redis URL does not give UTF-8 text"),
       ("unix://r.sock", "bad-value a Unix socket is named with its whole path"),
@@ -246,6 +243,39 @@ struct ConfigurationErrorTests {
     let found = complaints("\"namespace\": \"s\", \"redis\": \"\(url)\"")
     #expect(found.count == 1)
     #expect(found.first?.hasPrefix("1:29+\(url.count + 2) " + expected) == true, "\(found)")
+  }
+
+  @Test(
+    "what is wrong about TLS to Redis is said at its place",
+    arguments: [
+      (
+        #""rediss://h", "tls": {"ca": "ca.pem"}"#,
+        "1:62+8 bad-value a file is named with its whole path, from /"
+      ),
+      (
+        #""rediss://h", "tls": {"key": "/k"}"#,
+        "1:63+4 missing a private key is of use only with its certificate; add \"certificate\""
+      ),
+      (
+        #""rediss://h", "tls": {"serverName": "a b"}"#,
+        "1:70+5 bad-value the name in the server's certificate is a host name, such as \"cache.internal\", or an IP "
+          + "address"
+      ),
+      (
+        #""rediss://h", "tls": {"verify": false}"#,
+        "1:66+5 bad-value whoever can reach this network can pretend to be this Redis, and read the password; leave "
+          + "\"verify\" out, and name the CA's file as \"ca\""
+      ),
+      (
+        #""redis://h", "tls": {"ca": "/ca"}"#,
+        "1:37+11 bad-value the Redis URL says redis://, which is not encrypted, but \"tls\" is set; write rediss://"
+      ),
+      (#""rediss://h", "tls": {"cert": "/c"}"#, "1:56+6 unknown-key unknown key \"cert\" in redis.tls"),
+    ])
+  func tls(redis: String, expected: String) {
+    let found = complaints("\"namespace\": \"s\", \"redis\": {\"url\": \(redis)}")
+    #expect(found.count == 1)
+    #expect(found.first?.hasPrefix(expected) == true, "\(found)")
   }
 
   @Test(

@@ -122,6 +122,26 @@ struct ConfigurationReaderTests {
     #expect(settings.listen.path == "/tmp/x.sock")
   }
 
+  @Test("rediss:// means TLS, with what is said of it; an empty text says nothing")
+  func tls() throws {
+    func tls(_ redis: String, _ environment: [String: String] = [:]) throws -> TLSSettings? {
+      try settings(
+        "{\"namespace\": \"s\", \"redis\": \(redis), \"tables\": {\"t\": \"{id}\"}}", environment: environment
+      ).redis?.tls
+    }
+    #expect(try tls(#""rediss://h:6380""#) == TLSSettings())
+    #expect(try tls(#""redis://h""#) == nil)
+    #expect(try tls(#"{"tls": {"ca": "/ca"}}"#, ["REDIS_URL": "rediss://h"]) == TLSSettings(ca: "/ca"))
+    let all =
+      #"{"url": "rediss://h", "tls": {"ca": "/a", "certificate": "/b", "key": "/c", "serverName": "d", "verify": true}}"#
+    #expect(try tls(all) == TLSSettings(ca: "/a", certificate: "/b", key: "/c", serverName: "d"))
+    let none = #"{"tls": {"ca": "", "certificate": "", "key": "", "serverName": ""}}"#
+    #expect(try tls(none, ["REDIS_URL": "rediss://h"]) == TLSSettings())
+    #expect(try tls(none, ["REDIS_URL": "redis://h"]) == nil)
+    // On a socket of this machine there is nothing to encrypt.
+    #expect(try tls(#"{"url": "unix:///r.sock", "tls": {"ca": "/ca"}}"#) == nil)
+  }
+
   @Test("a section without a url takes it from the environment")
   func urlsFromEnvironment() throws {
     let settings = try settings(

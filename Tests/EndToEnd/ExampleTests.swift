@@ -29,7 +29,7 @@ struct ExampleTests {
     let environment = [
       "DATABASE_URL": postgres.url(user: "nearside", database: database), "REDIS_URL": redis.url,
       "LOADER_DATABASE_URL": standby.url(user: "shop_cache", database: database),
-      "NEARSIDE_GROUP": try #require(group),
+      "NEARSIDE_GROUP": try #require(group), "NEARSIDE_USER": "\(getuid())",
     ]
     let folder = try TemporaryFolder()
     // As it stands, but for the socket, which a harness looks for beside the file.

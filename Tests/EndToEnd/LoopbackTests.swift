@@ -6,10 +6,8 @@ import Testing
 struct LoopbackTests {
   @Test("clients of the loopback address and of the socket are served alike")
   func bothPlaces() throws {
-    let world = try World(setup: true)
-    let sidecar = try Sidecar(
-      world.configuration, postgres: world.environment["DATABASE_URL"], redis: world.redis?.url, tcp: true)
-    try sidecar.waitUntilFollowing()
+    let world = try World()
+    let sidecar = try world.sidecar(tcp: true)
     let place = try sidecar.loopback()
     let tcp = try RESPClient(place)
     #expect(try tcp.call("PING") == .simple("PONG"))
@@ -33,8 +31,7 @@ struct LoopbackTests {
   @Test("an address that is taken ends the start with a sentence, and leaves no socket behind")
   func takenAddress() throws {
     let world = try World(redis: false)
-    let first = try Sidecar(
-      world.configuration, postgres: world.environment["DATABASE_URL"], redis: nil, tcp: true)
+    let first = try world.sidecar(tcp: true)
     let port = "\(try first.loopback())"
     let folder = try TemporaryFolder()
     let socket = folder.file("n.sock")

@@ -86,10 +86,13 @@ final class World: Sendable {
   @discardableResult
   func psql(_ sql: String) throws -> String { try postgres.psql(sql, database: database) }
 
-  /// Starts a sidecar and waits until it gives leases.
-  func sidecar(environment more: [String: String] = [:]) throws -> Sidecar {
+  /// Starts a sidecar and waits until it gives leases. `tcp`, `listen`: as `Sidecar` takes them.
+  func sidecar(
+    environment more: [String: String] = [:], tcp: Bool = false, listen: [String] = []
+  ) throws -> Sidecar {
     let sidecar = try Sidecar(
-      configuration, postgres: postgres.url(database: database), redis: redis?.url, environment: more)
+      configuration, postgres: postgres.url(database: database), redis: redis?.url, environment: more,
+      tcp: tcp, listen: listen)
     try sidecar.waitUntilFollowing()
     return sidecar
   }

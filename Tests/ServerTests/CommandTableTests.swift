@@ -74,7 +74,8 @@ struct CommandTableTests {
   @Test("what Nearside does with a command follows from its kind")
   func kinds() {
     #expect(spec("get")?.kind == .near)
-    #expect(spec("strlen")?.kind == .near)
+    #expect(spec("strlen")?.kind == .read(absent: .zero))
+    #expect(spec("strlen")?.isKept == true && spec("ttl")?.isKept == false)
     #expect(spec("ttl")?.kind == .read(absent: .minusTwo))
     #expect(spec("set")?.kind == .replace)
     #expect(spec("incr")?.kind == .merge)
@@ -86,10 +87,12 @@ struct CommandTableTests {
     }
   }
 
-  @Test("what is refused can be allowed, but for a replica's own commands; CONFIG is half ours")
+  @Test("what is refused can be allowed, but for a replica's own commands; CONFIG and CLIENT are half ours")
   func refused() {
     let refused = CommandTable().all.filter { $0.kind == .refuse }.map(\.name)
     #expect(
-      Set(refused).symmetricDifference(CommandSettings.refused) == ["psync", "replconf", "sync", "config"])
+      Set(refused).symmetricDifference(CommandSettings.refused) == [
+        "psync", "replconf", "sync", "config", "client",
+      ])
   }
 }

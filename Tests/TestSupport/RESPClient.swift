@@ -115,8 +115,13 @@ public final class RESPClient {
     guard result == 0 else { throw HarnessError("connect \(path): \(reason())") }
   }
 
-  public init(_ place: SocketPlace, timeout: Duration = .seconds(10)) throws {
+  public convenience init(_ place: SocketPlace, timeout: Duration = .seconds(10)) throws {
     guard let descriptor = place.connect() else { throw HarnessError("connect \(place): \(reason())") }
+    self.init(descriptor: descriptor, timeout: timeout)
+  }
+
+  /// Takes a connected socket.
+  public init(descriptor: Int32, timeout: Duration = .seconds(10)) {
     self.timeout = timeout
     fd = descriptor
   }

@@ -14,7 +14,7 @@ public enum SocketPlace: Hashable, Sendable, CustomStringConvertible {
   }
 
   /// Connects; blocks for no longer than the kernel needs, since both ends are on this machine.
-  func connect() -> Int32? {
+  public func connect() -> Int32? {
     guard let descriptor = descriptor() else { return nil }
     let result = withAddress { Glibc.connect(descriptor, $0, $1) }
     guard result == 0 else {
@@ -25,7 +25,7 @@ public enum SocketPlace: Hashable, Sendable, CustomStringConvertible {
   }
 
   /// A listening socket, and where it listens.
-  func listen() throws -> (descriptor: Int32, place: SocketPlace) {
+  public func listen() throws -> (descriptor: Int32, place: SocketPlace) {
     if case .unix(let path) = self { unlink(path) }
     guard let descriptor = descriptor() else { throw HarnessError("socket: \(reason())") }
     guard withAddress({ bind(descriptor, $0, $1) }) == 0, Glibc.listen(descriptor, 128) == 0 else {

@@ -95,7 +95,7 @@ extension EventLoop {
     case .mget(let elements):
       elements.allSatisfy { if case .asked(governed: nil) = $0 { false } else { true } }
     case .exists(_, let governed): governed.allSatisfy { $0 }
-    case .get, .strlen, .lease, .other: true
+    case .get, .lease, .other: true
     }
   }
 
@@ -137,12 +137,16 @@ extension EventLoop {
     }
   }
 
-  /// Whether the near cache answers this read of a key. Other commands than these ask Redis all the same.
+  /// Whether the near cache answers this read of a key.
   private mutating func isNear(_ key: GovernedKey, _ read: LoadedRead) -> Bool {
-    guard embedded != nil || ["get", "mget", "exists", "strlen", "lease"].contains(read.name) else {
-      return false
+    key.bytes.withUnsafeBytes { bytes in
+      switch read.name {
+      case "get", "mget", "lease": findNear(bytes, hash: key.hash) != nil
+      case _ where embedded != nil: findNear(bytes, hash: key.hash) != nil
+      case "exists": findHeld(bytes, hash: key.hash) != nil
+      default: findAnswer(to: read.name, bytes, hash: key.hash, &read.part) != nil
+      }
     }
-    return key.bytes.withUnsafeBytes { findNear($0, hash: key.hash) } != nil
   }
 
   private static func apply(

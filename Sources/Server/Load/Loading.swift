@@ -153,6 +153,8 @@ final class LoadedRead {
   let name: String
   /// When it came, as the table of loads counts.
   let arrival: UInt64
+  /// Under what its reply may be near.
+  var part: PartName?
   /// What loads have found for it.
   var decided: [[UInt8]: LoadDecision] = [:]
   var tries = 0

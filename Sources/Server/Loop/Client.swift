@@ -46,11 +46,14 @@ struct Client: ~Copyable {
   let token: ClientToken
   /// Unique in this process, as CLIENT ID answers it.
   let id: Int
+  let isTCP: Bool
   let connectedAt: Instant
 
   var input = IOBuffer(size: 16 * 1024)
   var output = IOBuffer(size: 16 * 1024)
   var parser = RequestParser()
+  /// The rest of a command that is being passed on; nil: none is.
+  var longRequest: LongRequest?
   var owed = Deque<Owed>()
   /// How many entries of `owed` have been taken off its front so far: with it, a held reply keeps its number.
   private var settled = 0
@@ -75,6 +78,13 @@ struct Client: ~Copyable {
   /// The events that epoll watches for.
   var watched: UInt32
 
+  /// When it last sent something.
+  var heardAt: Instant
+  /// Since when more waits for it than its soft limit.
+  var overSoftSince: Instant?
+  /// The last command of it that was no near hit, as CLIENT LIST shows it; empty: none.
+  var lastCommand = ""
+
   var arrivals: Arrivals
   /// Every byte of the commands being executed was sent after this instant.
   var emptyAt: Instant
@@ -86,8 +96,13 @@ struct Client: ~Copyable {
   var libraryVersion = ""
 
   /// `watched`: the events that epoll is told to watch for.
-  init(descriptor: Int32, token: ClientToken, id: Int, now: Instant, arrivals: Arrivals, watched: UInt32) {
+  init(
+    descriptor: Int32, token: ClientToken, id: Int, now: Instant, arrivals: Arrivals, watched: UInt32,
+    isTCP: Bool = false
+  ) {
     self.descriptor = descriptor
+    self.isTCP = isTCP
+    heardAt = now
     self.token = token
     self.id = id
     connectedAt = now
@@ -99,6 +114,17 @@ struct Client: ~Copyable {
 
   deinit { close(descriptor) }
 
+  /// Nothing is done for it until it has said the password.
+  mutating func lock() {
+    session.isLocked = true
+    parser.isLocked = true
+  }
+
+  mutating func unlock() {
+    session.isLocked = false
+    parser.isLocked = false
+  }
+
   /// Whether the command that paused this client has not been carried out, and is executed again.
   var repeatsCommand: Bool {
     switch pause {
@@ -107,8 +133,69 @@ struct Client: ~Copyable {
     }
   }
 
+  // MARK: Long replies
+
+  /// Whether the next bytes that it is sent belong to a reply that is awaited.
+  var isNext: Bool {
+    if case .awaited = owed.first { true } else { false }
+  }
+
+  /// About how many bytes a reply of Redis has for it. High at first, so that a pipeline of reads whose replies turn
+  /// out to be long is not sent as a whole.
+  private var usualReply = 512 * 1024
+
+  mutating func noteReply(_ bytes: Int) {
+    // A long reply counts at once, a short one by and by.
+    usualReply = max(bytes, usualReply - usualReply / 8)
+  }
+
+  /// How many replies it may be owed before its own commands wait.
+  var mostOwed: Int { min(EventLoop.mostOwed, max(1, EventLoop.mostOwedBytes / max(1, usualReply))) }
+
+  // MARK: CLIENT REPLY
+
+  /// Commands whose replies are not written, counted as the entries of `owed` are.
+  private var quiet: [Range<Int>] = []
+  /// CLIENT REPLY OFF is in force.
+  private var isOff = false
+  /// CLIENT REPLY SKIP is meant for the command that is executed now, or the next one.
+  private var skips = (now: false, next: false)
+  /// Where the entries begin of the command that is executed now, if it is not answered.
+  private var quietFrom: Int?
+
+  /// The commands behind the present one are not answered, or only the next. Source: Redis documentation, CLIENT
+  /// REPLY.
+  mutating func beQuiet(onlyNext: Bool) {
+    if onlyNext { skips.next = !isOff } else { isOff = true }
+    session.isQuiet = true
+  }
+
+  /// From the present command on all are answered.
+  mutating func beginTalking() {
+    isOff = false
+    skips = (false, false)
+    quietFrom = nil
+  }
+
+  /// A command is about to be executed, while `session.isQuiet`.
+  mutating func beginQuietly() {
+    if skips.next { skips = (now: true, next: false) }
+    let isAnswered = !isOff && !skips.now
+    quietFrom = isAnswered ? nil : settled + owed.count
+    if isAnswered, quiet.isEmpty { session.isQuiet = false }
+  }
+
+  /// It has been executed, or is going to be executed again.
+  mutating func endQuietly(repeats: Bool) {
+    let end = settled + owed.count
+    if let from = quietFrom, from < end { quiet.append(from..<end) }
+    quietFrom = nil
+    if !repeats { skips.now = false }
+  }
+
   /// Appends a reply in its turn.
   mutating func reply(_ write: (inout IOBuffer) -> Void) {
+    if quietFrom != nil { return }
     if owed.isEmpty { return write(&output) }
     var late = IOBuffer(size: 256)
     write(&late)
@@ -124,6 +211,7 @@ struct Client: ~Copyable {
   /// Appends a reply made of near values. Where it has to wait for Redis, and has waited past `until`, it
   /// becomes an error.
   mutating func replyNear(until: Instant, _ write: (inout IOBuffer) -> Void) {
+    if quietFrom != nil { return }
     if owed.isEmpty { return write(&output) }
     var late = IOBuffer(size: 256)
     write(&late)
@@ -191,6 +279,16 @@ struct Client: ~Copyable {
   }
 
   private mutating func settle(at index: Int, _ write: (inout IOBuffer) -> Void) {
+    if !quiet.isEmpty, quiet.contains(where: { $0.contains(settled + index) }) {
+      let end = settled + index
+      settle(audiblyAt: index) { _ in }
+      quiet.removeAll { $0.upperBound <= end }
+      return
+    }
+    settle(audiblyAt: index, write)
+  }
+
+  private mutating func settle(audiblyAt index: Int, _ write: (inout IOBuffer) -> Void) {
     guard index == 0 else {
       var late = IOBuffer(size: 256)
       write(&late)

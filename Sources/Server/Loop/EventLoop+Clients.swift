@@ -48,10 +48,14 @@ extension EventLoop {
         return
       }
       guard let slot = freeSlots.popLast() else {
-        var refusal = IOBuffer(size: 64)
-        refusal.error("ERR max number of clients reached")
-        _ = refusal.write(to: descriptor)
-        close(descriptor)
+        counters.clientsRefused += 1
+        Self.refuse(descriptor, "ERR max number of clients reached")
+        continue
+      }
+      if !isTCP, let refusal = listener.admission.refusal(of: descriptor) {
+        freeSlots.append(slot)
+        counters.clientsRefused += 1
+        Self.refuse(descriptor, refusal)
         continue
       }
       if isTCP { clinux_no_delay(descriptor) }
@@ -61,7 +65,9 @@ extension EventLoop {
       (clients + Int(slot)).initialize(
         to: Client(
           descriptor: descriptor, token: token, id: nextID, now: now,
-          arrivals: Arrivals(empty: empty, poll: poll, isTCP: isTCP), watched: events))
+          arrivals: Arrivals(empty: empty, poll: poll, isTCP: isTCP), watched: events,
+          isTCP: isTCP))
+      if settings.listen.password != nil { clients[Int(slot)].lock() }
       inUse[Int(slot)] = true
       nextID += 1
       counters.connections += 1
@@ -70,6 +76,13 @@ extension EventLoop {
         drop(Int(slot))
       }
     }
+  }
+
+  private static func refuse(_ descriptor: Int32, _ text: String) {
+    var refusal = IOBuffer(size: 128)
+    refusal.error(text)
+    _ = refusal.write(to: descriptor)
+    close(descriptor)
   }
 
   static func pack(_ token: ClientToken) -> UInt64 {
@@ -90,6 +103,7 @@ extension EventLoop {
         from: client.pointee.descriptor, limit: 16 * 1024, drained: &drained)
       {
       case .some:
+        client.pointee.heardAt = now
         client.pointee.arrivals.took(client.pointee.input.count - before, at: now)
         if drained { client.pointee.arrivals.drained(now) }
         client.pointee.emptyAt = client.pointee.partialSince
@@ -97,6 +111,7 @@ extension EventLoop {
         processInput(slot)
         // What is left now, if anything is, began in the bytes of this read.
         if client.pointee.input.count < waiting { client.pointee.partialSince = empty }
+        if client.pointee.input.count > settings.clients.queryBuffer { return dropForQueryBuffer(slot) }
       case .wouldBlock: client.pointee.arrivals.drained(now)
       case .closed where events & UInt32(CLINUX_HANGUP | CLINUX_ERROR) == 0 && !client.pointee.isClosing:
         // It has only finished sending, as `printf … | nc -U` does, and still takes its answers.
@@ -114,12 +129,12 @@ extension EventLoop {
     while true {
       if !client.pointee.output.isEmpty {
         if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
-        if client.pointee.output.count > Self.outputLimit { return drop(slot) }
+        if client.pointee.output.count > outputConcern, isOverOutputLimit(slot) { return drop(slot) }
       }
       if client.pointee.isClosing, client.pointee.output.isEmpty, client.pointee.owed.isEmpty {
         return drop(slot)
       }
-      if client.pointee.session.subscriber != nil { resumeMessages(slot) }
+      if client.pointee.session.takesLongReplies { resumeReplies(slot) }
       if client.pointee.pause == .answer, client.pointee.owed.isEmpty {
         client.pointee.pause = .none
         processInput(slot)
@@ -133,7 +148,9 @@ extension EventLoop {
   /// Whether a client's commands wait until it has taken some of its replies, or Redis has given them.
   func mustWait(_ slot: Int) -> Bool {
     let client = clients + slot
-    return client.pointee.output.count > Self.outputHighWater || client.pointee.owed.count > Self.mostOwed
+    if client.pointee.longRequest != nil, waitsToPassOn(slot) { return true }
+    return client.pointee.output.count > Self.outputHighWater
+      || client.pointee.owed.count > client.pointee.mostOwed
       || client.pointee.owedBytes > Self.mostOwedBytes
   }
 

@@ -11,6 +11,8 @@ extension EventLoop {
       if transacting == nil { clients[slot].session.transaction?.isFailed = true }
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
+    clients[slot].lastCommand = spec?.name ?? ""
+    if clients[slot].session.isLocked, refusesLocked(request, spec, slot) { return }
     if waitsForWrites(request, spec, slot) { return }
     if embedded == nil, transacting == nil, loading.resumed == nil, executeInSession(request, spec, slot) {
       return
@@ -96,6 +98,7 @@ extension EventLoop {
 
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
+    if clients[slot].session.takesLongReplies, relayApart(request, slot) { return }
     let token = clients[slot].token
     let flushesScripts = flushesScripts(request)
     withUpstream(slot) { upstream in

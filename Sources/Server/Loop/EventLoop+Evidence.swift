@@ -117,16 +117,24 @@ extension EventLoop {
 
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
-    guard key.rule.keepsNear, key.version == writeVersion(key.hash), key.serial >= droppedSerial else {
-      return
-    }
-    // What others stored beside Nearside may live longer than `ttl` in Redis; here it does not.
-    let until = earliest(expires, [key.rule.nearTTL, key.rule.ttl])
+    guard mayKeepNear(key) else { return }
+    let until = nearEnd(key, expires)
     _ = key.bytes.withUnsafeBytes {
       near.insert(
         $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,
         serial: key.nearSerial)
     }
+  }
+
+  /// Whether nothing moved on this host since something was asked about the key.
+  func mayKeepNear(_ key: GovernedKey) -> Bool {
+    key.rule.keepsNear && key.version == writeVersion(key.hash) && key.serial >= droppedSerial
+  }
+
+  /// When this host forgets what Redis forgets at `end`. What others stored beside Nearside may live longer than
+  /// `ttl` in Redis; here it does not.
+  func nearEnd(_ key: GovernedKey, _ end: Instant?) -> Instant? {
+    earliest(end, [key.rule.nearTTL, key.rule.ttl])
   }
 }
 

@@ -6,7 +6,7 @@ import NearCache
 extension EventLoop {
   /// The near value under a key, unless a group of the key was cleared since it was asked for.
   mutating func findNear(_ key: UnsafeRawBufferPointer, hash: UInt64) -> NearEntry? {
-    guard let entry = near.find(key, hash: hash, now: now), !EntryMark.isAbsent(entry.tag) else { return nil }
+    guard let entry = near.find(key, hash: hash, now: now), EntryMark.isValue(entry.tag) else { return nil }
     return isCurrent(entry, key) ? entry : nil
   }
 
@@ -27,7 +27,8 @@ extension EventLoop {
     return isCurrent(serial, key)
   }
 
-  private func isCurrent(_ serial: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
+  /// Whether what was asked for at this moment of `epochs` still counts.
+  func isCurrent(_ serial: UInt32, _ key: UnsafeRawBufferPointer) -> Bool {
     var isCurrent = true
     governance.groups.forEach(of: key) { if !epochs.isCurrent(serial, $0) { isCurrent = false } }
     return isCurrent

@@ -45,20 +45,25 @@ extension EventLoop {
         client.pointee.isStalled = !client.pointee.input.isEmpty
         return
       }
+      if client.pointee.longRequest != nil {
+        passOn(slot)
+        if client.pointee.longRequest != nil { return }
+        continue
+      }
       work.removeAll()
       let failure = cut(slot, into: &work)
       let done = work.commands.isEmpty ? 0 : execute(&work, slot)
       // A command that pauses the client leaves the rest of the batch for later: it is cut again then.
       if done < work.commands.count {
         client.pointee.input.consume(work.commands[done].start)
-        client.pointee.parser = RequestParser()
+        client.pointee.parser = RequestParser(isLocked: client.pointee.session.isLocked)
         return
       }
       if client.pointee.isClosing { return client.pointee.input.consume(client.pointee.input.count) }
       if failure != nil, client.pointee.pause != .none {
         // The error comes behind the answer that is waited for: it is found again then.
         client.pointee.input.consume(work.consumed)
-        client.pointee.parser = RequestParser()
+        client.pointee.parser = RequestParser(isLocked: client.pointee.session.isLocked)
         return
       }
       if let failure {
@@ -67,9 +72,13 @@ extension EventLoop {
         client.pointee.isClosing = true
         return
       }
-      if work.consumed == 0 { return }
-      client.pointee.input.consume(work.consumed)
-      if work.commands.count < Batch.most { return }
+      if work.consumed > 0 { client.pointee.input.consume(work.consumed) }
+      if work.commands.count < Batch.most {
+        if client.pointee.input.count > Self.longRequest, client.pointee.pause == .none {
+          beginLongRequest(slot)
+        }
+        return
+      }
     }
   }
 
@@ -131,7 +140,10 @@ extension EventLoop {
             continue
           }
         }
+        let isQuiet = client.pointee.session.isQuiet
+        if isQuiet { client.pointee.beginQuietly() }
         execute(Self.request(work.commands[index], base, arguments), slot)
+        if isQuiet { client.pointee.endQuietly(repeats: client.pointee.repeatsCommand) }
         if client.pointee.isClosing { return count }
         // A command that waits for its client to be answered first is executed again then.
         if client.pointee.repeatsCommand { return index }
@@ -168,7 +180,7 @@ extension EventLoop {
       let command = work.commands[index]
       let request = Self.request(command, base, arguments)
       guard let entry = near.find(request[1], hash: command.hash, now: now), isCurrent(entry, request[1]),
-        !EntryMark.isAbsent(entry.tag)
+        EntryMark.isValue(entry.tag)
       else { break }
       let bound = entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
       guard age <= bound else { break }

@@ -13,9 +13,7 @@ extension EventLoop {
       reply(slot) { if request.count == 2 { $0.bulk(request[1]) } else { $0.status("PONG") } }
     case "echo": reply(slot) { $0.bulk(request[1]) }
     case "hello": hello(request, slot)
-    case "auth":
-      // The socket's file mode is the gate; applications keep the password of their old address.
-      reply(slot) { $0.status("OK") }
+    case "auth": authenticate(request, slot)
     case "select": select(request, slot)
     case "quit":
       reply(slot) { $0.status("OK") }
@@ -81,6 +79,9 @@ extension EventLoop {
       var index = 2
       while index < request.count {
         if request.isWord(index, "auth"), index + 2 < request.count {
+          guard admit(user: request[index + 1], password: request[index + 2], slot) else {
+            return reply(slot) { $0.error(Self.wrongPassword) }
+          }
           index += 3
         } else if request.isWord(index, "setname"), index + 1 < request.count {
           name = request.text(index + 1)
@@ -94,6 +95,7 @@ extension EventLoop {
         }
       }
     }
+    if clients[slot].session.isLocked { return reply(slot) { $0.error(Self.helloFirst) } }
     // Replies that are owed come from the connection of the old version: they must be written before.
     if wanted != clients[slot].resp3 {
       if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
@@ -145,6 +147,8 @@ extension EventLoop {
     unpin(slot)
     clients[slot].resp3 = false
     clients[slot].name = ""
+    clients[slot].session.isQuiet = false
+    if settings.listen.password != nil { clients[slot].lock() }
     reply(slot) { $0.status("RESET") }
   }
 
@@ -153,6 +157,7 @@ extension EventLoop {
   private mutating func client(_ request: Request, _ slot: Int) {
     let resp3 = clients[slot].resp3
     let word = request.word(1)
+    if executeClientList(request, word, slot) { return }
     switch (word, request.count) {
     case ("setname", 3):
       guard Self.isClientName(request[2]) else { return reply(slot) { $0.error(Self.badClientName) } }
@@ -173,11 +178,8 @@ extension EventLoop {
     case ("id", 2):
       let id = clients[slot].id
       reply(slot) { $0.integer(id) }
-    case ("info", 2), ("list", _):
-      let line = describe(slot)
-      reply(slot) { $0.verbatim(line, resp3: resp3) }
     case ("getredir", 2): reply(slot) { $0.integer(-1) }
-    case ("no-evict", 3), ("no-touch", 3), ("capa", _): reply(slot) { $0.status("OK") }
+    case ("no-touch", 3), ("capa", _): reply(slot) { $0.status("OK") }
     case ("tracking", _) where request.count > 2 && request.isWord(2, "off"): reply(slot) { $0.status("OK") }
     case ("tracking", _), ("caching", _), ("trackinginfo", _):
       reply(slot) { $0.error("ERR Nearside: CLIENT TRACKING is not supported by this version") }
@@ -196,14 +198,6 @@ extension EventLoop {
 
   private static let badClientName =
     "ERR Client names cannot contain spaces, newlines or special characters."
-
-  private func describe(_ slot: Int) -> String {
-    let database = clients[slot].session.database ?? settings.redis?.database ?? 0
-    return "id=\(clients[slot].id) addr=\(settings.listen.path):0 fd=\(clients[slot].descriptor) "
-      + "name=\(clients[slot].name) age=\(now.since(clients[slot].connectedAt) / 1_000_000_000) db=\(database) "
-      + "resp=\(clients[slot].resp3 ? 3 : 2) lib-name=\(clients[slot].libraryName) "
-      + "lib-ver=\(clients[slot].libraryVersion)\n"
-  }
 
   // MARK: What Redis knows better, as long as it can be asked
 
@@ -235,7 +229,7 @@ extension EventLoop {
       return relay(request, slot)
     }
     let resp3 = clients[slot].resp3
-    if request.count == 3, let value = Self.localParameters[request.word(2)] {
+    if request.count == 3, let value = localParameter(request.word(2)) {
       return reply(slot) {
         $0.map(1, resp3: resp3)
         $0.bulk(request[2])
@@ -256,7 +250,7 @@ extension EventLoop {
     var fallback = IOBuffer(size: 256)
     let known = (2..<request.count).compactMap { index in
       let name = request.word(index)
-      let value = name == "maxmemory-policy" ? Self.maxmemoryPolicy : Self.localParameters[name]
+      let value = name == "maxmemory-policy" ? Self.maxmemoryPolicy : localParameter(name)
       return value.map { (index: index, value: $0) }
     }
     fallback.map(known.count, resp3: resp3)
@@ -278,9 +272,25 @@ extension EventLoop {
   /// What client libraries ask for at connect; the values are those of a standalone Redis as a client of this
   /// socket sees it.
   private static let localParameters = [
-    "databases": "16", "timeout": "0", "save": "", "appendonly": "no", "slave-read-only": "yes",
-    "replica-read-only": "yes",
+    "databases": "16", "save": "", "appendonly": "no", "slave-read-only": "yes", "replica-read-only": "yes",
   ]
+
+  /// Those, and the limits of this socket's clients.
+  private func localParameter(_ name: String) -> String? {
+    let limits = settings.clients
+    func text(_ limit: ClientSettings.OutputLimit) -> String {
+      let soft = limit.soft.map { "\($0) \(limit.softTime / 1_000_000_000)" } ?? "0 0"
+      return "\(limit.hard) \(soft)"
+    }
+    switch name {
+    case "timeout": return String((limits.idle ?? 0) / 1_000_000_000)
+    case "maxclients": return String(inUse.count)
+    case "client-query-buffer-limit": return String(limits.queryBuffer)
+    case "client-output-buffer-limit":
+      return "normal \(text(limits.output)) slave 0 0 0 pubsub \(text(limits.messageOutput))"
+    default: return Self.localParameters[name]
+    }
+  }
 
   private mutating func relayOr(_ fallback: [UInt8], _ request: Request, _ slot: Int) {
     let token = clients[slot].token

@@ -23,7 +23,9 @@ extension EventLoop {
       lastTouch = now
       ledgerStore.touch(now: now)
       tickPins()
+      tickLimits()
     }
+    tickLongReplies()
     tickWrites()
     releaseWaiters()
     tickHolds()

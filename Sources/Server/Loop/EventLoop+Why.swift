@@ -55,7 +55,7 @@ extension EventLoop {
       var lines = [
         "key:\(Self.shown(bytes, bytes.count))",
         "governed:\(governance.governs(bytes) ? 1 : 0)",
-        "near:\(findNear(bytes, hash: hash) != nil ? 1 : 0)",
+        "near:\(findHeld(bytes, hash: hash) != nil ? 1 : 0)",
       ]
       lines += self.lines(of: account.stored, "fill", clock)
       lines += self.lines(of: account.removal, clock)

@@ -34,6 +34,10 @@ public struct EventLoop: ~Copyable {
   var clients: UnsafeMutablePointer<Client>
   var inUse: [Bool]
   var freeSlots: [Int32]
+  /// Nobody's unread answers are near a limit of theirs below so many bytes.
+  let outputConcern: Int
+  /// Clients that were last seen above their soft limit.
+  var overSoftLimit: [ClientToken] = []
   var serial: UInt32 = 0
   var nextID = 1
 
@@ -43,6 +47,8 @@ public struct EventLoop: ~Copyable {
   /// The serial when a group last cost the whole near cache: what was asked for before is not kept, since such a group
   /// has no epoch by which its entry could be told.
   var droppedSerial: UInt32 = 0
+  /// The number of the newest anchor (`Anchor`).
+  var lastAnchor: UInt64 = 0
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
@@ -100,15 +106,12 @@ public struct EventLoop: ~Copyable {
   /// Clients that were answered out of their own turn and still have to be written to.
   var dirty: [Int32] = []
 
-  static let mostClients = 10_000
   /// How much a client may leave unread before its own commands wait.
   static let outputHighWater = 1024 * 1024
   /// How many replies a client may be owed before its own commands wait.
   static let mostOwed = 10_000
   /// How many bytes may be kept for what a client is owed before its own commands wait.
   static let mostOwedBytes = 16 * 1024 * 1024
-  /// A client that leaves more than this unread is given up.
-  static let outputLimit = 1024 * 1024 * 1024
   /// Buffers that are empty shrink to this after a burst.
   static let idleBuffer = 64 * 1024
 
@@ -145,9 +148,13 @@ public struct EventLoop: ~Copyable {
     embedded = settings.redis == nil ? LocalState() : nil
     listenerRestsUntil =
       settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)
-    clients = .allocate(capacity: Self.mostClients)
-    inUse = [Bool](repeating: false, count: Self.mostClients)
-    freeSlots = (0..<Int32(Self.mostClients)).reversed()
+    let most = min(settings.clients.most, DescriptorLimit.clients)
+    clients = .allocate(capacity: most)
+    inUse = [Bool](repeating: false, count: most)
+    freeSlots = (0..<Int32(most)).reversed()
+    outputConcern =
+      [settings.clients.output, settings.clients.messageOutput]
+      .map { min($0.hard, $0.soft ?? .max) }.min() ?? 0
     stateRequest = Self.stateRequest(keys.meta)
     ledgerStore.load(into: &ledger)
   }
@@ -224,6 +231,7 @@ public struct EventLoop: ~Copyable {
   private var pollMilliseconds: Int32 {
     if loading.isDue { return 0 }
     if !holds.isEmpty || waitsForFence || waitsForLock { return 1 }
+    if pausesShared { return 10 }
     if !loading.behind.isEmpty { return 5 }
     if governance.hasTurns, !loading.waits.isEmpty { return 10 }
     return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
@@ -337,6 +345,8 @@ public struct EventLoop: ~Copyable {
 struct Counters {
   var connections = 0
   var clients = 0
+  var clientsRefused = 0
+  var clientsDropped = 0
   var nearHits = 0
   var nearMisses = 0
   var redisHits = 0

@@ -103,17 +103,25 @@ struct Governance: Sendable {
   }
 }
 
-/// What the tag of a near entry says, so that a hit needs no template: bit 0 is set if the entry stands for a row
-/// that does not exist, bit 1 if it may be loaded anew before it ends, bits 2 to 5 are free, 6 and 7 are kept
-/// for what covers groups of keys, and from bit 8 on stands the number of the rule of `caches` whose staleness
-/// holds, counted from 1; 0 is the global one.
+/// What the tag of a near entry says, so that a hit needs no template: bit 0 is set if the entry is no value, bit 1 if
+/// it may be loaded anew before it ends, bit 2 if it is the anchor of parts, bit 3 if it is a part, bit 4 if that tells
+/// of something that does not exist, bit 5 is free, 6 and 7 are kept for what covers groups of keys, and from bit 8 on
+/// stands the number of the rule of `caches` whose staleness holds, counted from 1; 0 is the global one.
 enum EntryMark {
+  /// It stands for a row that does not exist.
   static let absent: UInt32 = 1
   /// It may be loaded anew before it ends.
   static let early: UInt32 = 2
+  static let anchor: UInt32 = 1 | 4
+  static let part: UInt32 = 1 | 8
+  /// Of a part: a field, a member or something else of what it was asked for does not exist.
+  static let tellsAbsence: UInt32 = 16
 
   @inline(__always)
-  static func isAbsent(_ mark: UInt32) -> Bool { mark & absent != 0 }
+  static func isValue(_ mark: UInt32) -> Bool { mark & 1 == 0 }
+  static func isAbsent(_ mark: UInt32) -> Bool { mark & (absent | anchor | part) == absent }
+  static func isAnchor(_ mark: UInt32) -> Bool { mark & anchor == anchor }
+  static func isPart(_ mark: UInt32) -> Bool { mark & part == part }
 
   static func rule(_ number: Int) -> UInt32 { UInt32(truncatingIfNeeded: number) << 8 }
 

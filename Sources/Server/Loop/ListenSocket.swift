@@ -17,8 +17,10 @@ public struct ListenSocket: ~Copyable {
   public let path: String
   /// The descriptor of the loopback listener, and its address with the port that it really has.
   let loopback: (descriptor: Int32, address: LoopbackAddress)?
+  let admission: Admission
 
   public init(_ settings: ListenSettings) throws(ListenError) {
+    let admission = try Admission(settings)
     let lock = try Self.takeLock(beside: settings.path)
     var unix: Int32 = -1
     var loopback: (descriptor: Int32, address: LoopbackAddress)?
@@ -35,6 +37,7 @@ public struct ListenSocket: ~Copyable {
     }
     descriptor = unix
     self.loopback = loopback
+    self.admission = admission
     self.lock = lock
     path = settings.path
   }
@@ -153,6 +156,34 @@ public struct ListenSocket: ~Copyable {
         }
       }
       return storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(length)) }
+    }
+  }
+
+  /// `127.0.0.1:6380` of one end of a TCP connection, as Redis writes it.
+  static func address(of descriptor: Int32, peer: Bool) -> String {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    return withUnsafeMutablePointer(to: &storage) { storage in
+      let result = storage.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        peer ? getpeername(descriptor, $0, &length) : getsockname(descriptor, $0, &length)
+      }
+      guard result == 0 else { return "?:0" }
+      var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+      let isIPv6 = storage.pointee.ss_family == sa_family_t(AF_INET6)
+      let port = storage.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        UInt16(bigEndian: $0.pointee.sin_port)
+      }
+      if isIPv6 {
+        storage.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) {
+          _ = inet_ntop(AF_INET6, &$0.pointee.sin6_addr, &text, socklen_t(text.count))
+        }
+      } else {
+        storage.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+          _ = inet_ntop(AF_INET, &$0.pointee.sin_addr, &text, socklen_t(text.count))
+        }
+      }
+      let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      return isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
   }
 

@@ -9,7 +9,7 @@ public final class LoopMailbox: Sendable {
   enum Message: Sendable {
     case feed(FeedEvent)
     /// A connection to Redis that a helper thread has made, or why it could not.
-    case upstream(token: UInt64, Result<Int32, ConnectFailure>)
+    case upstream(token: UInt64, Result<UpstreamSocket, ConnectFailure>)
     /// A write of the tailer in the embedded mode.
     case local(LocalWrite)
     /// What the tail thread is doing now.

@@ -2,7 +2,7 @@
 enum CommandKind: Equatable {
   /// Answered here; names no key.
   case local
-  /// GET, MGET, EXISTS, STRLEN: answered from the near cache where it can be.
+  /// GET, MGET, EXISTS: answered from the near cache where it can be.
   case near
   /// Reads of a governed key go together with the state that tells whether what Redis holds counts.
   case read(absent: AbsentReply)
@@ -42,6 +42,8 @@ struct CommandSpec {
   var firstKey: Int
   var lastKey: Int
   var keyStep: Int
+  /// A read whose reply hangs on nothing but its arguments and the key's value, so that it may be kept near.
+  var isKept = false
 
   func accepts(count: Int) -> Bool { arity >= 0 ? count == arity : count >= -arity }
 
@@ -95,11 +97,21 @@ struct CommandTable {
         if let packed = name.withUTF8({ Name(UnsafeRawBufferPointer($0)) }) { specs[packed] = spec }
       }
     }
+    for word in Self.kept.split(whereSeparator: \.isWhitespace) {
+      var name = String(word)
+      if let packed = name.withUTF8({ Name(UnsafeRawBufferPointer($0)) }) { specs[packed]?.isKept = true }
+    }
   }
 
   func spec(_ name: UnsafeRawBufferPointer) -> CommandSpec? { Name(name).flatMap { specs[$0] } }
 
   var all: some Collection<CommandSpec> { specs.values }
+
+  private static let kept = """
+    strlen getrange substr type hget hmget hgetall hexists hlen hkeys hvals hstrlen smembers sismember smismember
+    scard lrange lindex llen zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zscore
+    zmscore zrank zrevrank zcard zcount zlexcount
+    """
 
   private static let rows: [(CommandKind, String)] = [
     (
@@ -112,7 +124,7 @@ struct CommandTable {
     (
       .near,
       """
-      get:2:1:1:1 mget:-2:1:-1:1 exists:-2:1:-1:1 strlen:2:1:1:1
+      get:2:1:1:1 mget:-2:1:-1:1 exists:-2:1:-1:1
       """
     ),
     (
@@ -124,7 +136,7 @@ struct CommandTable {
     (
       .read(absent: .zero),
       """
-      hexists:3:1:1:1 hlen:2:1:1:1 hstrlen:3:1:1:1 llen:2:1:1:1 scard:2:1:1:1 sismember:3:1:1:1
+      strlen:2:1:1:1 hexists:3:1:1:1 hlen:2:1:1:1 hstrlen:3:1:1:1 llen:2:1:1:1 scard:2:1:1:1 sismember:3:1:1:1
       zcard:2:1:1:1 zcount:4:1:1:1 zlexcount:4:1:1:1 xlen:2:1:1:1 bitcount:-2:1:1:1 getbit:3:1:1:1
       """
     ),

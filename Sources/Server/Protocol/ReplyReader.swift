@@ -4,6 +4,8 @@ struct ReplyScanner {
   /// How far the reply in progress has been read, from its first byte.
   private(set) var position = 0
   private var missing = 1
+  /// Bytes of the bulk in progress that are still to come, with its `\r\n`.
+  private var skip = 0
 
   enum Outcome {
     case complete(length: Int)
@@ -14,6 +16,14 @@ struct ReplyScanner {
   /// Goes on reading the reply that begins at the start of `bytes`.
   mutating func next(_ bytes: UnsafeRawBufferPointer) -> Outcome {
     while missing > 0 {
+      if skip > 0 {
+        let there = min(skip, bytes.count - position)
+        position += there
+        skip -= there
+        if skip > 0 { return .incomplete }
+        missing -= 1
+        continue
+      }
       guard let head = ReplyHead(bytes, at: position) else {
         return bytes.count - position > 64 * 1024 && !Self.isLine(bytes, at: position)
           ? .malformed : .incomplete
@@ -22,12 +32,11 @@ struct ReplyScanner {
       case .malformed: return .malformed
       case .line: position = head.end
       case .bulk:
-        guard head.count >= 0 else {
-          position = head.end
-          break
+        position = head.end
+        guard head.count < 0 else {
+          skip = head.count + 2
+          continue
         }
-        guard bytes.count - head.end >= head.count + 2 else { return .incomplete }
-        position = head.end + head.count + 2
       case .aggregate:
         position = head.end
         if head.count > 0 { missing += head.count }
@@ -41,6 +50,10 @@ struct ReplyScanner {
     missing = 1
     return .complete(length: length)
   }
+
+  /// The first bytes of the reply in progress, as far as it has been read, are no longer at the start of the bytes
+  /// that `next` is given.
+  mutating func passed() { position = 0 }
 
   private static func isLine(_ bytes: UnsafeRawBufferPointer, at: Int) -> Bool {
     bytes[at] == UInt8(ascii: "+") || bytes[at] == UInt8(ascii: "-") || bytes[at] == UInt8(ascii: "(")

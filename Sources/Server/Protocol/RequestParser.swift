@@ -17,6 +17,11 @@ struct RequestParser {
   static let mostArguments = 1024 * 1024
   static let longestBulk = 512 * 1024 * 1024
 
+  /// What a client may send before it has said the password. Source: Redis's networking.c.
+  static let mostLockedArguments = 10
+  static let longestLockedBulk = 16_384
+  var isLocked: Bool
+
   enum Outcome {
     /// A command is complete: its arguments were appended, and it took this many bytes.
     case command(length: Int)
@@ -38,6 +43,8 @@ struct RequestParser {
   /// How far the search for the end of a line has come.
   private var searched = 0
 
+  init(isLocked: Bool = false) { self.isLocked = isLocked }
+
   /// Reads one command from `bytes`, which begins where the command in progress begins.
   mutating func next(_ bytes: UnsafeRawBufferPointer, into arguments: inout [Argument]) -> Outcome {
     guard let base = bytes.baseAddress, bytes.count > 0 else { return .incomplete }
@@ -49,6 +56,9 @@ struct RequestParser {
       }
       guard let count = Self.number(base + 1, end - 1), count <= Self.mostArguments else {
         return .failed(ProtocolError("invalid multibulk length"))
+      }
+      if isLocked, count > Self.mostLockedArguments {
+        return .failed(ProtocolError("unauthenticated multibulk length"))
       }
       position = end + 2
       searched = position
@@ -67,6 +77,9 @@ struct RequestParser {
         guard let length = Self.number(base + position + 1, end - position - 1), length >= 0,
           length <= Self.longestBulk
         else { return .failed(ProtocolError("invalid bulk length")) }
+        if isLocked, length > Self.longestLockedBulk {
+          return .failed(ProtocolError("unauthenticated bulk length"))
+        }
         position = end + 2
         bulk = length
       }
@@ -80,6 +93,20 @@ struct RequestParser {
     }
     arguments.append(contentsOf: partial)
     return .command(length: finish())
+  }
+
+  /// The command in progress as far as it is known: its arguments that are complete, and how many there will be; nil:
+  /// no array is in progress.
+  var begun: (arguments: [Argument], count: Int)? {
+    missing > 0 ? (partial, partial.count + missing) : nil
+  }
+
+  /// What is needed to find the end of the command in progress, of which `count` bytes are here.
+  func rest(after count: Int) -> LongRequest? {
+    guard missing > 0 else { return nil }
+    // What lies behind `position` is the beginning of the argument in progress, or of its header.
+    return LongRequest(
+      missing: missing, skip: bulk < 0 ? 0 : bulk + 2, begun: count - position)
   }
 
   private mutating func finish() -> Int {

@@ -81,18 +81,12 @@ extension EventLoop {
     case .exists(_, let governed):
       var key = 0
       for isGoverned in governed {
-        let isAbsent = cursor.integer() == 0
+        let number = cursor.integer()
         guard isGoverned else { continue }
+        let isAbsent = number == -2
         missed[key] = misses(key, isAbsent)
         key += 1
       }
-    case .strlen:
-      var isAbsent = cursor.saysAbsent(.zero)
-      if read.asksExistence, isAbsent {
-        _ = cursor.raw()
-        isAbsent = cursor.integer() == 0
-      }
-      missed[0] = misses(0, isAbsent)
     case .other(let absent, _, _):
       guard !cursor.isError || cursor.isWrongType && !judgements.allSatisfy(\.counts),
         read.asksExistence || !countsPending
@@ -100,7 +94,7 @@ extension EventLoop {
       var isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
       if read.asksExistence, isAbsent {
         _ = cursor.raw()
-        isAbsent = cursor.integer() == 0
+        isAbsent = cursor.integer() == -2
       }
       for key in missed.indices { missed[key] = misses(key, isAbsent) }
     }

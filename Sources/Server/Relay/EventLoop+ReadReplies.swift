@@ -9,6 +9,8 @@ extension EventLoop {
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
     var judgements = judge(read, state)
+    noteShown(read.keys, state?.journal)
+    let before = read.part == nil ? nil : cursor.integer()
     if read.restores {
       var isLost = false
       if let error = takeRestored(read, &cursor, &judgements, &isLost) {
@@ -34,25 +36,33 @@ extension EventLoop {
     switch read.shape {
     case .get: finishOne(read, withToken: false, &cursor, judgements[0], slot)
     case .mget(let elements): finishMany(read, elements, &cursor, judgements, slot)
-    case .exists(let found, let governed): finishExists(read, found, governed, &cursor, judgements, slot)
-    case .strlen: finishOther(read, .zero, 0, "strlen", &cursor, judgements, slot)
+    case .exists(let found, let governed):
+      finishExists(read, found, governed, &cursor, judgements, state?.journal, slot)
     case .lease: finishOne(read, withToken: true, &cursor, judgements[0], slot)
     case .other(let absent, let arguments, let name):
-      finishOther(read, absent, arguments, name, &cursor, judgements, slot)
+      let reply = finishOther(read, absent, arguments, name, &cursor, judgements, slot)
+      guard let reply, read.part != nil else { break }
+      let times = KeyTimes(before: before, after: cursor.integer())
+      keepPart(read, reply.bytes, isAbsent: reply.isAbsent, times, judgements[0], state?.journal)
     }
   }
 
+  /// The result is what Redis has answered, if it was shown and is no error, and whether it may tell of something that
+  /// does not exist.
   private mutating func finishOther(
     _ read: GovernedRead, _ absent: AbsentReply, _ arguments: Int, _ name: String,
     _ cursor: inout ReplyCursor, _ judgements: [Judgement], _ slot: Int?
-  ) {
-    let reply = cursor.peek
+  ) -> (bytes: UnsafeRawBufferPointer, isAbsent: Bool)? {
     // An error shows as it is, unless it tells of what must not be seen.
     let counts = judgements.allSatisfy(\.counts)
-    let hidden = !counts && (!cursor.isError || cursor.isWrongType)
-    let isAbsent = !cursor.isError && cursor.saysAbsent(absent, of: read.keys.count)
+    let isError = cursor.isError
+    let hidden = !counts && (!isError || cursor.isWrongType)
+    let isAbsent = !isError && cursor.saysAbsent(absent, of: read.keys.count)
+    let reply = cursor.raw()
     if hidden || isAbsent {
       for (key, judgement) in zip(read.keys, judgements) { missed(key, judgement, isNull: isAbsent) }
+    } else if !isError {
+      for (key, judgement) in zip(read.keys, judgements) { hit(key, judgement) }
     }
     settle(slot, read.hold) { output, resp3 in
       if hidden {
@@ -61,6 +71,7 @@ extension EventLoop {
         output.append(reply)
       }
     }
+    return hidden || isError ? nil : (reply, isAbsent)
   }
 
   /// GET and NEARSIDE LEASE: the value, or none and then, for LEASE, the token.
@@ -134,21 +145,31 @@ extension EventLoop {
 
   private mutating func finishExists(
     _ read: GovernedRead, _ found: Int, _ governed: [Bool], _ cursor: inout ReplyCursor,
-    _ judgements: [Judgement], _ slot: Int?
+    _ judgements: [Judgement], _ journal: JournalID?, _ slot: Int?
   ) {
     var total = found
     var error: UnsafeRawBufferPointer?
-    var key = 0
+    var next = 0
     for isGoverned in governed {
+      if isGoverned { next += 1 }
       if cursor.isError {
         error = cursor.raw()
-      } else {
-        let count = cursor.integer() ?? 0
-        let counts = !isGoverned || judgements[key].counts
-        if counts { total += count }
-        if isGoverned, count == 0 || !counts { missed(read.keys[key], judgements[key], isNull: count == 0) }
+        continue
       }
-      if isGoverned { key += 1 }
+      let number = cursor.integer()
+      guard isGoverned else {
+        total += number ?? 0
+        continue
+      }
+      let (key, judgement) = (read.keys[next - 1], judgements[next - 1])
+      let times = KeyTimes(after: number)
+      if times.isThere, judgement.counts {
+        total += 1
+        hit(key, judgement)
+        keepAnchor(key, times, asked: read.asked, judgement, journal)
+      } else {
+        missed(key, judgement, isNull: !times.isThere)
+      }
     }
     settle(slot, read.hold) { output, _ in
       if let error { output.append(error) } else { output.integer(total) }

@@ -5,7 +5,7 @@ import NearCache
 
 /// Reads that the near cache could not answer at once.
 extension EventLoop {
-  /// GET, MGET, EXISTS, STRLEN.
+  /// GET, MGET, EXISTS.
   mutating func executeNear(_ request: Request, _ name: String, _ slot: Int) {
     var keys: [GovernedKey?] = []
     var anyGoverned = false
@@ -23,7 +23,8 @@ extension EventLoop {
     var found = 0
     for (index, key) in keys.enumerated() {
       if let key, let until = showsNear(key, certificate, at: instant),
-        let entry = findNear(request[index + 1], hash: key.hash)
+        let entry = name == "exists"
+          ? findHeld(request[index + 1], hash: key.hash) : findNear(request[index + 1], hash: key.hash)
       {
         found += 1
         if entry.tag & EntryMark.early != 0 {
@@ -31,19 +32,12 @@ extension EventLoop {
         }
         nearUntil = min(nearUntil, until)
         noteNearHit(key, certificate, at: instant)
-        if name == "strlen" {
-          return replyNear(slot, until: until) { $0.integer(entry.valueCount) }
-        }
         elements.append(.near(name == "exists" ? [] : [UInt8](entry.reply)))
         continue
       }
       if let key, let (decision, until) = decision(key, certificate, at: instant) {
         nearUntil = min(nearUntil, until)
         noteDecision(decision, key)
-        if name == "strlen" {
-          let count = if case .value(.string(let value)) = decision { value.count } else { 0 }
-          return replyNear(slot, until: until) { $0.integer(count) }
-        }
         if case .value = decision { found += 1 }
         elements.append(.near(name == "exists" ? [] : decision.bytes(resp3: clients[slot].resp3)))
         continue
@@ -64,28 +58,28 @@ extension EventLoop {
       switch name {
       case "get": .get
       case "mget": .mget(elements)
-      case "strlen": .strlen
       default:
         .exists(
           found: found,
           governed: elements.compactMap { if case .asked(let key) = $0 { key != nil } else { nil } })
       }
-    var read = GovernedRead(
+    let read = GovernedRead(
       shape: shape, keys: governed, asked: now, basis: follower.basis,
       nearUntil: nearUntil, load: loadedRead(request, name, governed))
-    read.asksExistence = name == "strlen" && governed[0].rule.write?.behind != nil
-    let asksExistence = read.asksExistence
     for case .near(let bytes) in elements { clients[slot].owedBytes += bytes.count }
     send(read, slot) { output in
       switch shape {
-      case .exists, .strlen:
+      case .exists:
         for index in asked {
-          output.array(2)
-          output.bulk(request[0])
-          output.bulk(request[index])
+          if let key = keys[index - 1] {
+            output.askExpiry(key)
+          } else {
+            output.array(2)
+            output.bulk(request[0])
+            output.bulk(request[index])
+          }
         }
-        if asksExistence { output.askExistence(governed[0]) }
-        return asked.count + (asksExistence ? 1 : 0)
+        return asked.count
       default:
         output.array(asked.count + 1)
         output.bulk(request[0])
@@ -120,7 +114,7 @@ extension EventLoop {
     return overflow ? .max : sum
   }
 
-  private mutating func noteNearHit(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) {
+  mutating func noteNearHit(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) {
     if let certificate, isFresh(certificate, key.rule, at: instant) {
       counters.nearHits += 1
     } else if key.rule.staleness.beyond == .serve {
@@ -143,6 +137,11 @@ extension EventLoop {
     guard !governed.isEmpty else { return relay(request, slot) }
     // What reads several keys at once, a union for example, is not made of loaded values.
     let isOne = places == nil && spec.firstKey == spec.lastKey
+    var part: PartName?
+    if isOne, spec.isKept, governed[0].rule.keepsNear {
+      part = PartName(request, name, resp3: clients[slot].resp3)
+      if answersNear(request, name, governed[0], &part, slot) { return }
+    }
     if isOne, let (decision, until) = decision(governed[0], certificate, at: clock()) {
       return replyDecided(decision, governed[0], request, name, absent, until: until, slot)
     }
@@ -150,11 +149,13 @@ extension EventLoop {
       shape: .other(absent, arguments: request.count - 2, name: name), keys: governed, asked: now,
       basis: follower.basis, load: isOne ? loadedRead(request, name, governed) : nil)
     read.asksExistence = isOne && (read.load != nil || governed[0].rule.write?.behind != nil)
-    let asksExistence = read.asksExistence
+    read.part = part
+    read.load?.part = part
+    let asksAfter = read.asksExistence || part != nil
     send(read, slot) { output in
       request.append(to: &output)
-      guard asksExistence else { return 1 }
-      output.askExistence(governed[0])
+      guard asksAfter else { return 1 }
+      output.askExpiry(governed[0])
       return 2
     }
   }
@@ -221,7 +222,12 @@ extension EventLoop {
       let start = upstream.output.count
       // The state comes first, so that no lease that it gives is younger than a SET which `restore` did not see.
       upstream.output.appendState(stateRequest, read.keys)
-      read.replies = 1 + upstream.restore(writesBehind, names)
+      read.replies = 1
+      if read.part != nil {
+        upstream.output.askExpiry(read.keys[0])
+        read.replies += 1
+      }
+      read.replies += upstream.restore(writesBehind, names)
       read.replies += write(&upstream.output)
       read.request = [UInt8](upstream.output.bytes.dropFirst(start))
       upstream.await(.task(UpstreamTask(client: token, replies: read.replies, work: .read(read))))
@@ -274,12 +280,6 @@ extension IOBuffer {
       bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })")
       for bucket in key.groups?.buckets ?? [] { bulk("b\(bucket)") }
     }
-  }
-
-  mutating func askExistence(_ key: GovernedKey) {
-    array(2)
-    argument("EXISTS")
-    key.bytes.withUnsafeBytes { bulk($0) }
   }
 
   mutating func askExpiry(_ key: GovernedKey) {

@@ -19,8 +19,7 @@ extension EventLoop {
 
   /// `reason`: what clients are told if not even an attempt can be made.
   func connect(_ upstream: Upstream, _ redis: RedisSettings, _ reason: String) {
-    let started = UpstreamConnector.start(
-      redis.endpoint, token: upstream.token, timeout: redis.timeout, mailbox: mailbox)
+    let started = UpstreamConnector.start(redis, token: upstream.token, mailbox: mailbox)
     upstream.phase =
       started
       ? .connecting : .down(reason: reason, retryAt: Instant(nanoseconds: now.nanoseconds + 1_000_000_000))
@@ -35,15 +34,15 @@ extension EventLoop {
     }
   }
 
-  mutating func upstreamConnected(_ token: UInt64, _ result: Result<Int32, ConnectFailure>) {
+  mutating func upstreamConnected(_ token: UInt64, _ result: Result<UpstreamSocket, ConnectFailure>) {
     guard let redis = settings.redis, let upstream = upstream(token) else {
-      if case .success(let descriptor) = result { close(descriptor) }
+      if case .success(let socket) = result { close(socket.descriptor) }
       return
     }
     switch result {
     case .failure(let failure): upstreamFailed(upstream, failure.sentence)
-    case .success(let descriptor):
-      upstream.greet(descriptor, settings: redis, database: pins.database(of: token))
+    case .success(let socket):
+      upstream.greet(socket, settings: redis, database: pins.database(of: token))
       if Token.isPin(token) { pins.touched.append(token) }
       watchUpstream(upstream, added: true)
     }
@@ -82,6 +81,7 @@ extension EventLoop {
     if events & ~UInt32(CLINUX_WRITABLE) != 0, receive(upstream) {
       do throws(ConnectFailure) {
         while try settleNext(upstream) {}
+        passOn(upstream)
         upstream.input.shrinkIfIdle(to: Self.idleBuffer)
       } catch {
         upstreamFailed(upstream, error.sentence)
@@ -125,6 +125,7 @@ extension EventLoop {
     case .relay(let token):
       if isAlive(token) {
         let slot = Int(token.slot)
+        clients[slot].noteReply(replies.count)
         clients[slot].settle { $0.append(replies) }
         markDirty(slot)
       }
@@ -174,16 +175,15 @@ extension EventLoop {
     _ reply: UnsafeRawBufferPointer, _ upstream: Upstream
   ) throws(ConnectFailure) {
     var cursor = ReplyCursor(reply)
-    if cursor.isError {
-      let text = String(decoding: reply.dropFirst().prefix { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
-      throw ConnectFailure(sentence: "Redis refused the connection: \(text)")
-    }
+    if cursor.isError { throw Self.refusal(reply, "Redis refused the connection") }
     if let count = cursor.enter() {
       for _ in 0..<count / 2 {
         let name = cursor.text()
         if name == "version", let version = cursor.text() {
           redisVersion = version
-        } else if name != "version" {
+        } else if name == "id", let number = cursor.integer() {
+          upstream.number = number
+        } else if name != "version", name != "id" {
           _ = cursor.raw()
         }
       }
@@ -196,17 +196,34 @@ extension EventLoop {
   ) throws(ConnectFailure) {
     var cursor = ReplyCursor(reply)
     guard let digest = cursor.string() else {
-      let text = String(decoding: reply.dropFirst().prefix { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
-      throw ConnectFailure(sentence: "Redis did not take Nearside's scripts: \(text)")
+      throw Self.refusal(reply, "Redis did not take Nearside's scripts")
     }
     upstream.digests[script] = [UInt8](digest)
     if upstream.digests.count == GuardScript.allCases.count { upstream.succeeded() }
+  }
+
+  /// An error reply to what is said at the beginning of a connection.
+  private static func refusal(_ reply: UnsafeRawBufferPointer, _ what: String) -> ConnectFailure {
+    let text = String(decoding: reply.dropFirst().prefix { $0 != UInt8(ascii: "\r") }, as: UTF8.self)
+    let sentence =
+      switch text.prefix(while: { $0 != " " }) {
+      case "NOAUTH": "Redis asks for a password; give one in REDIS_URL or as redis.password"
+      case "WRONGPASS": "Redis does not accept the configured user name and password"
+      case "NOPERM": "\(what): \(text); nearside check lists the permissions that its user lacks"
+      default: "\(what): \(text)"
+      }
+    return ConnectFailure(sentence: sentence)
   }
 
   // MARK: Failure
 
   mutating func upstreamFailed(_ upstream: Upstream, _ reason: String) {
     let wasReady = upstream.isReady
+    let reason = upstream.lastWord ?? reason
+    if let client = upstream.passingOn, isAlive(client) {
+      // It has half a reply, behind which nothing else can be said.
+      drop(Int(client.slot))
+    }
     let orphans = upstream.fail(reason, now: now)
     log.debug(
       "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])

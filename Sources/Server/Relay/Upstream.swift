@@ -3,6 +3,7 @@ import Configuration
 import DequeModule
 import Glibc
 import Invalidation
+import TLS
 
 /// One pipelined connection to Redis. Two of them are shared by all clients that speak the same protocol version:
 /// their commands are sent in the order in which they were read, so each client's replies come in its own order.
@@ -32,12 +33,15 @@ final class Upstream {
   let loads: Bool
   var phase: Phase
   var descriptor: Int32 = -1
+  private var ending: TLSEnding?
   var input = IOBuffer(size: 64 * 1024)
   var output = IOBuffer(size: 64 * 1024)
   var awaited = Deque<Awaited>()
   var wantsWrite = false
   /// Nothing is read while the client that it belongs to does not take what came.
   var readsPaused = false
+  /// What CLIENT ID would answer on it; nil: Redis has not told.
+  var number: Int?
   /// When Redis last sent something; while nothing is awaited, when it was last seen that nothing was.
   var heardAt = Instant(nanoseconds: 0)
   private var scanner = ReplyScanner()
@@ -69,9 +73,12 @@ final class Upstream {
     return "the connection is being made"
   }
 
+  /// Why a secured connection ended, if it said so.
+  var lastWord: String? { ending?.error?.description }
+
   /// Whether something has been awaited for `limit` nanoseconds in which nothing came.
   func isSilent(_ limit: UInt64, now: Instant) -> Bool {
-    guard descriptor >= 0, !awaited.isEmpty else {
+    guard descriptor >= 0, !awaited.isEmpty, !readsPaused else {
       heardAt = now
       return false
     }
@@ -103,6 +110,47 @@ final class Upstream {
           work: .transaction(SentTransaction(commands: commands, awaited: inner, owed: owed)))))
   }
 
+  // MARK: Replies that are passed on piece by piece
+
+  /// A reply longer than this is not collected before its client is given the beginning of it.
+  static let longReply = 1024 * 1024
+
+  /// The client that has been given the beginning of the first awaited reply.
+  private(set) var passingOn: ClientToken?
+  /// How long nothing more may be read, for the client that is given a reply piece by piece does not take it, though
+  /// others wait for theirs as well; and when that began.
+  var patience: UInt64 = 0
+  var pausedAt = Instant(nanoseconds: 0)
+
+  /// The client whose reply is the first one awaited, if so much of it is here that it is passed on.
+  var longReplyOwner: ClientToken? {
+    guard collected == 0, passingOn != nil || input.count > Self.longReply,
+      case .relay(let token) = awaited.first
+    else { return nil }
+    return token
+  }
+
+  /// What is here of the first awaited reply, which is not complete; it is to be consumed.
+  func beginning(for client: ClientToken) -> UnsafeRawBufferPointer {
+    if passingOn == nil { patience = Self.patienceForOne }
+    passingOn = client
+    let length = scanner.position
+    scanner.passed()
+    return UnsafeRawBufferPointer(rebasing: input.bytes[..<length])
+  }
+
+  /// Whether anybody but the client whose reply is passed on awaits something.
+  var othersWait: Bool {
+    awaited.contains { awaited in
+      switch awaited {
+      case .relay(let client): client != passingOn
+      case .task(let task): task.client != passingOn
+      }
+    }
+  }
+
+  static let patienceForOne: UInt64 = 200_000_000
+
   /// The replies of the first awaited request, once all are there; nil until then. They stay in `input`
   /// until `consume`.
   func nextReplies() throws(ConnectFailure) -> UnsafeRawBufferPointer? {
@@ -118,7 +166,7 @@ final class Upstream {
         collected += 1
         collectedBytes += length
       case .incomplete: return nil
-      case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
+      case .malformed: throw malformed
       }
     }
     return UnsafeRawBufferPointer(rebasing: input.bytes[..<collectedBytes])
@@ -128,6 +176,7 @@ final class Upstream {
     let length = collectedBytes
     collected = 0
     collectedBytes = 0
+    passingOn = nil
     return length
   }
 
@@ -139,22 +188,31 @@ final class Upstream {
       collectedBytes = length
       return UnsafeRawBufferPointer(rebasing: input.bytes[..<length])
     case .incomplete: return nil
-    case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
+    case .malformed: throw malformed
     }
   }
 
+  private var malformed: ConnectFailure {
+    // 21 begins a TLS alert (RFC 8446, section 5.1): what a port with TLS says to who speaks without.
+    ConnectFailure(
+      sentence: input.bytes.first == 21
+        ? "this is a port with TLS; write rediss:// in the url"
+        : "Redis sent bytes that are no reply")
+  }
+
   /// Takes a connected descriptor and begins the greeting. `database`: nil: the configured one.
-  func greet(_ descriptor: Int32, settings: RedisSettings, database: Int? = nil) {
-    self.descriptor = descriptor
+  func greet(_ socket: UpstreamSocket, settings: RedisSettings, database: Int? = nil) {
+    descriptor = socket.descriptor
+    ending = socket.ending
     phase = .greeting
-    let auth = settings.password != nil
+    let auth = settings.password != nil || settings.user != nil
     output.array(auth ? 5 : 2)
     output.argument("HELLO")
     output.argument(resp3 ? "3" : "2")
-    if let password = settings.password {
+    if auth {
       output.argument("AUTH")
       output.bulk(settings.user ?? "default")
-      output.bulk(password.exposed)
+      output.bulk(settings.password?.exposed ?? "")
     }
     awaited.append(.task(UpstreamTask(client: nil, work: .greeting)))
     let database = database ?? settings.database
@@ -187,6 +245,7 @@ final class Upstream {
   func fail(_ reason: String, now: Instant) -> Deque<Awaited> {
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
+    ending = nil
     failures = min(failures + 1, 6)
     let delay = min(50_000_000 << UInt64(failures - 1), 2_000_000_000)
     let jittered = UInt64(Double(delay) * Double.random(in: 0.5...1))
@@ -198,6 +257,7 @@ final class Upstream {
     collectedBytes = 0
     wantsWrite = false
     readsPaused = false
+    passingOn = nil
     digests = [:]
     transaction = nil
     defer { awaited = [] }
@@ -213,18 +273,41 @@ final class Upstream {
   }
 }
 
+/// A connection to Redis that has been made, non-blocking.
+struct UpstreamSocket: Sendable {
+  var descriptor: Int32
+  /// nil: it is not encrypted.
+  var ending: TLSEnding?
+}
+
 /// Connects to Redis, on a thread of its own: names are resolved and connections made without holding up the
 /// event loop.
 enum UpstreamConnector {
   static func start(
-    _ endpoint: RedisSettings.Endpoint, token: UInt64, timeout: UInt64, mailbox: LoopMailbox
+    _ redis: RedisSettings, token: UInt64, mailbox: LoopMailbox
   ) -> Bool {
-    Worker.detached("redis-connect") {
-      mailbox.post(.upstream(token: token, connect(endpoint, timeout: timeout)))
+    Worker.detached("redis-connect") { mailbox.post(.upstream(token: token, connect(redis))) }
+  }
+
+  private static func connect(_ redis: RedisSettings) -> Result<UpstreamSocket, ConnectFailure> {
+    connect(redis.endpoint, timeout: redis.timeout).flatMap { descriptor in
+      guard let tls = redis.tls, case .tcp(let host, let port) = redis.endpoint else {
+        return .success(UpstreamSocket(descriptor: descriptor))
+      }
+      do throws(TLSError) {
+        let socket = try SecureSocket.open(
+          over: descriptor, host: host, settings: tls, within: redis.timeout)
+        _ = fcntl(socket.descriptor, F_SETFL, fcntl(socket.descriptor, F_GETFL) | O_NONBLOCK)
+        return .success(UpstreamSocket(descriptor: socket.descriptor, ending: socket.ending))
+      } catch {
+        return .failure(ConnectFailure(sentence: "\(host):\(port): \(error)"))
+      }
     }
   }
 
-  static func connect(_ endpoint: RedisSettings.Endpoint, timeout: UInt64) -> Result<Int32, ConnectFailure> {
+  private static func connect(_ endpoint: RedisSettings.Endpoint, timeout: UInt64) -> Result<
+    Int32, ConnectFailure
+  > {
     switch endpoint {
     case .unix(let path):
       let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)

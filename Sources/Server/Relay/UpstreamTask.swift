@@ -105,9 +105,8 @@ struct GovernedRead {
     case get
     /// MGET: for each argument what the near cache had, or a place among the values asked for.
     case mget([Element])
-    /// EXISTS of some keys: near hits found, and the others one by one.
+    /// EXISTS of some keys: near hits found, and the others one by one, those that are governed by their PTTL.
     case exists(found: Int, governed: [Bool])
-    case strlen
     /// NEARSIDE LEASE.
     case lease
     /// Any other read of one key, with what it answers for a key that does not exist.
@@ -138,9 +137,12 @@ struct GovernedRead {
   var restores = false
   /// How often it was done again for that.
   var attempts = 0
-  /// Whether EXISTS of its one key stands behind the command: a part that does not exist looks like a key that does
-  /// not.
+  /// Whether PTTL of its one key stands behind the command and tells if the key is missed: a part that does not
+  /// exist looks like a key that does not.
   var asksExistence = false
+  /// Under what its reply may be kept near; nil: it may not. If it may, PTTL of its key stands before `restore` and
+  /// the command, and behind it.
+  var part: PartName?
   /// Set once the answer has been held back.
   var hold: Hold?
   /// Part of a transaction: its answer is what Redis said at that moment, whatever may be had later.

@@ -134,6 +134,8 @@ extension EventLoop {
         clients[slot].session.isBrokenElsewhere = true
       }
       if clients[slot].pause == .connection { clients[slot].session.trouble = reason }
+      // The rest of a long command is still taken, to no avail.
+      if clients[slot].longRequest != nil { markDirty(slot) }
     }
   }
 
@@ -142,7 +144,9 @@ extension EventLoop {
     for token in [clients[slot].session.pinned, clients[slot].session.subscriber] {
       if let token { closePin(token) }
     }
-    clients[slot].session = Session()
+    let session = clients[slot].session
+    clients[slot].session = Session(
+      isLocked: session.isLocked, isQuiet: session.isQuiet, takesLongReplies: session.takesLongReplies)
   }
 
   mutating func closePin(_ token: UInt64) {
@@ -159,7 +163,14 @@ extension EventLoop {
     while !pins.touched.isEmpty {
       let touched = pins.touched
       pins.touched.removeAll(keepingCapacity: true)
-      for token in touched { if let upstream = pins.connection(token) { flush(upstream) } }
+      for token in touched {
+        guard let pin = pins[token] else { continue }
+        flush(pin.upstream)
+        // Redis has taken what its client's long command waited for.
+        if let owner = pin.owner, isAlive(owner), clients[Int(owner.slot)].longRequest != nil {
+          dirty.append(owner.slot)
+        }
+      }
     }
   }
 

@@ -67,11 +67,6 @@ extension EventLoop {
     } catch {
       return upstreamFailed(upstream, error.sentence)
     }
-    if mustWait(slot), !upstream.readsPaused {
-      // Redis keeps what is not read, and gives the connection up by its own limit for subscribers.
-      upstream.readsPaused = true
-      watchUpstream(upstream, added: false)
-    }
     markDirty(slot)
     // Whoever has ended its last subscription is a client like any other for its next command.
     giveBackIfFree(upstream.token)
@@ -91,14 +86,5 @@ extension EventLoop {
       return
     }
     _ = clients[slot].session.subscriptions.confirm(word, cursor.string().map { [UInt8]($0) })
-  }
-
-  /// The client takes its replies again.
-  mutating func resumeMessages(_ slot: Int) {
-    guard let token = clients[slot].session.subscriber, let upstream = pins.connection(token),
-      upstream.readsPaused, !mustWait(slot)
-    else { return }
-    upstream.readsPaused = false
-    watchUpstream(upstream, added: false)
   }
 }

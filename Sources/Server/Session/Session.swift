@@ -3,6 +3,12 @@
 /// Most clients carry nothing, and share the two connections to Redis of their protocol version. Whoever watches
 /// keys, blocks, subscribes or selects another database is given connections of its own (`Pins`) for as long.
 struct Session {
+  /// It has not said the password yet.
+  var isLocked = false
+  /// CLIENT REPLY OFF or SKIP is in force, or the replies of what was said under it are still to come.
+  var isQuiet = false
+  /// It has had a reply that was passed on piece by piece; its commands do not go where others would wait for it.
+  var takesLongReplies = false
   /// The commands since MULTI; nil: no transaction is open.
   var transaction: QueuedTransaction?
   /// Whether WATCH is in force on `pinned`: reads come from Redis, since what was read before WATCH took hold
@@ -29,7 +35,7 @@ struct Session {
 
   /// Whether its commands are executed as if there were no session.
   var isPlain: Bool {
-    transaction == nil && !isWatching && database == nil && subscriber == nil
+    transaction == nil && !isWatching && database == nil && subscriber == nil && !isLocked && !isQuiet
   }
 
   /// Whether `pinned` must stay this client's.

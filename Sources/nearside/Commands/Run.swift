@@ -33,7 +33,7 @@ struct Run: ParsableCommand {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
 
-    raiseDescriptorLimit()
+    if let warning = DescriptorLimit.raise(for: settings.clients.most) { log.warning("\(warning)") }
     try StartCheck.run(settings, log)
     guard let mailbox = LoopMailbox() else {
       Output.error("Cannot make an eventfd: \(String(cString: strerror(errno))).")
@@ -129,13 +129,5 @@ struct Run: ParsableCommand {
     var limit = timespec(tv_sec: 10, tv_nsec: 0)
     sigtimedwait(&signals, nil, &limit)
     _exit(0)
-  }
-
-  /// One descriptor for each client: the soft limit, often 1024, goes up to what the hard one allows.
-  private func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = min(limit.rlim_max, 65_536)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 }

@@ -1,0 +1,53 @@
+import Configuration
+import Invalidation
+import Logging
+
+/// What becomes of clients that say nothing, or too much, or do not take their answers.
+/// Source: Redis's redis.conf and networking.c, whose limits these are.
+extension EventLoop {
+  /// Whether the client is to be disconnected for what it leaves unread.
+  mutating func isOverOutputLimit(_ slot: Int) -> Bool {
+    let limit =
+      clients[slot].session.subscriber == nil ? settings.clients.output : settings.clients.messageOutput
+    let count = clients[slot].output.count
+    if count > limit.hard { return noteDropped(slot, "leaves \(count) bytes of its answers unread") }
+    guard let soft = limit.soft, count > soft else {
+      clients[slot].overSoftSince = nil
+      return false
+    }
+    guard let since = clients[slot].overSoftSince else {
+      clients[slot].overSoftSince = now
+      overSoftLimit.append(clients[slot].token)
+      return false
+    }
+    guard now.since(since) > limit.softTime else { return false }
+    return noteDropped(slot, "has left more than \(soft) bytes of its answers unread for too long")
+  }
+
+  mutating func dropForQueryBuffer(_ slot: Int) {
+    _ = noteDropped(slot, "sent a command of more than \(settings.clients.queryBuffer) bytes")
+    drop(slot)
+  }
+
+  private mutating func noteDropped(_ slot: Int, _ why: String) -> Bool {
+    counters.clientsDropped += 1
+    log.warning("client \(clients[slot].id) \(clients[slot].name) is disconnected: it \(why)")
+    return true
+  }
+
+  /// Once a second.
+  mutating func tickLimits() {
+    if !overSoftLimit.isEmpty {
+      let tokens = overSoftLimit
+      overSoftLimit = tokens.filter { isAlive($0) && clients[Int($0.slot)].overSoftSince != nil }
+      for token in overSoftLimit where isOverOutputLimit(Int(token.slot)) { drop(Int(token.slot)) }
+    }
+    guard let idle = settings.clients.idle else { return }
+    for slot in inUse.indices where inUse[slot] && now.since(clients[slot].heardAt) > idle {
+      let session = clients[slot].session
+      let isBlocked = session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
+      guard session.subscriber == nil, !isBlocked, clients[slot].owed.isEmpty else { continue }
+      drop(slot)
+    }
+  }
+}
