@@ -20,7 +20,10 @@ func suite(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 
 let package = Package(
   name: "nearside",
-  products: [.executable(name: "nearside", targets: ["nearside"])],
+  products: [
+    .executable(name: "nearside", targets: ["nearside"]),
+    .executable(name: "nearside-bench", targets: ["nearside-bench"]),
+  ],
   dependencies: [
     // The command line: sub-commands, help texts and sysexits codes, as every Swift tool has them.
     .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
@@ -28,6 +31,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
     // Queues of what is owed to clients and awaited from Redis: a ring buffer that others keep well.
     .package(url: "https://github.com/apple/swift-collections.git", from: "1.1.0"),
+    // Latencies in nearside-bench: HDR histograms, whose percentiles mean what they mean in other tools.
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift.git", from: "0.2.0"),
   ],
   targets: [
     // Layer 0: what C has, under names that Swift can import.
@@ -72,6 +77,19 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
+
+    // The instrument: load, peers, tables. It starts its servers as the tests do.
+    .executableTarget(
+      name: "nearside-bench",
+      dependencies: [
+        "CLinux", "TestSupport", "bench-echo", "bench-relay", "nearside",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
+      ],
+      swiftSettings: settings),
+    // The least that a server and a proxy can cost on this machine, in C.
+    .executableTarget(name: "bench-echo"),
+    .executableTarget(name: "bench-relay"),
 
     // Real PostgreSQL and Redis servers in temporary folders, for the suites that need them.
     .target(

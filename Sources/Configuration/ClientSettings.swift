@@ -55,17 +55,20 @@ public struct ClientSettings: Sendable, Hashable {
   public var messageOutput: OutputLimit
   /// How long a client may say nothing, in nanoseconds; nil: for ever.
   public var idle: UInt64?
+  /// How many keys are remembered for clients that track, each counted once for each of them.
+  public var trackedKeys: Int
 
   public init(
     most: Int = 10_000, queryBuffer: Int = 1 << 30,
     output: OutputLimit = OutputLimit(hard: 1 << 30, soft: nil, softTime: 60_000_000_000),
     messageOutput: OutputLimit = OutputLimit(hard: 32 << 20, soft: 8 << 20, softTime: 60_000_000_000),
-    idle: UInt64? = nil
+    idle: UInt64? = nil, trackedKeys: Int = 1_000_000
   ) {
     self.most = most
     self.queryBuffer = queryBuffer
     self.output = output
     self.messageOutput = messageOutput
     self.idle = idle
+    self.trackedKeys = trackedKeys
   }
 }

@@ -64,7 +64,8 @@ extension OptionLoader {
       most: count("clients.max", in: section), queryBuffer: size("clients.queryBuffer", in: section),
       output: outputLimit("clients.outputBuffer.normal", in: output),
       messageOutput: outputLimit("clients.outputBuffer.pubsub", in: output),
-      idle: durationOrFalse("clients.idle", in: section))
+      idle: durationOrFalse("clients.idle", in: section),
+      trackedKeys: count("clients.trackedKeys", in: section))
   }
 
   private mutating func outputLimit(_ path: String, in parent: Section?) -> ClientSettings.OutputLimit {

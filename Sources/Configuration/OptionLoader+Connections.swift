@@ -74,6 +74,7 @@ extension OptionLoader {
   mutating func redis(_ top: Section) -> (settings: RedisSettings?, isUsed: Bool) {
     let section = section("redis", in: top)
     let timeout = duration("redis.timeout", in: section)
+    let tracking = flag("redis.tracking", in: section)
     let password = password("redis.password", in: section)
     let tls = self.tls(section)
     let url: String
@@ -119,7 +120,8 @@ extension OptionLoader {
       return (
         RedisSettings(
           endpoint: parsed.endpoint, user: parsed.user, password: password ?? parsed.password,
-          database: parsed.database, timeout: timeout, tls: parsed.isSecure ? tls : nil), true
+          database: parsed.database, timeout: timeout, tls: parsed.isSecure ? tls : nil, tracking: tracking),
+        true
       )
     } catch {
       self.error(place, .badValue, steps, origin + error.message)

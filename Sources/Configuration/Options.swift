@@ -150,6 +150,11 @@ extension ConfigurationOption {
         "redis.tls.verify", .flag, default: "true",
         "false: the server's certificate is not looked at, so that anybody in between can read and change "
           + "everything."),
+      .init(
+        "redis.tracking", .flag, default: "false",
+        "true: Redis tells each sidecar of every write of the namespace's keys (CLIENT TRACKING), so that near copies "
+          + "also leave when somebody changes Redis behind Nearside's back. Costs a message for each such write."
+      ),
 
       .init("listen", .sectionOr(.text), "The Unix socket for applications; a text is its path."),
       .init(
@@ -184,6 +189,10 @@ extension ConfigurationOption {
         "clients.queryBuffer", .size, default: "1GiB",
         "A client whose commands take more than this before they are carried out is disconnected (Redis: "
           + "client-query-buffer-limit)."),
+      .init(
+        "clients.trackedKeys", .count(1...100_000_000), default: "1000000",
+        "How many keys are remembered for clients that use CLIENT TRACKING, counted once for each client; beyond it "
+          + "some are told to be forgotten (Redis: tracking-table-max-keys)."),
       .init(
         "clients.idle", .orFalse(.duration), default: "false",
         "How long a client may say nothing before it is disconnected (Redis: timeout). Not meant are those that wait "

@@ -126,10 +126,12 @@ public struct RedisSettings: Sendable {
   public var timeout: UInt64
   /// nil: not encrypted.
   public var tls: TLSSettings?
+  /// Whether Redis is asked to tell of every write of the namespace's keys.
+  public var tracking: Bool
 
   public init(
     endpoint: Endpoint, user: String?, password: Secret?, database: Int, timeout: UInt64,
-    tls: TLSSettings? = nil
+    tls: TLSSettings? = nil, tracking: Bool = false
   ) {
     self.endpoint = endpoint
     self.user = user
@@ -137,6 +139,7 @@ public struct RedisSettings: Sendable {
     self.database = database
     self.timeout = timeout
     self.tls = tls
+    self.tracking = tracking
   }
 }
 

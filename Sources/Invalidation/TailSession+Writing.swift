@@ -2,6 +2,7 @@
 extension TailSession {
   /// What to do now. `drained`: the log has nothing more at this moment, so waiting would gain nothing.
   public mutating func next(now: Instant, drained: Bool, random: () -> Generation) -> Action {
+    pace.judge(transactions, now: now)
     guard underWay == .nothing else {
       return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
     }
@@ -29,6 +30,7 @@ extension TailSession {
     var until = whenToAsk(now)
     if let instant = clearing.due { until = min(until, instant) }
     if let instant = lookupDue { until = min(until, max(instant, now)) }
+    if hasKeys, let instant = restsUntil { until = min(until, instant) }
     if hasNews { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.idlePeriod)) }
     if fencesWait { until = min(until, Instant(nanoseconds: lastApply.nanoseconds + Self.partPeriod)) }
     return .wait(until: until)
@@ -64,6 +66,7 @@ extension TailSession {
   private var seen: LSN {
     weakness.contains(.visibleIsApplied) ? position : pendingCommits.visible(at: position)
   }
+  private var hasKeys: Bool { pending.completeCount > 0 || pending.completeGroupCount > 0 }
   private var hasNews: Bool { held(position) > applied || min(seen, held(position)) > visible }
   /// Whether a fence stands above V that could lie below it: somebody may wait to fill.
   private var fencesWait: Bool { min(lastFence, applied) > visible && min(seen, applied) > visible }
@@ -79,7 +82,7 @@ extension TailSession {
     let beatDue = isBeatReady(at: position)
     let idleDue = hasNews && now.since(lastApply) >= Self.idlePeriod
     let isFull = pending.completeCount >= keysPerStep || pending.completeGroupCount >= groupsPerStep
-    let keysDue = isFull || drained && (pending.completeCount > 0 || pending.completeGroupCount > 0)
+    let keysDue = isFull || drained && hasKeys && now.since(lastApply) >= pace.pause
     // V by itself, as soon as nothing is invisible any more: until then nobody can fill a key that changed.
     let visibleDue =
       fencesWait && (pendingCommits.isEmpty || now.since(lastApply) >= Self.partPeriod)

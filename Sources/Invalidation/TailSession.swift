@@ -9,7 +9,8 @@
 /// reasons for new generations.
 ///
 /// One request and one question are under way at a time. While a request is, the log goes on filling
-/// `pending`: the slower the state answers, the larger the batches become.
+/// `pending`: the slower the state answers, the larger the batches become. Where transactions come thick, `TailPace`
+/// keeps writes apart.
 public struct TailSession: ~Copyable {
   /// Ended transactions and the one in progress; the log's reader appends to it.
   public var pending = KeyBatch()
@@ -59,6 +60,7 @@ public struct TailSession: ~Copyable {
   var target: LSN
   var clearing: Clearing
   var lastApply: Instant
+  var pace: TailPace
 
   // What PostgreSQL says by SQL; `TailSession+Questions.swift`.
   let usesCanary: Bool
@@ -161,6 +163,7 @@ public struct TailSession: ~Copyable {
     position = confirmed
     target = confirmed
     lastApply = now
+    pace = TailPace(now: now)
     clearing = Clearing(now: now)
     nextGeneration = now
     lastLook = now.back(Self.lookPeriod)
@@ -203,6 +206,11 @@ public struct TailSession: ~Copyable {
   /// Whether the log's reader should pause until more has been sent.
   public var isFull: Bool {
     pending.completeCount >= mostPending || pending.completeGroupCount >= PendingGroups.most
+  }
+
+  /// Until when the log need not be read: what it brings is not written before.
+  public var restsUntil: Instant? {
+    pace.pause > 0 ? Instant(nanoseconds: lastApply.nanoseconds + pace.pause) : nil
   }
 
   // MARK: The log

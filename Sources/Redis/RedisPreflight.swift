@@ -33,6 +33,7 @@ public enum RedisPreflight {
       if try preflight.server(&connection) {
         try preflight.memory(&connection, writesBehind: writesBehind)
         if writesBehind { try preflight.persistence(&connection) }
+        if settings.tracking { try preflight.tracking(&connection, keyPrefix: keyPrefix) }
         try preflight.permissions(
           &connection, keys: keys, keyPrefix: keyPrefix, writesBehind: writesBehind)
       }
@@ -107,6 +108,18 @@ private struct Look {
       "Redis at \(place) has appendonly off, so writes that were acknowledged and have not reached PostgreSQL "
         + "(\"behind\") are lost if it dies. Set appendonly to yes, and appendfsync to always if not even the last "
         + "second may be lost.")
+  }
+
+  /// `redis.tracking`: not every managed Redis, and not every ACL, lets a client ask for messages.
+  mutating func tracking(_ connection: inout RedisConnection, keyPrefix: String) throws(RedisError) {
+    let reply = try connection.command(["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", keyPrefix])
+    guard case .error(let text) = reply else {
+      _ = try connection.command(["CLIENT", "TRACKING", "OFF"])
+      return
+    }
+    warning(
+      "Redis at \(place) does not permit CLIENT TRACKING (\(text)), so near copies will not notice changes made behind "
+        + "Nearside's back. Its ACL needs +client|tracking; or leave \"tracking\" of \"redis\" out.")
   }
 
   /// The lines of a section of INFO; empty if this user may not ask.

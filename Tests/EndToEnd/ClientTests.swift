@@ -10,7 +10,8 @@ private let python = ProcessInfo.processInfo.environment["NEARSIDE_TEST_PYTHON"]
 @Suite("Client libraries", .enabled(if: python != nil))
 struct ClientTests {
   private static let scripts = [
-    "redis_py.py", "redis_py_async.py", "coredis_client.py", "valkey_glide.py", "frameworks.py",
+    "redis_py.py", "redis_py_async.py", "redis_py_cache.py", "coredis_client.py", "valkey_glide.py",
+    "frameworks.py",
     "redis_rb.rb",
     "phpredis.php", "redis_pm.pl", "node_redis.js", "redis_lua.lua", "redis_tools.sh",
   ]

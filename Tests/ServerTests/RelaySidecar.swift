@@ -27,7 +27,7 @@ final class RelaySidecar {
   init(
     bound: UInt64 = 3_600_000_000_000, beyond: StalenessSettings.Beyond = .bypass,
     page: StalenessSettings? = nil, window: UInt64 = 10_000_000_000, timeout: UInt64 = 5_000_000_000,
-    leaseWait: UInt64 = 20_000_000, caches: [CacheRule] = [],
+    leaseWait: UInt64 = 20_000_000, caches: [CacheRule] = [], trackedKeys: Int = 1_000_000,
     sql: ((LoopMailbox) -> any SQLRunner)? = nil
   ) throws {
     let redis = try RedisServer()
@@ -53,6 +53,7 @@ final class RelaySidecar {
       redis: RedisSettings(
         endpoint: .unix(path: redis.socket), user: nil, password: nil, database: 0, timeout: timeout),
       listen: ListenSettings(path: path, mode: 0o600, group: nil),
+      clients: ClientSettings(trackedKeys: trackedKeys),
       near: NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
       staleness: StalenessSettings(bound: bound, beyond: beyond),
       plainSet: plainSet,

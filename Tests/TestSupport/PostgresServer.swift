@@ -221,7 +221,7 @@ public final class PostgresServer: Sendable {
 }
 
 /// The target of a symbolic link; nil if it cannot be read.
-func linkTarget(_ path: String) -> String? {
+public func linkTarget(_ path: String) -> String? {
   var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
   let count = buffer.withUnsafeMutableBytes { buffer in
     buffer.baseAddress.map { readlink(path, $0, buffer.count) } ?? -1

@@ -62,6 +62,7 @@ extension EventLoop {
     chronicle.began(generation, at: now)
     generationReason = (generation, "NEARSIDE INVALIDATE ALL")
     near.removeAll()
+    tracking.table.flush()
     expectHerd()
     counters.drops += 1
     reply(slot) { $0.status("OK") }

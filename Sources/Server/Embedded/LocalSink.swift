@@ -78,6 +78,7 @@ extension EventLoop {
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       chronicle.began(new, at: now)
       near.removeAll()
+      tracking.table.flush()
       expectHerd()
       counters.drops += 1
       mailbox.localReplies.post(.began)
@@ -93,9 +94,11 @@ extension EventLoop {
       var index = 0
       var changed: [[UInt8]] = []
       let refreshes = governance.refreshes
+      let tracks = tracking.isActive
       let reply = embedded?.apply(request, keys, groups: groups, raisesFloor: raisesFloor) { key in
         let hash = near.hash(key)
         if near.remove(key, hash: hash), refreshes { changed.append([UInt8](key)) }
+        if tracks { tracking.table.changed([UInt8](key)) }
         chronicle.removed(
           hash, KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1

@@ -40,6 +40,8 @@ struct Client: ~Copyable {
     case answer
     /// The same for confirmations of subscriptions.
     case subscription
+    /// Until it is known whether Redis tells of changes (`Watchers`).
+    case watcher
   }
 
   let descriptor: Int32
@@ -56,13 +58,15 @@ struct Client: ~Copyable {
   var longRequest: LongRequest?
   var owed = Deque<Owed>()
   /// How many entries of `owed` have been taken off its front so far: with it, a held reply keeps its number.
-  private var settled = 0
+  private(set) var settled = 0
   /// Where the first reply that Redis still owes stands in `owed`, or an entry before it: Redis answers in
   /// order, so what lies before that is held back or ready.
   private var firstAwaited = 0
   /// Bytes that are kept for what is owed, here and on the way to Redis, since nothing was owed.
   var owedBytes = 0
   var session = Session()
+  /// Whether CLIENT TRACKING is on; the rest of it is in `Tracking`.
+  var isTracking = false
   /// How many of its SETs are being written through to the database.
   var writes = 0
   var resp3 = false
@@ -128,7 +132,7 @@ struct Client: ~Copyable {
   /// Whether the command that paused this client has not been carried out, and is executed again.
   var repeatsCommand: Bool {
     switch pause {
-    case .drain, .fence, .connection: true
+    case .drain, .fence, .connection, .watcher: true
     case .none, .position, .generation, .answer, .subscription: false
     }
   }

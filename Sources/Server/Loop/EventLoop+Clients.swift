@@ -181,6 +181,7 @@ extension EventLoop {
     _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
     unpin(slot)
     endTurns(of: clients[slot].token)
+    if clients[slot].isTracking { setTracking(nil, slot) }
     (clients + slot).deinitialize(count: 1)
     inUse[slot] = false
     freeSlots.append(Int32(slot))
@@ -190,11 +191,13 @@ extension EventLoop {
   mutating func markDirty(_ slot: Int) { dirty.append(Int32(slot)) }
 
   mutating func writeDirty() {
+    tellTrackers()
     flushUpstreams()
     while !dirty.isEmpty {
       let slots = dirty
       dirty.removeAll(keepingCapacity: true)
       for slot in slots where inUse[Int(slot)] { flush(Int(slot)) }
+      tellTrackers()
       flushUpstreams()
     }
   }

@@ -12,8 +12,13 @@ extension EventLoop {
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
     clients[slot].lastCommand = spec?.name ?? ""
+    if request.count > 1, request.isNamed("client") || request.isNamed("config") {
+      clients[slot].lastCommand += "|" + Self.shown(request[1], 32).lowercased()
+    }
     if clients[slot].session.isLocked, refusesLocked(request, spec, slot) { return }
     if waitsForWrites(request, spec, slot) { return }
+    if clients[slot].isTracking, waitsForWatcher(request, spec, slot) { return }
+    defer { if clients[slot].isTracking { noteRead(request, spec, slot) } }
     if embedded == nil, transacting == nil, loading.resumed == nil, executeInSession(request, spec, slot) {
       return
     }
@@ -99,11 +104,11 @@ extension EventLoop {
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
     if clients[slot].session.takesLongReplies, relayApart(request, slot) { return }
-    let token = clients[slot].token
+    let awaited = awaited(request, slot)
     let flushesScripts = flushesScripts(request)
     withUpstream(slot) { upstream in
       request.append(to: &upstream.output)
-      upstream.await(.relay(token))
+      upstream.await(awaited)
       if flushesScripts { upstream.loadScripts() }
     }
     if flushesScripts { reloadScripts() }

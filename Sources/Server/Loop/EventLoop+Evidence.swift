@@ -95,7 +95,9 @@ extension EventLoop {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
     // With Redis the write has yet to be carried out.
-    if embedded != nil { endTurn(key.bytes) }
+    guard embedded != nil else { return }
+    endTurn(key.bytes)
+    noteChange(key)
   }
 
   /// The key of a miss in the ledger of fills.
@@ -118,6 +120,7 @@ extension EventLoop {
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
     guard mayKeepNear(key) else { return }
+    if tracking.isActive, let expires { tracking.table.setEnd(of: key.bytes, expires.nanoseconds) }
     let until = nearEnd(key, expires)
     _ = key.bytes.withUnsafeBytes {
       near.insert(

@@ -37,8 +37,10 @@ extension EventLoop {
   /// A group (its kind included) was cleared: none of its keys is found near any more. A prefix that no rule
   /// gives is the group of no entry, and costs the whole near cache.
   mutating func drop(group: UnsafeRawBufferPointer) {
+    noteChange(ofGroup: group)
     if epochs.clear(group) || governance.groups.isAdHoc(group) {
       near.removeAll()
+      tracking.table.flush()
       droppedSerial = epochs.serial
       counters.drops += 1
     }

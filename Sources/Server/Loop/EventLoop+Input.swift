@@ -11,22 +11,27 @@ struct Batch {
     var length: Int
     var firstArgument: Int
     var argumentCount: Int
-    /// GET with one key: it is looked up with its neighbours' memory already on the way.
-    var isGet: Bool
-    var hash: UInt64
+    /// How many keys a GET or MGET has whose memory is already on the way when they are looked up; 0: it is none.
+    var keys = 0
+    /// Where their hashes begin.
+    var firstHash = 0
   }
 
   var commands: [Command] = []
   var arguments: [Argument] = []
+  var hashes: [UInt64] = []
   /// How many bytes of the input the batch takes, empty lines included.
   var consumed = 0
 
   /// So many commands are looked up together: enough to hide memory's latency, few enough to stay in cache.
   static let most = 64
+  /// The same for keys: an MGET that would bring more of them is executed by itself.
+  static let mostKeys = 1024
 
   mutating func removeAll() {
     commands.removeAll(keepingCapacity: true)
     arguments.removeAll(keepingCapacity: true)
+    hashes.removeAll(keepingCapacity: true)
     consumed = 0
   }
 }
@@ -95,8 +100,7 @@ extension EventLoop {
       case .command(let length):
         work.commands.append(
           Batch.Command(
-            start: at, length: length, firstArgument: first, argumentCount: work.arguments.count - first,
-            isGet: false, hash: 0))
+            start: at, length: length, firstArgument: first, argumentCount: work.arguments.count - first))
         at += length
         work.consumed = at
       case .nothing(let length):
@@ -119,22 +123,33 @@ extension EventLoop {
     let base = client.pointee.input.readable
     let count = work.commands.count
     counters.commands += count
+    var hashes: [UInt64] = []
+    swap(&hashes, &work.hashes)
+    defer { swap(&hashes, &work.hashes) }
     return work.arguments.withUnsafeBufferPointer { arguments in
       guard let arguments = arguments.baseAddress else { return count }
       work.commands.withUnsafeMutableBufferPointer { commands in
         for index in 0..<count {
           let request = Self.request(commands[index], base, arguments)
-          guard request.count == 2, request.isNamed("get") else { continue }
-          commands[index].isGet = true
-          commands[index].hash = near.hash(request[1])
-          near.prefetchSlot(commands[index].hash)
+          guard request.count > 1, Self.isNearRead(request),
+            hashes.count + request.count <= Batch.mostKeys
+          else { continue }
+          commands[index].keys = request.count - 1
+          commands[index].firstHash = hashes.count
+          for key in 1..<request.count {
+            let hash = near.hash(request[key])
+            near.prefetchSlot(hash)
+            hashes.append(hash)
+          }
         }
-        for command in commands where command.isGet { near.prefetchEntry(command.hash) }
       }
+      for hash in hashes { near.prefetchEntry(hash) }
       var index = 0
       while index < count {
-        if work.commands[index].isGet, client.pointee.owed.isEmpty, client.pointee.session.isPlain {
-          let end = executeRun(work, from: index, slot, base, arguments)
+        if work.commands[index].keys > 0, client.pointee.owed.isEmpty, client.pointee.session.isPlain,
+          !client.pointee.isTracking
+        {
+          let end = executeRun(work, hashes, from: index, slot, base, arguments)
           if end > index {
             index = end
             continue
@@ -163,11 +178,16 @@ extension EventLoop {
       count: command.argumentCount, length: command.length)
   }
 
-  /// Answers GETs from `first` on for as long as they hit; returns the first that did not. Each entry may have
-  /// a bound of its own; what is asked of the clock after the last one is the strictest of the run.
+  @inline(__always)
+  private static func isNearRead(_ request: Request) -> Bool {
+    request.count == 2 && request.isNamed("get") || request.isNamed("mget")
+  }
+
+  /// Answers GETs and MGETs from `first` on for as long as all their keys hit; returns the first that did not. Each
+  /// entry may have a bound of its own; what is asked of the clock after the last one is the strictest of the run.
   @inline(__always)
   private mutating func executeRun(
-    _ work: borrowing Batch, from first: Int, _ slot: Int, _ base: UnsafeRawPointer,
+    _ work: borrowing Batch, _ hashes: [UInt64], from first: Int, _ slot: Int, _ base: UnsafeRawPointer,
     _ arguments: UnsafePointer<Argument>
   ) -> Int {
     guard isFresh(at: now, bound: governance.longestBound), let certificate else { return first }
@@ -175,20 +195,29 @@ extension EventLoop {
     let client = clients + slot
     let before = client.pointee.output.count
     var index = first
+    var hits = 0
     var strictest = UInt64.max
-    while index < work.commands.count, work.commands[index].isGet {
+    commands: while index < work.commands.count, work.commands[index].keys > 0 {
       let command = work.commands[index]
       let request = Self.request(command, base, arguments)
-      guard let entry = near.find(request[1], hash: command.hash, now: now), isCurrent(entry, request[1]),
-        EntryMark.isValue(entry.tag)
-      else { break }
-      let bound = entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
-      guard age <= bound else { break }
-      strictest = min(strictest, bound)
-      if entry.tag & EntryMark.early != 0 {
-        considerEarly(request[1], hash: command.hash, expires: entry.expires)
+      let start = client.pointee.output.count
+      // GET has one key too, but no array around its value.
+      if request.count > 2 || request[0].count == 4 { client.pointee.output.array(command.keys) }
+      for key in 1...command.keys {
+        let hash = hashes[command.firstHash + key - 1]
+        guard let entry = near.find(request[key], hash: hash, now: now), isCurrent(entry, request[key]),
+          EntryMark.isValue(entry.tag), age <= bound(of: entry)
+        else {
+          client.pointee.output.truncate(to: start)
+          break commands
+        }
+        strictest = min(strictest, bound(of: entry))
+        if entry.tag & EntryMark.early != 0 {
+          considerEarly(request[key], hash: hash, expires: entry.expires)
+        }
+        client.pointee.output.append(entry.reply)
       }
-      client.pointee.output.append(entry.reply)
+      hits += command.keys
       index += 1
     }
     guard index > first else { return first }
@@ -196,7 +225,12 @@ extension EventLoop {
       client.pointee.output.truncate(to: before)
       return first
     }
-    counters.nearHits += index - first
+    counters.nearHits += hits
     return index
+  }
+
+  @inline(__always)
+  private func bound(of entry: NearEntry) -> UInt64 {
+    entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
   }
 }

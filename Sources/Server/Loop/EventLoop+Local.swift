@@ -145,6 +145,7 @@ extension EventLoop {
     let isOwn = clients[slot].resp3 || clients[slot].session.pinned != nil
     if isOwn, !clients[slot].owed.isEmpty { return pause(slot, .drain) }
     unpin(slot)
+    if clients[slot].isTracking { setTracking(nil, slot) }
     clients[slot].resp3 = false
     clients[slot].name = ""
     clients[slot].session.isQuiet = false
@@ -178,13 +179,11 @@ extension EventLoop {
     case ("id", 2):
       let id = clients[slot].id
       reply(slot) { $0.integer(id) }
-    case ("getredir", 2): reply(slot) { $0.integer(-1) }
     case ("no-touch", 3), ("capa", _): reply(slot) { $0.status("OK") }
-    case ("tracking", _) where request.count > 2 && request.isWord(2, "off"): reply(slot) { $0.status("OK") }
-    case ("tracking", _), ("caching", _), ("trackinginfo", _):
-      reply(slot) { $0.error("ERR Nearside: CLIENT TRACKING is not supported by this version") }
+    case ("tracking", 3...), ("caching", 3), ("trackinginfo", 2), ("getredir", 2):
+      clientTracking(request, word, slot)
     case ("setname", _), ("getname", _), ("setinfo", _), ("id", _), ("info", _), ("getredir", _),
-      ("no-evict", _), ("no-touch", _):
+      ("no-evict", _), ("no-touch", _), ("tracking", _), ("caching", _), ("trackinginfo", _):
       wrongCount("client|" + word, slot)
     default:
       let subcommand = Self.shown(request[1], 128)

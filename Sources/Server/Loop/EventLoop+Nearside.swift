@@ -179,6 +179,7 @@ extension EventLoop {
       "commands:\(counters.commands)",
       "protocol_errors:\(counters.protocolErrors)",
     ]
+    lines += trackingLines()
     if governance.writesBehind { lines += behindLines() }
     if settings.redis != nil { lines.append("redis:\(resp2.isReady ? "up" : "down (\(resp2.trouble))")") }
     if let trouble = tail.trouble { lines.append("trouble:\(trouble)") }

@@ -18,6 +18,7 @@ extension EventLoop {
       }
     }
     connectUpstreams()
+    tickTracking()
     giveUpSilentUpstreams()
     if now.since(lastTouch) >= 1_000_000_000 {
       lastTouch = now
@@ -85,6 +86,7 @@ extension EventLoop {
     case .none: return true
     case .drain, .answer: return clients[slot].owed.isEmpty
     case .connection: return hasPinned(slot)
+    case .watcher: return !tracking.watchers.isOpening
     case .subscription: return clients[slot].session.subscriptions.awaited == 0
     case .position(let position, let deadline):
       let reached = hasApplied(position)

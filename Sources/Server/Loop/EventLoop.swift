@@ -84,6 +84,9 @@ public struct EventLoop: ~Copyable {
   /// Who waits for an order to the log writer, and under which number of theirs.
   var orders: [UInt64: (client: ClientToken, number: Int)] = [:]
 
+  /// What clients use CLIENT TRACKING for, and how Redis tells of changes.
+  var tracking: Tracking
+
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
 
@@ -146,6 +149,7 @@ public struct EventLoop: ~Copyable {
     ledgerStore = LedgerStore(socketPath: settings.listen.path)
     loading = Loading(connections: settings.postgres.loader.connections)
     embedded = settings.redis == nil ? LocalState() : nil
+    tracking = Tracking(settings)
     listenerRestsUntil =
       settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)
     let most = min(settings.clients.most, DescriptorLimit.clients)
@@ -255,6 +259,7 @@ public struct EventLoop: ~Copyable {
     case Token.resp2: upstreamEvent(event.events, resp2)
     case Token.resp3: upstreamEvent(event.events, resp3)
     case let token where Token.isPin(token): pinEvent(event.events, token)
+    case Token.watchAll, Token.watchNamespace: watcherEvent(event.events, event.token)
     default:
       let token = ClientToken(
         slot: Int32(truncatingIfNeeded: event.token), serial: UInt32(truncatingIfNeeded: event.token >> 32))
@@ -284,6 +289,8 @@ public struct EventLoop: ~Copyable {
       case .stop: isStopping = true
       }
     }
+    // Before whoever has waited for a change goes on.
+    tellTrackers()
     releaseWaiters()
   }
 
@@ -294,6 +301,8 @@ public struct EventLoop: ~Copyable {
     var invalidated: [[UInt8]] = []
     let hasTurns = !loading.turns.isEmpty
     let refreshes = governance.refreshes
+    let tracks = tracking.isActive
+    let namespace = tracks ? Array(settings.keyPrefix.utf8) : []
     let action = follower.hear(
       event,
       evict: { key, cause in
@@ -301,12 +310,17 @@ public struct EventLoop: ~Copyable {
         let wasNear = near.remove(key, hash: hash)
         if refreshes, wasNear, cause.origin != nil { changed.append(([UInt8](key), cause.position)) }
         if hasTurns { invalidated.append([UInt8](key)) }
+        if tracks { tracking.table.changed([UInt8](key)) }
         chronicle.removed(hash, cause, at: now)
       },
       group: { group, cause in
         chronicle.removed(near.hash(group), cause, at: now)
         if epochs.clear(group) || governance.groups.isAdHoc(group) { dropsAll = true }
         if hasTurns { cleared.insert([UInt8](group)) }
+        if tracks {
+          tracking.table.changed(
+            group: [UInt8](group), bucket: Int32(KeyHash.bucket(group)), namespace: namespace)
+        }
       })
     for key in invalidated { endTurn(key) }
     endTurns(in: cleared)
@@ -324,6 +338,7 @@ public struct EventLoop: ~Copyable {
       loading.table.leasesEnded()
       expectHerd()
       near.removeAll()
+      tracking.table.flush()
       counters.drops += 1
     }
   }
@@ -375,6 +390,8 @@ struct Counters {
   var drops = 0
   var durable = 0
   var durableFailed = 0
+  var trackingMessages = 0
+  var nearEvictedByRedis = 0
   var announcements = 0
   var announcementsMalformed = 0
   var commands = 0

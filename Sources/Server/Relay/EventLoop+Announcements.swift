@@ -29,6 +29,7 @@ extension EventLoop {
   private mutating func runErrand(_ errand: Errand) {
     guard !errands.append(errand, generation: currentGeneration) else { return }
     near.removeAll()
+    tracking.table.flush()
     counters.drops += 1
   }
 

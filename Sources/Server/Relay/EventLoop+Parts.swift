@@ -19,7 +19,7 @@ extension EventLoop {
     let (certificate, instant) = (certificate, clock())
     guard let until = showsNear(key, certificate, at: instant),
       let entry = findAnswer(to: name, request[1], hash: key.hash, &part),
-      let bytes = EntryMark.isValue(entry.tag)
+      let answer = EntryMark.isValue(entry.tag)
         ? NearTelling(name, request, of: entry.value) : .reply(entry.value)
     else {
       counters.nearMisses += 1
@@ -29,11 +29,11 @@ extension EventLoop {
       considerEarly(request[1], hash: key.hash, expires: entry.expires)
     }
     noteNearHit(key, certificate, at: instant)
-    if entry.tag & EntryMark.tellsAbsence != 0 {
-      // Whoever stores what is missing has the same right to it as after a reply of Redis.
+    if entry.tag & EntryMark.tellsAbsence != 0 || answer.isEmpty {
+      // What is stored for it must be stored under a lease as old as this answer.
       noteMiss(key, lease: givesLease(key, certificate, at: instant) ? follower.state?.lease : nil)
     }
-    replyNear(slot, until: until) { bytes.append(to: &$0) }
+    replyNear(slot, until: until) { answer.append(to: &$0) }
     return true
   }
 
@@ -251,6 +251,15 @@ enum NearTelling {
     let from = max(0, first < 0 ? value.count + first : first)
     let to = min(value.count - 1, max(0, last < 0 ? value.count + last : last))
     return from <= to ? UnsafeRawBufferPointer(rebasing: value[from...to]) : none
+  }
+
+  /// Whether a value tells what a key that does not exist would.
+  var isEmpty: Bool {
+    switch self {
+    case .reply, .isString: false
+    case .value(let bytes): bytes.isEmpty
+    case .length(let count): count == 0
+    }
   }
 
   func append(to output: inout IOBuffer) {

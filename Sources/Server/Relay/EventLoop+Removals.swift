@@ -18,7 +18,9 @@ extension EventLoop {
     let removal = removal(of: names)
     guard !removal.governed.isEmpty || answerCount != nil else { return relay(request, slot) }
     counters.removals += removal.governed.count
-    let work = UpstreamTask.Work.remove(GovernedRemoval(keys: removal.governed, answerCount: answerCount))
+    let own = ownWrite(names, by: answerCount == nil ? "del" : "nearside", slot)
+    let work = UpstreamTask.Work.remove(
+      GovernedRemoval(keys: removal.governed, answerCount: answerCount, own: own))
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in
@@ -55,7 +57,8 @@ extension EventLoop {
     if refusesBehind(key, slot) { return }
     noteWrite(key)
     let absent: AbsentReply = name == "getex" ? .null : .zero
-    let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key]), absent: absent)
+    let own = ownWrite([key.bytes], by: name, slot)
+    let work = UpstreamTask.Work.expire(GovernedRemoval(keys: [key], own: own), absent: absent)
     let token = clients[slot].token
     let (state, journal) = (keys, settings.journal)
     withUpstream(slot) { upstream in

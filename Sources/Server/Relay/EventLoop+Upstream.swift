@@ -30,6 +30,7 @@ extension EventLoop {
     switch token {
     case Token.resp2: resp2
     case Token.resp3: resp3
+    case Token.watchAll, Token.watchNamespace: tracking.watchers.connection(token)
     default: pins.connection(token)
     }
   }
@@ -43,6 +44,7 @@ extension EventLoop {
     case .failure(let failure): upstreamFailed(upstream, failure.sentence)
     case .success(let socket):
       upstream.greet(socket, settings: redis, database: pins.database(of: token))
+      beginWatching(upstream)
       if Token.isPin(token) { pins.touched.append(token) }
       watchUpstream(upstream, added: true)
     }
@@ -61,6 +63,7 @@ extension EventLoop {
     flushPins()
     flush(resp2)
     flush(resp3)
+    flushWatchers()
   }
 
   /// Writes what waits.
@@ -137,6 +140,7 @@ extension EventLoop {
     _ task: UpstreamTask, _ replies: UnsafeRawBufferPointer, _ upstream: Upstream
   ) throws(ConnectFailure) {
     let slot = task.client.flatMap { isAlive($0) ? Int($0.slot) : nil }
+    if tracking.isActive { noteGovernedWrite(task.work, replies, task.client) }
     switch task.work {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
@@ -162,6 +166,7 @@ extension EventLoop {
     case .why(let key): finishWhy(key, replies, slot)
     case .note: break
     case .relayOr: settle(slot) { output, _ in output.append(replies) }
+    case .ownWrite(let write): finishOwnWrite(write, replies, slot)
     case .select(let database): finishSelect(database, replies, slot, upstream)
     case .transaction(let sent): try finish(sent, replies, upstream, slot)
     case .greeting: try greeted(replies, upstream)
@@ -230,6 +235,8 @@ extension EventLoop {
     for awaited in orphans { abandon(awaited, reason) }
     if Token.isPin(upstream.token) {
       pinFailed(upstream, reason)
+    } else if Token.isWatcher(upstream.token) {
+      watcherFailed(upstream, reason, wasReady: wasReady)
     } else if wasReady {
       // Not again for each attempt to connect that fails.
       loading.pace.begin()

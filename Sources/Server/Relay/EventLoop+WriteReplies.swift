@@ -142,7 +142,9 @@ extension EventLoop {
     switch work {
     case .fill(let fill): dropNear(fill.key)
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
-    case .remove(let removal), .expire(let removal, _): for key in removal.keys { dropNear(key) }
+    case .remove(let removal), .expire(let removal, _):
+      for key in removal.keys { dropNear(key) }
+      if let own = removal.own { abandonOwnWrite(own) }
     case .invalidate(let group): clear(group)
     case .flush: clearAll()
     case .guarded(let command): for use in command.keys { dropNear(use.key) }
@@ -153,6 +155,7 @@ extension EventLoop {
     case .loadLock(let load): loadHere(load)
     case .errand(let errand): abandon(errand)
     case .transaction(let sent): for case .task(let task) in sent.awaited { abandon(task.work) }
+    case .ownWrite(let write): abandonOwnWrite(write)
     case .probe: holds.isProbing = false
     default: break
     }
@@ -170,6 +173,7 @@ extension EventLoop {
     localWrites[Int(key.hash & 4095)] &+= 1
     _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) }
     endTurn(key.bytes)
+    noteChange(key)
   }
 
   static let forgotten =

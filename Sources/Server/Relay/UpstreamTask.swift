@@ -58,6 +58,8 @@ final class UpstreamTask {
     case select(Int)
     /// What was sent between MULTI and EXEC.
     case transaction(SentTransaction)
+    /// A write, as it came, of a client that tracks and does not want to hear of its own.
+    case ownWrite(OwnWrite)
     case greeting
     case loadedScript(GuardScript)
   }
@@ -184,6 +186,8 @@ struct GovernedRemoval {
   var keys: [GovernedKey]
   /// NEARSIDE INVALIDATE answers how many keys it was given, whatever Redis held.
   var answerCount: Int?
+  /// Of a client that tracks and does not want to hear of its own writes.
+  var own: OwnWrite?
 }
 
 /// The scripts that this module sends; the tailer has its own.

@@ -258,11 +258,12 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private func wait(until: Instant) {
     let now = bootClock()
     // Rounded up: a poll that returns a moment early would only turn in a circle.
-    let milliseconds = min(100, (until.since(now) + 999_999) / 1_000_000)
+    let rest = session.restsUntil.flatMap { $0 > now ? $0 : nil }
+    let milliseconds = min(100, (min(until, rest ?? until).since(now) + 999_999) / 1_000_000)
     var descriptors = [
       pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
-      pollfd(fd: session.isFull ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: session.isFull || rest != nil ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: asked == nil ? -1 : sql.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
