@@ -4,7 +4,8 @@ public struct CommandSettings: Sendable, Hashable {
   /// can do no more harm than others. Lower case.
   /// Source: Redis 7.0's COMMAND.
   public static let refused = [
-    "acl", "bgrewriteaof", "bgsave", "config", "debug", "failover", "flushall", "flushdb", "latency",
+    "acl", "bgrewriteaof", "bgsave", "client", "config", "debug", "failover", "flushall", "flushdb",
+    "latency",
     "migrate",
     "module", "monitor", "pfdebug", "pfselftest", "replicaof", "restore-asking", "save", "shutdown",
     "slaveof",

@@ -294,10 +294,8 @@ struct NearReadTests {
     let a = try world.sidecar()
     let client = try a.client()
     for command in [
-      ["MONITOR"], ["FLUSHALL"], ["SHUTDOWN"], ["DEBUG", "SLEEP", "0"], ["KEYS", "*"],
-      ["RENAME", "x", world.key("user:1")],
-      ["EVAL", "return redis.call('GET', KEYS[1])", "1", world.key("user:1")],
-      ["BLPOP", world.key("user:1"), "0"],
+      ["MONITOR"], ["FLUSHALL"], ["SHUTDOWN"], ["DEBUG", "SLEEP", "0"], ["SYNC"],
+      ["BLPOP", world.key("user:1"), "0"], ["NO.SUCHCOMMAND", world.key("user:1")],
     ] {
       let error = try client.call(command).errorText
       #expect(error != nil, "\(command)")

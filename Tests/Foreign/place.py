@@ -15,7 +15,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 
 # What Redis's suite does to the server that it tests. Nobody needs all of this beside an application.
 ALLOWED = [
-    "acl", "bgrewriteaof", "bgsave", "config", "debug", "flushall", "flushdb", "latency", "migrate", "module",
+    "acl", "bgrewriteaof", "bgsave", "client", "config", "debug", "flushall", "flushdb", "latency", "migrate", "module",
     "monitor", "pfdebug", "pfselftest", "replicaof", "restore-asking", "save", "shutdown", "slaveof", "slowlog",
     "swapdb",
 ]

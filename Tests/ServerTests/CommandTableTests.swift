@@ -87,10 +87,12 @@ struct CommandTableTests {
     }
   }
 
-  @Test("what is refused can be allowed, but for a replica's own commands; CONFIG is half ours")
+  @Test("what is refused can be allowed, but for a replica's own commands; CONFIG and CLIENT are half ours")
   func refused() {
     let refused = CommandTable().all.filter { $0.kind == .refuse }.map(\.name)
     #expect(
-      Set(refused).symmetricDifference(CommandSettings.refused) == ["psync", "replconf", "sync", "config"])
+      Set(refused).symmetricDifference(CommandSettings.refused) == [
+        "psync", "replconf", "sync", "config", "client",
+      ])
   }
 }

@@ -18,7 +18,13 @@ extension EventLoop {
       let isWord = request.isWord(2, "on") || request.isWord(2, "off")
       reply(slot) { if isWord { $0.status("OK") } else { $0.error(Self.syntaxError) } }
     case ("kill", _), ("reply", _), ("unblock", _): wrongCount("client|" + word, slot)
-    case ("pause", _), ("unpause", _): reply(slot) { $0.error(Self.notAvailable("client|" + word)) }
+    case ("pause", _), ("unpause", _):
+      // It stops Redis for everybody.
+      if let refusal = refusal(request, "client") {
+        reply(slot) { $0.error(refusal) }
+      } else {
+        relay(request, slot)
+      }
     default: return false
     }
     return true

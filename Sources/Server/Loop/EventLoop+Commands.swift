@@ -12,6 +12,9 @@ extension EventLoop {
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
     }
     clients[slot].lastCommand = spec?.name ?? ""
+    if request.count > 1, request.isNamed("client") || request.isNamed("config") {
+      clients[slot].lastCommand += "|" + Self.shown(request[1], 32).lowercased()
+    }
     if clients[slot].session.isLocked, refusesLocked(request, spec, slot) { return }
     if waitsForWrites(request, spec, slot) { return }
     if clients[slot].isTracking, waitsForWatcher(request, spec, slot) { return }

@@ -4,22 +4,19 @@ import Invalidation
 /// Commands that reach past the namespace, where the configuration allows them, and those that would show Nearside's
 /// own keys.
 extension EventLoop {
-  /// Why a command of kind `.refuse`, or a form of CONFIG, is refused; nil: it is allowed.
+  /// Why a command of kind `.refuse`, or a form of CONFIG or CLIENT, is refused; nil: it is allowed.
   func refusal(_ request: Request, _ name: String) -> String? {
     let subcommand = request.count > 1 ? request.word(1) : ""
     if settings.commands.allows(name, subcommand) { return nil }
-    let full = name == "config" ? "config|" + Self.shown(request[1], 64).lowercased() : name
-    let text = Self.notAvailable(full)
+    let isHalfOurs = name == "config" || name == "client"
+    let full = isHalfOurs ? name + "|" + Self.shown(request[1], 64).lowercased() : name
+    let text = "NOPERM this command is not available through Nearside: '\(full)'"
     guard CommandSettings.refused.contains(name) else { return text }
     if name == "flushall" || name == "flushdb" {
       return text
         + "; NEARSIDE INVALIDATE ALL forgets what is cached, or allow it in \"commands\" of the configuration"
     }
     return embedded == nil ? text + "; the configuration may allow it in \"commands\"" : text
-  }
-
-  static func notAvailable(_ name: String) -> String {
-    "NOPERM this command is not available through Nearside: '\(name)'"
   }
 
   /// Whether an allowed command was dealt with here; all others are relayed like any command.
