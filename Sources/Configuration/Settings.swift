@@ -135,6 +135,9 @@ public struct RedisSettings: Sendable {
     self.timeout = timeout
     self.tls = tls
   }
+
+  /// Whether it goes over a network without TLS.
+  public var isPlainNetwork: Bool { if case .tcp = endpoint { tls == nil } else { false } }
 }
 
 /// How the server proves who it is, and this host too if it must.
