@@ -141,6 +141,9 @@ public struct RedisSettings: Sendable {
     self.tls = tls
     self.tracking = tracking
   }
+
+  /// Whether it goes over a network without TLS.
+  public var isPlainNetwork: Bool { if case .tcp = endpoint { tls == nil } else { false } }
 }
 
 /// How the server proves who it is, and this host too if it must.

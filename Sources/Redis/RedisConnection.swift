@@ -24,7 +24,13 @@ public struct RedisConnection: ~Copyable {
     var connection = RedisConnection(
       context: opened.context, place: settings.endpoint.place, ending: opened.ending)
     _ = redisSetTimeout(connection.context, timeval(nanoseconds: settings.timeout &+ patience))
-    try connection.logIn(settings, name: name)
+    do throws(RedisError) {
+      try connection.logIn(settings, name: name)
+    } catch {
+      guard error.kind == .closed, settings.isPlainNetwork else { throw error }
+      // A port with TLS does not say what it misses.
+      throw RedisError(.closed, error.description + " A port with TLS is written rediss://.")
+    }
     self = connection
   }
 
@@ -214,8 +220,7 @@ public struct RedisConnection: ~Copyable {
     if failure == REDIS_ERR_PROTOCOL {
       return RedisError(
         .malformed,
-        "What answers at \(place) does not speak Redis's protocol: \(Self.text(context)). "
-          + "A port with TLS is written rediss://.")
+        "What answers at \(place) does not speak Redis's protocol: \(Self.text(context)).")
     }
     if failure == REDIS_ERR_EOF || code == ECONNRESET || code == EPIPE {
       return RedisError(.closed, "Redis at \(place) closed the connection.")

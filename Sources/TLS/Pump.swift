@@ -1,13 +1,19 @@
 import CLinux
-import COpenSSL
 import Glibc
 import Synchronization
 
 /// Moves bytes between TLS connections and socketpairs, for all connections on one thread. It begins with the first
 /// connection and ends with the process.
 final class Pump: Sendable {
-  /// Nil: the system refused a thread or a descriptor.
-  static let shared: Pump? = start()
+  private static let only = Mutex<Pump?>(nil)
+
+  /// Nil: the system refuses a thread or a descriptor, this time.
+  static var shared: Pump? {
+    only.withLock { only in
+      if only == nil { only = start() }
+      return only
+    }
+  }
 
   /// A connection on its way to the thread.
   private final class Arrival: Sendable {
@@ -28,8 +34,6 @@ final class Pump: Sendable {
   private init(wake: Int32) { self.wake = wake }
 
   private static func start() -> Pump? {
-    // libpq uses OpenSSL too, and would have it clean up at exit(3) while this thread still works with it.
-    OPENSSL_init_crypto(UInt64(OPENSSL_INIT_NO_ATEXIT), nil)
     let wake = clinux_eventfd()
     guard wake >= 0 else { return nil }
     let pump = Pump(wake: wake)

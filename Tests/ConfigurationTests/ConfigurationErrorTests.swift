@@ -250,27 +250,27 @@ struct ConfigurationErrorTests {
     arguments: [
       (
         #""rediss://h", "tls": {"ca": "ca.pem"}"#,
-        "1:62+8 bad-value a file is named with its whole path, from /"
+        "1:65+8 bad-value a file is named with its whole path, from /"
       ),
       (
         #""rediss://h", "tls": {"key": "/k"}"#,
-        "1:63+4 missing a private key is of use only with its certificate; add \"certificate\""
+        "1:66+4 missing a private key is of use only with its certificate; add \"certificate\""
       ),
       (
         #""rediss://h", "tls": {"serverName": "a b"}"#,
-        "1:70+5 bad-value the name in the server's certificate is a host name, such as \"cache.internal\", or an IP "
+        "1:73+5 bad-value the name in the server's certificate is a host name, such as \"cache.internal\", or an IP "
           + "address"
       ),
       (
         #""rediss://h", "tls": {"verify": false}"#,
-        "1:66+5 bad-value whoever can reach this network can pretend to be this Redis, and read the password; leave "
+        "1:69+5 warning bad-value whoever can reach this network can pretend to be this Redis, and read the password; leave "
           + "\"verify\" out, and name the CA's file as \"ca\""
       ),
       (
         #""redis://h", "tls": {"ca": "/ca"}"#,
         "1:37+11 bad-value the Redis URL says redis://, which is not encrypted, but \"tls\" is set; write rediss://"
       ),
-      (#""rediss://h", "tls": {"cert": "/c"}"#, "1:56+6 unknown-key unknown key \"cert\" in redis.tls"),
+      (#""rediss://h", "tls": {"cert": "/c"}"#, "1:59+6 unknown-key unknown key \"cert\" in redis.tls"),
     ])
   func tls(redis: String, expected: String) {
     let found = complaints("\"namespace\": \"s\", \"redis\": {\"url\": \(redis)}")

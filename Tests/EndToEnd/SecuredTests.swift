@@ -83,23 +83,32 @@ struct SecuredTests {
     let place = try SecuredWorld()
     let sidecar = try place.sidecar()
     let pid = try #require(sidecar.pid)
+    // Connections that nobody uses are kept for the next client, each with three descriptors.
     func descriptors() throws -> Int {
-      try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count
+      let all = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count
+      return try all - 3 * sidecar.count("own_connections")
+    }
+    let redis = try place.redis.client()
+    redis.timeout = .seconds(30)
+    func waiting() throws -> [Substring] {
+      (try redis.call("CLIENT", "LIST").text ?? "").split(separator: "\n").filter {
+        $0.contains(" cmd=blpop ") && $0.contains(" flags=b ")
+      }
     }
     func round(_ count: Int, killed: Bool) throws {
-      let clients = try (0..<count).map { _ in try sidecar.client() }
+      let clients = try (0..<count).map { _ in try sidecar.client(timeout: .seconds(30)) }
       for (number, client) in clients.enumerated() { try client.send("BLPOP", "queue:\(number)", "0") }
-      try eventually("all wait", within: .seconds(30)) {
-        try place.redis.info("clients", "blocked_clients") == "\(count)"
+      try eventually("all wait", within: .seconds(60)) {
+        try waiting().count
+      } until: {
+        $0 == count
       }
       if killed {
-        let ids = try place.redis.cli("CLIENT", "LIST").split(separator: "\n")
-          .filter { $0.contains(" cmd=blpop ") }
-          .compactMap { $0.split(separator: " ").first?.dropFirst(3) }
-        for id in ids { try place.redis.cli("CLIENT", "KILL", "ID", String(id)) }
+        let ids = try waiting().compactMap { $0.split(separator: " ").first?.dropFirst(3) }
+        _ = try redis.pipeline(ids.map { ["CLIENT", "KILL", "ID", String($0)] })
         for client in clients { #expect(try client.receive().errorText?.contains("unreachable") == true) }
       } else {
-        for number in 0..<count { try place.redis.cli("RPUSH", "queue:\(number)", "\(number)") }
+        _ = try redis.pipeline((0..<count).map { ["RPUSH", "queue:\($0)", "\($0)"] })
         for (number, client) in clients.enumerated() {
           #expect(try client.receive() == .array([.bulk("queue:\(number)"), .bulk("\(number)")]))
         }
@@ -110,11 +119,10 @@ struct SecuredTests {
     let before = try descriptors()
     try round(200, killed: false)
     for number in 0..<16 { try round(50, killed: number % 2 == 0) }
-    try eventually("nothing is left over", within: .seconds(90), every: .milliseconds(100)) {
+    try eventually("nothing is left over", within: .seconds(30)) {
       try descriptors()
     } until: {
-      // Connections that nobody uses are kept for the next client, a few of them, with two descriptors more each.
-      $0 <= before
+      $0 == before
     }
   }
 

@@ -43,6 +43,8 @@ extension EventLoop {
     switch result {
     case .failure(let failure): upstreamFailed(upstream, failure.sentence)
     case .success(let socket):
+      // The silence that is borne begins with the greeting.
+      upstream.heardAt = now
       upstream.greet(socket, settings: redis, database: pins.database(of: token))
       beginWatching(upstream)
       if Token.isPin(token) { pins.touched.append(token) }
@@ -100,7 +102,12 @@ extension EventLoop {
     case .some: upstream.heardAt = now
     case .wouldBlock: break
     case .closed:
-      upstreamFailed(upstream, "Redis closed the connection")
+      // A port with TLS does not say what it misses.
+      let isTooEarly = upstream.phase == .greeting && settings.redis?.isPlainNetwork == true
+      upstreamFailed(
+        upstream,
+        "Redis closed the connection"
+          + (isTooEarly ? " at its beginning; a port with TLS is written rediss://" : ""))
       return false
     case .failed(let code):
       upstreamFailed(upstream, String(cString: strerror(code)))

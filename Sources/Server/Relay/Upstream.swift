@@ -166,7 +166,7 @@ final class Upstream {
         collected += 1
         collectedBytes += length
       case .incomplete: return nil
-      case .malformed: throw malformed
+      case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
       }
     }
     return UnsafeRawBufferPointer(rebasing: input.bytes[..<collectedBytes])
@@ -188,16 +188,8 @@ final class Upstream {
       collectedBytes = length
       return UnsafeRawBufferPointer(rebasing: input.bytes[..<length])
     case .incomplete: return nil
-    case .malformed: throw malformed
+    case .malformed: throw ConnectFailure(sentence: "Redis sent bytes that are no reply")
     }
-  }
-
-  private var malformed: ConnectFailure {
-    // 21 begins a TLS alert (RFC 8446, section 5.1): what a port with TLS says to who speaks without.
-    ConnectFailure(
-      sentence: input.bytes.first == 21
-        ? "this is a port with TLS; write rediss:// in the url"
-        : "Redis sent bytes that are no reply")
   }
 
   /// Takes a connected descriptor and begins the greeting. `database`: nil: the configured one.
