@@ -45,8 +45,8 @@ struct Watchers {
 }
 
 extension EventLoop.Token {
-  static let watchAll = UInt64.max - 4
-  static let watchNamespace = UInt64.max - 5
+  static let watchAll = UInt64.max - 8
+  static let watchNamespace = UInt64.max - 9
 
   static func isWatcher(_ token: UInt64) -> Bool { token == watchAll || token == watchNamespace }
 }
