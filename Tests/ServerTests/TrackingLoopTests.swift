@@ -71,6 +71,24 @@ struct TrackingLoopTests {
     }
   }
 
+  @Test("A message comes behind a long reply that is half given, not into it")
+  func long() throws {
+    let sidecar = try RelaySidecar()
+    let length = 40 << 20
+    try sidecar.redis.client().call("SETRANGE", "long", "\(length - 1)", "v")
+    let client = try tracker(sidecar)
+    try client.call("GET", "user:1")
+    try client.send("GET", "long")
+    let head = "$\(length)\r\n"
+    #expect(try client.receive(bytes: head.utf8.count) == Array(head.utf8))
+    try hear(sidecar, 1, "user:1")
+    try eventually("it is told") { try sidecar.count("tracked_keys") == 1 }
+    let value = try client.receive(bytes: length)
+    #expect(value.last == UInt8(ascii: "v") && value.dropLast().allSatisfy { $0 == 0 })
+    #expect(try client.receive(bytes: 2) == [13, 10])
+    #expect(try client.receive() == told("user:1"))
+  }
+
   @Test("With evidence that is too old clients are told to forget everything, and keep nothing")
   func stale() throws {
     let sidecar = try RelaySidecar(bound: 500_000_000)

@@ -146,6 +146,9 @@ struct Client: ~Copyable {
     if case .awaited = owed.first { true } else { false }
   }
 
+  /// The first part of the next reply has been written: whatever else it is to be told comes behind the rest.
+  var hasHalfReply = false
+
   /// About how many bytes a reply of Redis has for it. High at first, so that a pipeline of reads whose replies turn
   /// out to be long is not sent as a whole.
   private var usualReply = 512 * 1024
@@ -329,6 +332,7 @@ struct Client: ~Copyable {
 
   private mutating func takeFirst() {
     owed.removeFirst()
+    hasHalfReply = false
     settled += 1
     firstAwaited = max(0, firstAwaited - 1)
   }

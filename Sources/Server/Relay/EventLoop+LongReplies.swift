@@ -15,6 +15,7 @@ extension EventLoop {
     // What is owed before it is not there yet, or it is not to be answered at all.
     guard clients[slot].isNext, !clients[slot].session.isQuiet else { return }
     clients[slot].session.takesLongReplies = true
+    clients[slot].hasHalfReply = true
     clients[slot].noteLongReply()
     let bytes = upstream.beginning(for: token)
     clients[slot].output.append(bytes)

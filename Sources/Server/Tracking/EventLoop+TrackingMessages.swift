@@ -75,10 +75,10 @@ extension Client {
   var newestReply: Int { settled + owed.count }
 
   /// Writes a message at once, between two replies, and again behind the reply with this number if that is still
-  /// owed.
+  /// owed. In the middle of a long reply it can only come behind what is owed.
   mutating func tell(_ bytes: [UInt8], behind number: Int, onlyBehind: Bool) {
-    let isOwed = !owed.isEmpty && number > settled
-    if !onlyBehind || !isOwed { output.append(bytes) }
+    let isOwed = hasHalfReply || !owed.isEmpty && number > settled
+    if !isOwed || !onlyBehind && !hasHalfReply { output.append(bytes) }
     if isOwed { reply { $0.append(bytes) } }
   }
 }
