@@ -14,6 +14,7 @@ struct ClientTests {
     "frameworks.py",
     "redis_rb.rb",
     "phpredis.php", "redis_pm.pl", "node_redis.js", "redis_lua.lua", "redis_tools.sh",
+    "redigo.go", "hiredis.c",
   ]
 
   @Test("Every library finds what it finds in Redis", arguments: scripts)
@@ -23,9 +24,11 @@ struct ClientTests {
     let a = try world.sidecar()
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .deletingLastPathComponent().appendingPathComponent("Clients")
+    let built = try TemporaryFolder()
+    let program = try Self.program(folder.appendingPathComponent(script).path, built: built)
     func run(_ socket: String) throws -> Finished {
       try TestSupport.run(
-        Self.interpreter(script) + [folder.appendingPathComponent(script).path, socket, world.database],
+        program + [socket, world.database],
         environment: ["NODE_PATH": "/usr/share/nodejs", "PYTHONDONTWRITEBYTECODE": "1"])
     }
     try warm(world.key("user:1"), "ada", a)
@@ -36,15 +39,28 @@ struct ClientTests {
     #expect(done.exit == .code(0), "\(done.output)\(done.errors)")
   }
 
-  private static func interpreter(_ script: String) -> [String] {
+  /// What runs a script; one in Go or C is compiled into `built`.
+  private static func program(_ script: String, built: TemporaryFolder) throws -> [String] {
+    let client = built.file("client")
+    let compiler: [String]
     switch script.split(separator: ".").last {
-    case "py": [python ?? "python3"]
-    case "rb": ["ruby"]
-    case "php": ["php"]
-    case "pl": ["perl"]
-    case "js": ["node"]
-    case "lua": ["lua5.1"]
-    default: ["bash"]
+    case "py": return [python ?? "python3", script]
+    case "rb": return ["ruby", script]
+    case "php": return ["php", script]
+    case "pl": return ["perl", script]
+    case "js": return ["node", script]
+    case "lua": return ["lua5.1", script]
+    case "go": compiler = ["go", "build", "-o", client, script]
+    case "c": compiler = ["cc", "-Wall", "-Werror", "-o", client, script, "-lhiredis"]
+    default: return ["bash", script]
     }
+    // Debian keeps the sources of Go's packages where GOPATH says, without modules.
+    let done = try TestSupport.run(
+      compiler,
+      environment: [
+        "GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOFLAGS": "", "GOCACHE": built.file("cache"),
+      ])
+    try #require(done.exit == .code(0), "\(done.output)\(done.errors)")
+    return [client]
   }
 }
