@@ -271,6 +271,10 @@ struct NearReadTests {
     for line in ["redis_version:7", "redis_mode:standalone", "role:master", "loading:0", "# Nearside"] {
       #expect(info.contains(line), "\(line) in INFO")
     }
+    // Clients make a table of it, in which the last of two lines with one name counts.
+    let names = info.split(whereSeparator: \.isNewline).compactMap { $0.split(separator: ":").first }
+      .filter { !$0.hasPrefix("#") }
+    #expect(Set(names).count == names.count)
     let hello = try client.call("HELLO", "3")
     guard case .map(let pairs) = hello else {
       Issue.record("HELLO 3: \(hello)")

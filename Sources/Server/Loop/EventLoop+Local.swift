@@ -323,8 +323,14 @@ extension EventLoop {
     // The clients that are meant are this socket's; Redis counts the sidecars' own connections.
     text = Self.replacing("connected_clients", in: text, by: counters.clients)
     text = Self.replacing("blocked_clients", in: text, by: pins.all.values.count { $0.isBlocked })
-    text += "\r\n# Nearside\r\n" + statusLines().joined(separator: "\r\n") + "\r\n"
+    text += "\r\n# Nearside\r\n" + infoLines().joined(separator: "\r\n") + "\r\n"
     settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
+  }
+
+  /// The status for INFO: names that Redis's INFO has too are told apart, since a client that makes a table of the
+  /// lines keeps the last of two.
+  private func infoLines() -> [String] {
+    statusLines().map { $0.hasPrefix("role:") || $0.hasPrefix("tracking_clients:") ? "nearside_\($0)" : $0 }
   }
 
   /// The lines of INFO with another number behind `name:`.
@@ -351,7 +357,7 @@ extension EventLoop {
       # Cluster\r
       cluster_enabled:0\r
       # Nearside\r
-      \(statusLines().joined(separator: "\r\n"))\r
+      \(infoLines().joined(separator: "\r\n"))\r
 
       """
     let resp3 = clients[slot].resp3
