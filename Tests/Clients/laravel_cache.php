@@ -87,10 +87,14 @@ foreach (["phpredis", "predis"] as $driver) {
         same($read(), ["name" => "Bo"]);
         return $loads === $before;
     });
-    // `add` is a script, which reads and writes the key.
-    same($read(), ["name" => "Bo"]);
-    same($cache->add("user:2", "other", 60), false);
     same($cache->forget("user:2"), true);
+    same($cache->get("user:2"), null);
+    // `add` is a script, which may have written the key for all that is known: what it leaves is answered, and may go.
+    kept(function () use ($cache, $read) {
+        $read();
+        return $cache->add("user:2", "other", 60) === false;
+    });
+    $cache->forget("user:2");
     same($cache->get("user:2"), null);
     $cache->forget("user:3");
     same($cache->add("user:3", "Cy", 60), true);
