@@ -43,6 +43,11 @@ with cache.lock("lock", timeout=5):
     pass
 same(cache.delete_pattern("ver*"), 1)
 
+for name in ["default", "other"]:
+    caches[name].set("a", 1)
+    caches[name].clear()
+    same(caches[name].get("a"), None)
+
 from dogpile.cache import make_region
 
 region = make_region().configure(

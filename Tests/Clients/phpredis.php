@@ -46,6 +46,8 @@ same(count($predis->pipeline(function ($p) {
     $p->del("p");
 })), 2);
 same($predis->eval("return ARGV[1]", 0, "x"), "x");
+same((string) $predis->set("lock", "me", "PX", 5000, "NX"), "OK");
+same($predis->set("lock", "you", "PX", 5000, "NX"), null);
 same($predis->get("$namespace:user:1"), "ada");
 $loop = $predis->pubSubLoop();
 $loop->subscribe("news");
@@ -58,4 +60,4 @@ foreach ($loop as $message) {
     }
 }
 unset($loop);
-$redis->del("s", "h");
+$redis->del("s", "h", "lock");

@@ -25,6 +25,17 @@ replies = client:pipeline(function(p)
 end)
 same(replies[1], "1")
 same(client:eval("return ARGV[1]", 0, "x"), "x")
+same(client:set("lock", "me", "NX", "PX", 5000), true)
+same(client:set("lock", "you", "NX", "PX", 5000), nil)
+local subscriber = redis.connect("unix://" .. path)
+for message, stop in subscriber:pubsub({ subscribe = { "news" } }) do
+  if message.kind == "subscribe" then
+    client:publish("news", "hello")
+  elseif message.kind == "message" then
+    same(message.payload, "hello")
+    stop()
+  end
+end
 same(client:get(namespace .. ":user:1"), "ada")
-client:del("s", "h")
+client:del("s", "h", "lock")
 client:quit()

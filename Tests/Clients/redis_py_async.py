@@ -13,6 +13,11 @@ async def main():
     same(await asyncio.gather(*(r.get("s") for _ in range(50))), ["1"] * 50)
     async with r.pipeline() as p:
         same(await p.incr("s").get("s").execute(), [2, "2"])
+    same(await r.hset("h", mapping={"a": "1"}), 1)
+    same(await r.hgetall("h"), {"a": "1"})
+    async with r.pipeline(transaction=False) as p:
+        same(await p.get("s").get("none").execute(), ["2", None])
+    same(await r.register_script("return {KEYS[1], ARGV[1]}")(keys=["s"], args=["x"]), ["s", "x"])
     async with r.lock("lock", timeout=5):
         same(await r.exists("lock"), 1)
     async with r.pubsub() as subscriber:
@@ -21,7 +26,7 @@ async def main():
         await r.publish("news", "hello")
         same((await subscriber.get_message(timeout=5))["data"], "hello")
     same(await r.get(GOVERNED), "ada")
-    await r.delete("s")
+    await r.delete("s", "h")
     await r.aclose()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress, ProtocolVersion, Script
+from glide import Batch, ConditionalChange, GlideClient, GlideClientConfiguration, NodeAddress, ProtocolVersion, Script
 
 from common import GOVERNED, PATH, same
 
@@ -19,9 +19,16 @@ async def run(protocol):
     batch.set("p", "1")
     batch.get("p")
     same(await r.exec(batch, raise_on_error=True), ["OK", "1"])
+    batch = Batch(is_atomic=False)
+    batch.get("p")
+    batch.get("none")
+    same(await r.exec(batch, raise_on_error=True), ["1", None])
+    only_once = ConditionalChange.ONLY_IF_DOES_NOT_EXIST
+    same(await r.set("lock", "me", conditional_set=only_once), "OK")
+    same(await r.set("lock", "you", conditional_set=only_once), None)
     same(await r.invoke_script(Script("return ARGV[1]"), args=["x"]), "x")
     same(await r.get(GOVERNED), "ada")
-    await r.delete(["s", "h", "p"])
+    await r.delete(["s", "h", "p", "lock"])
     await r.close()
 
 
