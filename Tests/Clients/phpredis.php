@@ -24,6 +24,28 @@ same($redis->multi()->incr("p")->exec(), [3]);
 same($redis->eval("return ARGV[1]", ["x"], 0), "x");
 same($redis->set("lock", "me", ["nx", "px" => 5000]), true);
 same($redis->set("lock", "you", ["nx", "px" => 5000]), false);
+$publisher = pcntl_fork();
+if ($publisher === 0) {
+    $own = new Redis();
+    $own->connect($path);
+    while ($own->publish("news", "hello") === 0) {
+        usleep(10_000);
+    }
+    exit(0);
+}
+$heard = null;
+$subscriber = new Redis();
+$subscriber->connect($path);
+try {
+    $subscriber->subscribe(["news"], function ($subscriber, $channel, $message) use (&$heard) {
+        $heard = $message;
+        $subscriber->close();
+    });
+} catch (RedisException) {
+    // Nothing else ends the loop.
+}
+pcntl_waitpid($publisher, $status);
+same($heard, "hello");
 same($redis->select(1), true);
 same($redis->get("s"), false);
 same($redis->select(0), true);

@@ -28,6 +28,18 @@ async def run(protocol):
     same(await r.set("lock", "you", conditional_set=only_once), None)
     same(await r.invoke_script(Script("return ARGV[1]"), args=["x"]), "x")
     same(await r.get(GOVERNED), "ada")
+    if protocol == ProtocolVersion.RESP3:
+        modes = GlideClientConfiguration.PubSubChannelModes
+        subscriber = await GlideClient.create(
+            GlideClientConfiguration(
+                [NodeAddress(unix_socket_path=PATH)],
+                request_timeout=5000,
+                pubsub_subscriptions=GlideClientConfiguration.PubSubSubscriptions({modes.Exact: {"news"}}, None, None),
+            )
+        )
+        same(await r.publish("hello", "news"), 1)
+        same((await subscriber.get_pubsub_message()).message, "hello")
+        await subscriber.close()
     await r.delete(["s", "h", "p", "lock"])
     await r.close()
 
