@@ -107,7 +107,7 @@ struct ClientCommandTests {
     #expect(Array(names(text).prefix(theirs.count)) == theirs)
     let lines = try #require(try first.call("CLIENT", "LIST").text).split(separator: "\n").map(fields)
     let me = try #require(lines.first { $0["name"] == "first" })
-    #expect(me["addr"] == "\(sidecar.socket):0" && me["flags"] == "U" && me["cmd"] == "client", "\(me)")
+    #expect(me["addr"] == "\(sidecar.socket):0" && me["flags"] == "U" && me["cmd"] == "client|list", "\(me)")
     let other = try #require(lines.first { $0["name"] == "second" })
     #expect(other["addr"]?.hasPrefix("127.0.0.1:") == true && other["flags"] == "N", "\(other)")
     let subscribers = try #require(try first.call("CLIENT", "LIST", "TYPE", "pubsub").text)

@@ -28,10 +28,10 @@ final class World: Sendable {
     INSERT INTO order_items SELECT n, 1, 1 FROM generate_series(1, 100) n;
     """
 
-  /// The cluster of all tests that do not harm theirs.
+  /// The cluster of all tests that do not harm theirs. Each of them leaves a slot behind.
   private static let shared = Result {
     try PostgresServer(settings: [
-      "max_wal_senders": "100", "max_replication_slots": "200", "max_connections": "200",
+      "max_wal_senders": "100", "max_replication_slots": "1000", "max_connections": "200",
       "track_commit_timestamp": "on",
     ])
   }
