@@ -217,6 +217,23 @@ struct SessionTests {
     #expect(try client.call("SET", "x", "1") == .ok)
   }
 
+  @Test("A script that does not end is ended by SCRIPT KILL, and others are told BUSY until then")
+  func endlessScript() throws {
+    let world = try World(options: [#""redis": { "timeout": "500ms" }"#])
+    let redis = try #require(world.redis)
+    #expect(try redis.client().call("CONFIG", "SET", "busy-reply-threshold", "50") == .simple("OK"))
+    let a = try world.sidecar()
+    let endless = try a.client()
+    try endless.send("EVAL", "while true do end", "0")
+    let other = try a.client()
+    try eventually("the other is told", every: .milliseconds(50)) {
+      try other.call("GET", "x").errorText?.hasPrefix("BUSY Redis is busy running a script") == true
+    }
+    #expect(try other.call("SCRIPT", "KILL") == .simple("OK"))
+    try eventually("Redis serves again", every: .milliseconds(50)) { try other.call("GET", "x") == .null }
+    #expect(try other.call("SCRIPT", "KILL").errorText?.hasPrefix("NOTBUSY") == true)
+  }
+
   @Test("A client that blocks holds up nobody else, and its connection is used again")
   func blocking() throws {
     let world = try World()

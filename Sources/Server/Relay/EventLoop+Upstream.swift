@@ -222,6 +222,8 @@ extension EventLoop {
       switch text.prefix(while: { $0 != " " }) {
       case "NOAUTH": "Redis asks for a password; give one in REDIS_URL or as redis.password"
       case "WRONGPASS": "Redis does not accept the configured user name and password"
+      // A script runs for seconds; clients are told in the same words.
+      case "BUSY": text
       case "NOPERM": "\(what): \(text); nearside check lists the permissions that its user lacks"
       default: "\(what): \(text)"
       }
@@ -277,6 +279,7 @@ extension EventLoop {
   }
 
   static func unreachable(_ reason: String) -> String {
-    "ERR Nearside: upstream Redis is unreachable (\(reason))"
+    if reason.hasPrefix("BUSY ") { return reason }
+    return "ERR Nearside: upstream Redis is unreachable (\(reason))"
   }
 }

@@ -15,9 +15,19 @@ extension EventLoop {
     case .subscription: executeSubscription(request, name, slot)
     case .blocking: executeBlocking(request, name, slot)
     case nil where request.isNamed("waitaof"): executeBlocking(request, "waitaof", slot)
+    case .pass where endsScript(request):
+      // On the connections that are shared it would wait for the very script that it is to end.
+      guard let upstream = pinned(slot) else { return true }
+      block(request, upstream, slot)
     default: return false
     }
     return true
+  }
+
+  /// SCRIPT KILL, FUNCTION KILL.
+  private func endsScript(_ request: Request) -> Bool {
+    request.count == 2 && request.isWord(1, "kill")
+      && (request.isNamed("script") || request.isNamed("function"))
   }
 
   // MARK: Commands that block
