@@ -291,8 +291,6 @@ public struct EventLoop: ~Copyable {
       case .stop: isStopping = true
       }
     }
-    // Before whoever has waited for a change goes on.
-    tellTrackers()
     releaseWaiters()
   }
 

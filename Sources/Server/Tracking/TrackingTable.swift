@@ -72,6 +72,14 @@ struct TrackingTable {
 
   var isEmpty: Bool { states.isEmpty }
   var keyCount: Int { keys.count }
+  /// As INFO of Redis names them.
+  var numbers: [(name: String, number: Int)] {
+    [
+      ("tracking_clients", states.count), ("tracking_total_keys", keys.count),
+      ("tracking_total_items", count),
+      ("tracking_total_prefixes", prefixes.count),
+    ]
+  }
   var hasMessages: Bool { !pending.isEmpty || !broadcasts.isEmpty }
   var hasBroadcasts: Bool { !prefixes.isEmpty }
   /// Whether some client may keep a governed key.
