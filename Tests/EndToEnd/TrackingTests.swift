@@ -398,6 +398,27 @@ struct TrackingTests {
     #expect(try told(messages) == nil)
   }
 
+  @Test("A FLUSHALL of this host is told once, and not to clients that track after it")
+  func flush() throws {
+    let world = try World(options: [#""commands": { "allow": ["flushall"] }"#])
+    let redis = try #require(world.redis)
+    let a = try world.sidecar()
+    let writer = try a.client()
+    let (client, _) = try tracker(a, version: 3, [])
+    for round in 0..<30 {
+      try redis.cli("SET", "x", "\(round)")
+      try client.call("GET", "x")
+      #expect(try writer.call("FLUSHALL") == .ok)
+      let (later, _) = try tracker(a, version: 3, [])
+      for client in [client, later] { try client.send("GET", "y") }
+      #expect(try told(client) == nil)
+      for client in [client, later] { #expect(try client.receive() == nil) }
+      // The next one is told as well, whoever it is.
+      if round % 2 == 0 { try redis.cli("-n", "5", "FLUSHDB") } else { try redis.cli("SET", "y", "\(round)") }
+      for client in [client, later] { #expect(try told(client) == (round % 2 == 0 ? nil : ["y"])) }
+    }
+  }
+
   @Test("A client whose messages go to one that has gone is told so", arguments: [2, 3])
   func broken(version: Int) throws {
     let world = try World()

@@ -338,7 +338,7 @@ public struct EventLoop: ~Copyable {
       loading.table.leasesEnded()
       expectHerd()
       near.removeAll()
-      tracking.table.flush()
+      if action == .dropAll { tracking.table.flush() } else { tracking.table.flushGoverned() }
       counters.drops += 1
     }
   }
