@@ -218,7 +218,8 @@ struct TrackingTests {
     let world = try World()
     let redis = try #require(world.redis)
     let a = try world.sidecar()
-    let expected = try run(redis.socket, redis, Self.orders, version: version, expected: nil)
+    let plain = try RedisServer()
+    let expected = try run(plain.socket, plain, Self.orders, version: version, expected: nil)
     _ = try run(a.socket, redis, Self.orders, version: version, expected: expected)
   }
 
@@ -229,8 +230,10 @@ struct TrackingTests {
     let world = try World()
     let redis = try #require(world.redis)
     let a = try world.sidecar()
+    // One that no sidecar writes to: Redis would tell of that, too.
+    let plain = try RedisServer()
     for steps in Self.sequences(options) {
-      let expected = try run(redis.socket, redis, steps, version: version, expected: nil)
+      let expected = try run(plain.socket, plain, steps, version: version, expected: nil)
       // The table of the run before must not tell anything in this one.
       _ = try run(a.socket, redis, steps, version: version, expected: expected)
     }
@@ -286,6 +289,20 @@ struct TrackingTests {
     // What is near is entered as well, and nothing of Redis's is needed for it.
     #expect(try mode == "BCAST" || a.status()["tracking_watch"] == "off")
     #expect(try a.count("tracked_keys") == 0)
+  }
+
+  @Test("INFO counts the clients of the socket and what they have read")
+  func info() throws {
+    let world = try World()
+    let a = try world.sidecar()
+    let (client, _) = try tracker(a, version: 3, [])
+    let (other, _) = try tracker(a, version: 3, ["BCAST", "PREFIX", "a", "PREFIX", "b"])
+    try client.call("MGET", "x", "y", world.key("user:1"))
+    let lines = try client.call("INFO").text?.split(separator: "\r\n").map(String.init) ?? []
+    for (name, number) in [("clients", 2), ("total_keys", 3), ("total_items", 3), ("total_prefixes", 2)] {
+      #expect(lines.first { $0.hasPrefix("tracking_\(name):") } == "tracking_\(name):\(number)")
+    }
+    #expect(try other.call("PING") == .simple("PONG"))
   }
 
   @Test("Whoever has waited for a change was told before")
@@ -379,6 +396,27 @@ struct TrackingTests {
     #expect(next.elements?.last == .array(["x"]))
     try redis.cli("FLUSHALL")
     #expect(try told(messages) == nil)
+  }
+
+  @Test("A FLUSHALL of this host is told once, and not to clients that track after it")
+  func flush() throws {
+    let world = try World(options: [#""commands": { "allow": ["flushall"] }"#])
+    let redis = try #require(world.redis)
+    let a = try world.sidecar()
+    let writer = try a.client()
+    let (client, _) = try tracker(a, version: 3, [])
+    for round in 0..<30 {
+      try redis.cli("SET", "x", "\(round)")
+      try client.call("GET", "x")
+      #expect(try writer.call("FLUSHALL") == .ok)
+      let (later, _) = try tracker(a, version: 3, [])
+      for client in [client, later] { try client.send("GET", "y") }
+      #expect(try told(client) == nil)
+      for client in [client, later] { #expect(try client.receive() == nil) }
+      // The next one is told as well, whoever it is.
+      if round % 2 == 0 { try redis.cli("-n", "5", "FLUSHDB") } else { try redis.cli("SET", "y", "\(round)") }
+      for client in [client, later] { #expect(try told(client) == (round % 2 == 0 ? nil : ["y"])) }
+    }
   }
 
   @Test("A client whose messages go to one that has gone is told so", arguments: [2, 3])

@@ -48,6 +48,23 @@ struct TrackingLoopTests {
     #expect(try client.call("PING") == .simple("PONG"))
   }
 
+  @Test("What a client's write of a governed key makes void is told before a PING behind it is answered")
+  func barrier() throws {
+    let sidecar = try RelaySidecar()
+    let (client, other) = (try tracker(sidecar), try tracker(sidecar))
+    for number in 0..<100 {
+      for client in [client, other] { try client.call("GET", "user:1") }
+      let write = [["DEL", "user:1"], ["UNLINK", "user:1", "user:2"], ["EXPIRE", "user:1", "9"]][number % 3]
+      let commands = [write, ["PING"]].flatMap(RESPClient.encode)
+      if number % 2 == 0 { try client.send(raw: commands) } else { try client.send(write) }
+      if number % 2 == 1 { try client.send("PING") }
+      var replies: [Reply] = []
+      while replies.last != .simple("PONG") { replies.append(try client.receive()) }
+      #expect(replies.contains(told("user:1")) && replies.count == 3, "\(write): \(replies)")
+      #expect(try other.receive() == told("user:1"))
+    }
+  }
+
   @Test("A message never comes into the middle of a transaction's reply")
   func transaction() throws {
     let sidecar = try RelaySidecar()

@@ -40,7 +40,7 @@ extension EventLoop {
     noteChange(ofGroup: group)
     if epochs.clear(group) || governance.groups.isAdHoc(group) {
       near.removeAll()
-      tracking.table.flush()
+      tracking.table.flushGoverned()
       droppedSerial = epochs.serial
       counters.drops += 1
     }

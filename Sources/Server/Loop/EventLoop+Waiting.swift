@@ -66,6 +66,8 @@ extension EventLoop {
 
   /// Answers the clients whose wait is over, and goes on with those that waited for their own replies.
   mutating func releaseWaiters() {
+    // Before whoever has waited for a change goes on, and before commands are answered that come behind a write.
+    tellTrackers()
     guard !waiting.isEmpty else { return }
     let slots = waiting
     waiting.removeAll(keepingCapacity: true)

@@ -291,8 +291,6 @@ public struct EventLoop: ~Copyable {
       case .stop: isStopping = true
       }
     }
-    // Before whoever has waited for a change goes on.
-    tellTrackers()
     releaseWaiters()
   }
 
@@ -340,7 +338,7 @@ public struct EventLoop: ~Copyable {
       loading.table.leasesEnded()
       expectHerd()
       near.removeAll()
-      tracking.table.flush()
+      if action == .dropAll { tracking.table.flush() } else { tracking.table.flushGoverned() }
       counters.drops += 1
     }
   }

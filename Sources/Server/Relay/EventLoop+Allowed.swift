@@ -80,14 +80,15 @@ extension EventLoop {
     packed.bytes.withUnsafeBytes { upstream.output.bulk($0) }
     upstream.output.bulk(name)
     if request.count == 2 { upstream.output.bulk(request[1]) } else { upstream.output.argument("") }
-    upstream.await(.task(UpstreamTask(client: token, work: .flush)))
+    upstream.await(.task(UpstreamTask(client: token, work: .flush(watch: tracking.watchers.beginFlush()))))
     if isElsewhere { pause(slot, .answer) }
   }
 
-  mutating func finishFlush(_ replies: UnsafeRawBufferPointer, _ slot: Int?) {
-    clearAll()
+  mutating func finishFlush(_ replies: UnsafeRawBufferPointer, _ watch: Int?, _ slot: Int?) {
     var cursor = ReplyCursor(replies)
-    if cursor.isError {
+    guard !cursor.isError else {
+      _ = tracking.watchers.endFlush(watch, isDone: false)
+      clearAll()
       let forgotten = isForgottenScript(replies)
       if forgotten { reloadScripts() }
       return settle(slot) { output, _ in
@@ -96,6 +97,10 @@ extension EventLoop {
     }
     _ = cursor.enter()
     _ = cursor.text()
+    // Before the reply: clients that track from then on are not told.
+    let isDone = !cursor.isError
+    if tracking.watchers.endFlush(watch, isDone: isDone), isDone { tracking.table.flush() }
+    clearAll()
     let reply = cursor.raw()
     settle(slot) { output, _ in output.append(reply) }
   }

@@ -224,6 +224,8 @@ extension EventLoop {
     _ slot: Int?, _ hold: GovernedRead.Hold? = nil, _ write: (inout IOBuffer, Bool) -> Void
   ) {
     guard let slot else { return }
+    // A client that sends PING behind a write has heard what the write made void when PING is answered.
+    if tracking.table.hasMessages, clients[slot].owed.count > 1 { tellTrackers() }
     let resp3 = clients[slot].resp3
     if let hold {
       clients[slot].settle(held: hold.number) { write(&$0, resp3) }

@@ -167,7 +167,7 @@ extension EventLoop {
     case .invalidate(let group): finish(group: group, replies, client: slot)
     case .errand(let errand): finish(errand, replies)
     case .askForGeneration: finishAsk(replies)
-    case .flush: finishFlush(replies, slot)
+    case .flush(let watch): finishFlush(replies, watch, slot)
     case .names: finishNames(replies, slot)
     case .guarded(let command): finish(command, replies, slot)
     case .info: finishInfo(replies, slot)

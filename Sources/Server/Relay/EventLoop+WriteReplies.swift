@@ -146,7 +146,9 @@ extension EventLoop {
       for key in removal.keys { dropNear(key) }
       if let own = removal.own { abandonOwnWrite(own) }
     case .invalidate(let group): clear(group)
-    case .flush: clearAll()
+    case .flush(let watch):
+      _ = tracking.watchers.endFlush(watch, isDone: false)
+      clearAll()
     case .guarded(let command): for use in command.keys { dropNear(use.key) }
     case .loadedFill(let fill): abandon(fill)
     case .writtenRemoval(let write): abandonWritten(write)

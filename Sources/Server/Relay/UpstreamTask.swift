@@ -45,7 +45,7 @@ final class UpstreamTask {
     /// That reason, told to Redis; the answer matters to nobody.
     case note
     /// FLUSHDB or FLUSHALL.
-    case flush
+    case flush(watch: Int?)
     /// KEYS, or SCAN: names among which ours are not shown.
     case names
     /// A command between two scripts that see to the governed keys it names.

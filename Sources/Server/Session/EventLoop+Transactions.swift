@@ -192,11 +192,15 @@ extension EventLoop {
       return
     }
     settle(slot) { output, _ in output.array(sent.commands) }
+    // The elements are settled one by one, and nothing may come between them.
+    tracking.waitsForExec = true
+    defer { tracking.waitsForExec = false }
     for awaited in sent.awaited {
       let first = cursor.position
       for _ in 0..<awaited.replies { _ = cursor.raw() }
       try settle(awaited, UnsafeRawBufferPointer(rebasing: replies[first..<cursor.position]), upstream)
     }
+    tracking.waitsForExec = false
     settle(slot) { _, _ in }
   }
 

@@ -22,6 +22,8 @@ struct Tracking {
   let bound: UInt64
   /// Clients were told to forget everything, for want of evidence.
   var isStale = false
+  /// The reply to EXEC is half written.
+  var waitsForExec = false
 
   init(_ settings: Settings) {
     table = TrackingTable(limit: settings.clients.trackedKeys)

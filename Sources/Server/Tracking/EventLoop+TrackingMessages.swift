@@ -2,10 +2,10 @@ import Glibc
 
 /// What tracking clients are told.
 extension EventLoop {
-  /// Writes the messages of the table. Called where no reply is half written, and before anybody who waited for a
-  /// change is told that it has been applied.
+  /// Writes the messages of the table, where no reply is half written. Called before anybody who waited for a change is
+  /// told that it has been applied, and before commands are answered that come behind a write.
   mutating func tellTrackers() {
-    guard tracking.table.hasMessages else { return }
+    guard tracking.table.hasMessages, !tracking.waitsForExec else { return }
     for message in tracking.table.takeMessages() { tell(message) }
   }
 

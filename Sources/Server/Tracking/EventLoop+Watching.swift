@@ -27,6 +27,47 @@ struct Watchers {
   /// What the log has said last.
   var complaint = ""
 
+  /// This host's own FLUSHALLs: those on their way, how often Redis told of one meanwhile, and how often it will yet,
+  /// of what clients have been told already. All begins anew with the connection.
+  private var flushes = (sent: 0, heard: 0, expected: 0)
+  private var watch = 0
+
+  /// Result: what `endFlush` takes.
+  mutating func beginFlush() -> Int? {
+    guard isWatching else { return nil }
+    flushes.sent += 1
+    return watch
+  }
+
+  /// Whether clients are to be told now; otherwise Redis has told of one, which may have been another, or will.
+  mutating func endFlush(_ begun: Int?, isDone: Bool) -> Bool {
+    guard begun == watch else { return true }
+    flushes.sent -= 1
+    defer { flushes.heard = min(flushes.heard, flushes.sent) }
+    guard isDone else { return false }
+    if flushes.heard > 0 {
+      flushes.heard -= 1
+      return false
+    }
+    flushes.expected += 1
+    return true
+  }
+
+  /// Redis tells of a FLUSHALL: whether clients have been told of it, or of a later one.
+  mutating func hearFlush() -> Bool {
+    if flushes.expected > 0 {
+      flushes.expected -= 1
+      return true
+    }
+    if flushes.heard < flushes.sent { flushes.heard += 1 }
+    return false
+  }
+
+  mutating func forgetFlushes() {
+    flushes = (0, 0, 0)
+    watch += 1
+  }
+
   /// Whether Redis tells of every key.
   var isWatching: Bool { all?.isReady ?? false }
   /// Whether it will be known soon if it does.
@@ -64,6 +105,7 @@ extension EventLoop {
         tracking.watchers.wanted(now)
       } else if now.since(tracking.watchers.lastWanted) > Watchers.patience {
         _ = all.fail("not needed", now: now)
+        tracking.watchers.forgetFlushes()
         tracking.watchers.all = nil
       }
     }
@@ -138,6 +180,7 @@ extension EventLoop {
 
   mutating func watcherFailed(_ upstream: Upstream, _ reason: String, wasReady: Bool) {
     if upstream.token == Token.watchAll {
+      tracking.watchers.forgetFlushes()
       // Whatever has changed since is not told of any more.
       if wasReady { tracking.table.flush() }
     } else if tracking.watchers.complaint != reason {
@@ -157,7 +200,7 @@ extension EventLoop {
     let tellsClients = tracking.isActive && (isAll || !tracking.watchers.isWatching)
     guard let count = cursor.enter() else {
       if !isAll { dropForeign() }
-      if tellsClients { tracking.table.flush() }
+      if tellsClients, !isAll || !tracking.watchers.hearFlush() { tracking.table.flush() }
       return
     }
     for _ in 0..<count {

@@ -62,6 +62,8 @@ struct TrackingTable {
   /// Which clients broadcast, by their prefixes.
   private(set) var prefixes: [[UInt8]: [Client]] = [:]
   private var pending: [Message] = []
+  /// Clients that are to be told to forget everything, which is enough to be told once.
+  private var forgetting: Set<Client> = []
   /// What broadcasting clients are to be told, by prefix, and which of them are not, having written it.
   private var broadcasts: [[UInt8]: [[UInt8]: Set<Client>]] = [:]
   private var sweep = 0
@@ -72,6 +74,14 @@ struct TrackingTable {
 
   var isEmpty: Bool { states.isEmpty }
   var keyCount: Int { keys.count }
+  /// As INFO of Redis names them.
+  var numbers: [(name: String, number: Int)] {
+    [
+      ("tracking_clients", states.count), ("tracking_total_keys", keys.count),
+      ("tracking_total_items", count),
+      ("tracking_total_prefixes", prefixes.count),
+    ]
+  }
   var hasMessages: Bool { !pending.isEmpty || !broadcasts.isEmpty }
   var hasBroadcasts: Bool { !prefixes.isEmpty }
   /// Whether some client may keep a governed key.
@@ -224,18 +234,14 @@ struct TrackingTable {
     for (prefix, clients) in prefixes where prefix.starts(with: start) || start.starts(with: prefix) {
       told.formUnion(clients)
     }
-    for client in told.sorted() {
-      pending.append(Message(client: client, content: .everything, reply: .max))
-    }
+    for client in told.sorted() { tellAll(client) }
   }
 
   /// Everything may have changed.
   mutating func flush() {
     guard !states.isEmpty else { return }
     removeAll()
-    for client in states.keys.sorted() {
-      pending.append(Message(client: client, content: .everything, reply: .max))
-    }
+    for client in states.keys.sorted() { tellAll(client) }
   }
 
   private mutating func removeAll() {
@@ -246,6 +252,14 @@ struct TrackingTable {
     count = 0
     foreign = 0
     sweep = 0
+  }
+
+  /// Any governed key may have changed, and whoever broadcasts has been told.
+  mutating func flushGoverned() { if keys.count > foreign { flush() } }
+
+  private mutating func tellAll(_ client: Client) {
+    guard forgetting.insert(client).inserted else { return }
+    pending.append(Message(client: client, content: .everything, reply: .max))
   }
 
   private mutating func tell(_ key: Key) {
@@ -291,7 +305,10 @@ struct TrackingTable {
   /// What clients are to be told by now, each client's in order.
   mutating func takeMessages() -> [Message] {
     endBroadcast()
-    defer { pending = [] }
+    defer {
+      pending = []
+      forgetting.removeAll(keepingCapacity: true)
+    }
     return pending
   }
 
