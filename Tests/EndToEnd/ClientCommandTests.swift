@@ -35,6 +35,10 @@ struct ClientCommandTests {
       ],
       [["CLIENT", "REPLY", "SKIP"], ["CLIENT", "REPLY", "SKIP"], ["ECHO", "a"], ["ECHO", "b"]],
       [
+        ["CLIENT", "REPLY", "OFF"], ["RESET"], ["PING"], ["CLIENT", "REPLY", "SKIP"], ["PING"],
+        ["ECHO", "a"],
+      ],
+      [
         ["CLIENT", "REPLY", "OFF"], ["PING"], ["GET", "x"], ["NOSUCH"], ["CLIENT", "REPLY", "SKIP"],
         ["CLIENT", "REPLY", "ON"], ["ECHO", "a"],
       ],

@@ -120,6 +120,22 @@ struct KeyCommandTests {
     #expect(try redis.cli("HEXISTS", "nearside:{\(world.database)}:m", "x") == "0")
   }
 
+  @Test("SORT does not look up what a mapping may cover")
+  func lookup() throws {
+    let world = try World()
+    let client = try world.sidecar().client()
+    try world.redis?.cli("RPUSH", "ids", "user:7")
+    try world.redis?.cli("SET", world.key("user:7"), "of before")
+    for pattern in [world.key("*"), "*", world.key("user:*")] {
+      for name in ["SORT", "SORT_RO"] {
+        let reply = try client.call(name, "ids", "BY", "nosort", "GET", pattern)
+        #expect(reply.errorText?.contains("cannot look up") == true, "\(name) \(pattern): \(reply)")
+      }
+    }
+    #expect(try client.call("SORT", "ids", "BY", "nosort", "GET", "#") == ["user:7"])
+    #expect(try client.call("SORT_RO", "ids", "BY", "weight_*", "ALPHA") == ["user:7"])
+  }
+
   @Test("What a script deletes leaves every near copy")
   func deletes() throws {
     let world = try World()

@@ -113,6 +113,21 @@ struct LongValueTests {
     try eventually("it is served again") { try half.call("SET", "a", "2") == .ok }
   }
 
+  @Test("A long value that finds no connection is answered once, at its end")
+  func once() throws {
+    let world = try World()
+    let sidecar = try world.sidecar()
+    let client = try sidecar.client(timeout: .seconds(60))
+    try client.call("PING")
+    try world.redis?.stop()
+    try send(client, "long", chunks: 8)
+    try client.send("PING")
+    #expect(try client.receive().errorText?.hasPrefix("ERR Nearside: upstream Redis is unreachable") == true)
+    #expect(try client.receive() == .simple("PONG"))
+    try world.redis?.start()
+    try eventually("it is served again") { try client.call("SET", "a", "2") == .ok }
+  }
+
   @Test(
     "A pipeline that is sent whole before any reply is read is answered whole, near hits and relayed ones")
   func sentFirst() throws {

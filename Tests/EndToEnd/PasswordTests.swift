@@ -34,6 +34,9 @@ struct PasswordTests {
       [["AUTH", "default", "s3cret"], ["SET", "x", "1"], ["GET", "x"], ["DEL", "x"]],
       [["QUIT"]],
       [["*11"]], [["PING", String(repeating: "x", count: 16_385)]],
+      // What stands behind the password in one piece is bounded as after it.
+      [["AUTH", "s3cret"], ["PING", String(repeating: "x", count: 16_385)], ["PING"]],
+      [["PING"], ["AUTH", "s3cret"], ["EXISTS"] + (1...12).map { "k\($0)" }, ["PING"]],
     ]
     func run(_ path: String, _ script: [[String]]) throws -> String {
       let client = try RESPClient(path)

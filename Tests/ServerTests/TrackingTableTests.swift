@@ -170,6 +170,11 @@ struct TrackingTableTests {
     #expect(changed(at: 7) == 0)
     table.wrote([key("x")], by: 1, isCertain: false, reply: 1, now: 8)
     #expect(take(&table) == [told(1, "x", reply: 1)])
+    // Of two writes at once Redis may tell once.
+    for _ in 1...2 { _ = table.writes([key("x")], by: 1) }
+    #expect(changed(at: 8) == 0)
+    for _ in 1...2 { table.wrote([key("x")], by: 1, isCertain: true, reply: 1, now: 8) }
+    #expect(changed(at: 8) == 1)
     // A message that comes late may be a stranger's as well.
     _ = table.writes([key("x")], by: 1)
     table.wrote([key("x")], by: 1, isCertain: true, reply: 1, now: 9)

@@ -200,6 +200,8 @@ struct Client: ~Copyable {
     if isAnswered, quiet.isEmpty { session.isQuiet = false }
   }
 
+  private func isQuiet(_ number: Int) -> Bool { quiet.contains { $0.contains(number) } }
+
   /// It has been executed, or is going to be executed again.
   mutating func endQuietly(repeats: Bool) {
     let end = settled + owed.count
@@ -263,7 +265,7 @@ struct Client: ~Copyable {
   /// `until`, it becomes an error.
   mutating func settle(held number: Int, until: Instant, _ write: (inout IOBuffer) -> Void) {
     let index = heldIndex(number)
-    if index == 0 { return settle(at: index, write) }
+    if index == 0 || isQuiet(number) { return settle(at: index, write) }
     var late = IOBuffer(size: 256)
     write(&late)
     owedBytes += late.count
@@ -294,13 +296,11 @@ struct Client: ~Copyable {
   }
 
   private mutating func settle(at index: Int, _ write: (inout IOBuffer) -> Void) {
-    if !quiet.isEmpty, quiet.contains(where: { $0.contains(settled + index) }) {
-      let end = settled + index
-      settle(audiblyAt: index) { _ in }
-      quiet.removeAll { $0.upperBound <= end }
-      return
-    }
-    settle(audiblyAt: index, write)
+    if quiet.isEmpty { return settle(audiblyAt: index, write) }
+    let isQuiet = isQuiet(settled + index)
+    settle(audiblyAt: index) { if !isQuiet { write(&$0) } }
+    // Those of entries before it may still be to come.
+    quiet.removeAll { $0.upperBound <= settled }
   }
 
   private mutating func settle(audiblyAt index: Int, _ write: (inout IOBuffer) -> Void) {

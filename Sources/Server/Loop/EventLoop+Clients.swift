@@ -131,8 +131,11 @@ extension EventLoop {
     while true {
       if !client.pointee.output.isEmpty {
         if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
-        if client.pointee.output.count > outputConcern, isOverOutputLimit(slot) { return drop(slot) }
       }
+      let waiting =
+        client.pointee.output.count
+        + (client.pointee.session.subscriber == nil ? 0 : client.pointee.owedBytes)
+      if waiting > outputConcern, isOverOutputLimit(slot) { return drop(slot) }
       if client.pointee.hasEnded, client.pointee.pause == .none, !client.pointee.isStalled {
         client.pointee.isClosing = true
       }

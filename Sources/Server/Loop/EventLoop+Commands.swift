@@ -79,12 +79,19 @@ extension EventLoop {
   /// Any other command.
   private mutating func executePass(_ request: Request, _ name: String, _ slot: Int) {
     if showsNames(request, name, slot) { return }
+    if name == "sort" || name == "sort_ro", readsOthers(request) {
+      return reply(slot) { $0.error(Self.looksUpOthers) }
+    }
     guard let uses = keyUses(request, name) else {
       if refusesGoverned(request, name, slot) { return }
       return relay(request, slot)
     }
     executeOnKeys(request, name, uses, slot)
   }
+
+  private static let looksUpOthers =
+    "ERR Nearside: SORT cannot look up, with BY or GET, keys that a mapping may cover, since whether their values "
+    + "count could not be told"
 
   /// For a command of which it is not known what it does, a module's for example: it may only be sent if none of its
   /// arguments is a governed key.
@@ -103,9 +110,9 @@ extension EventLoop {
 
   /// Sends a command to Redis as it came, and its reply back as it comes.
   mutating func relay(_ request: Request, _ slot: Int) {
-    if clients[slot].session.takesLongReplies, relayApart(request, slot) { return }
-    let awaited = awaited(request, slot)
     let flushesScripts = flushesScripts(request)
+    if !flushesScripts, clients[slot].session.takesLongReplies, relayApart(request, slot) { return }
+    let awaited = awaited(request, slot)
     withUpstream(slot) { upstream in
       request.append(to: &upstream.output)
       upstream.await(awaited)

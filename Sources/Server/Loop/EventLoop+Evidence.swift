@@ -119,8 +119,8 @@ extension EventLoop {
 
   /// Keeps a value near if nothing moved since it was asked for. `expires` is when Redis forgets it.
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
-    guard mayKeepNear(key) else { return }
     if tracking.isActive, let expires { tracking.table.setEnd(of: key.bytes, expires.nanoseconds) }
+    guard mayKeepNear(key) else { return }
     let until = nearEnd(key, expires)
     _ = key.bytes.withUnsafeBytes {
       near.insert(

@@ -56,6 +56,7 @@ extension EventLoop {
         continue
       }
       work.removeAll()
+      let wasLocked = client.pointee.session.isLocked
       let failure = cut(slot, into: &work)
       let done = work.commands.isEmpty ? 0 : execute(&work, slot)
       // A command that pauses the client leaves the rest of the batch for later: it is cut again then.
@@ -70,6 +71,12 @@ extension EventLoop {
         client.pointee.input.consume(work.consumed)
         client.pointee.parser = RequestParser(isLocked: client.pointee.session.isLocked)
         return
+      }
+      if failure != nil, wasLocked, !client.pointee.session.isLocked {
+        // It was cut by the bounds of before the password was said.
+        client.pointee.input.consume(work.consumed)
+        client.pointee.parser = RequestParser()
+        continue
       }
       if let failure {
         counters.protocolErrors += 1

@@ -7,9 +7,10 @@ import Logging
 extension EventLoop {
   /// Whether the client is to be disconnected for what it leaves unread.
   mutating func isOverOutputLimit(_ slot: Int) -> Bool {
-    let limit =
-      clients[slot].session.subscriber == nil ? settings.clients.output : settings.clients.messageOutput
-    let count = clients[slot].output.count
+    let takesMessages = clients[slot].session.subscriber != nil
+    let limit = takesMessages ? settings.clients.messageOutput : settings.clients.output
+    // Messages wait behind what is owed, a command that blocks for example.
+    let count = clients[slot].output.count + (takesMessages ? clients[slot].owedBytes : 0)
     if count > limit.hard { return noteDropped(slot, "leaves \(count) bytes of its answers unread") }
     guard let soft = limit.soft, count > soft else {
       clients[slot].overSoftSince = nil
@@ -39,8 +40,14 @@ extension EventLoop {
   mutating func tickLimits() {
     if !overSoftLimit.isEmpty {
       let tokens = overSoftLimit
-      overSoftLimit = tokens.filter { isAlive($0) && clients[Int($0.slot)].overSoftSince != nil }
-      for token in overSoftLimit where isOverOutputLimit(Int(token.slot)) { drop(Int(token.slot)) }
+      overSoftLimit = []
+      for token in tokens where isAlive(token) && clients[Int(token.slot)].overSoftSince != nil {
+        if isOverOutputLimit(Int(token.slot)) {
+          drop(Int(token.slot))
+        } else if clients[Int(token.slot)].overSoftSince != nil {
+          overSoftLimit.append(token)
+        }
+      }
     }
     guard let idle = settings.clients.idle else { return }
     for slot in inUse.indices where inUse[slot] && now.since(clients[slot].heardAt) > idle {

@@ -148,6 +148,7 @@ extension EventLoop {
     if clients[slot].isTracking { setTracking(nil, slot) }
     clients[slot].resp3 = false
     clients[slot].name = ""
+    clients[slot].beginTalking()
     clients[slot].session.isQuiet = false
     if settings.listen.password != nil { clients[slot].lock() }
     reply(slot) { $0.status("RESET") }

@@ -9,7 +9,8 @@ extension EventLoop {
   /// A client's command in progress is passed on from now on if it may be. Whether it was looked at again for
   /// nothing: then it is collected.
   mutating func beginLongRequest(_ slot: Int) {
-    guard embedded == nil, clients[slot].session.isPlain, clients[slot].session.subscriptions.isEmpty,
+    guard embedded == nil, !clients[slot].isTracking, clients[slot].session.isPlain,
+      clients[slot].session.subscriptions.isEmpty,
       let begun = clients[slot].parser.begun, begun.arguments.count >= 2
     else { return }
     let base = clients[slot].input.readable
@@ -21,15 +22,18 @@ extension EventLoop {
       else { return false }
       return !governance.governs(request[1]) && !request[1].starts(with: "nearside:{".utf8)
     }
-    guard isPlain, let upstream = pinned(slot) else { return }
+    guard isPlain else { return }
+    let upstream = pinned(slot, tells: false)
+    // Without a connection it is taken all the same, and answered once, at its end.
+    if upstream == nil, clients[slot].pause != .none { return }
     // The parser has come to `position`; what lies behind it has not been counted yet.
     let whole = clients[slot].input.bytes
     guard var rest = clients[slot].parser.rest(after: whole.count) else { return }
     let read = whole.count - rest.begun
-    upstream.output.append(UnsafeRawBufferPointer(rebasing: whole[..<read]))
+    upstream?.output.append(UnsafeRawBufferPointer(rebasing: whole[..<read]))
     clients[slot].input.consume(read)
     clients[slot].parser = RequestParser()
-    rest.isSent = true
+    rest.isSent = upstream != nil
     clients[slot].longRequest = rest
     clients[slot].lastCommand = "long"
     passOn(slot)

@@ -197,7 +197,7 @@ struct CommandTable {
       georadius_ro:-6:1:1:1 georadiusbymember_ro:-5:1:1:1 geosearch:-7:1:1:1 hrandfield:-2:1:1:1
       hscan:-3:1:1:1 lpos:-3:1:1:1 srandmember:-2:1:1:1 sscan:-3:1:1:1 xpending:-3:1:1:1
       zrandmember:-2:1:1:1 zscan:-3:1:1:1 lcs:-3:1:2:1 pfcount:-2:1:-1:1 sdiff:-2:1:-1:1
-      sinter:-2:1:-1:1 sunion:-2:1:-1:1 touch:-2:1:-1:1 sort_ro:-2:1:1:1
+      sinter:-2:1:-1:1 sunion:-2:1:-1:1 touch:-2:1:-1:1
       """
     ),
     (
@@ -249,7 +249,7 @@ struct CommandTable {
       zdiffstore:-4:1:1:1 zinterstore:-4:1:1:1 zunionstore:-4:1:1:1 geosearchstore:-8:1:2:1
       georadius:-6:1:1:1 georadiusbymember:-5:1:1:1 sintercard:-3 zdiff:-3 zinter:-3 zintercard:-3
       zunion:-3 lmpop:-4 zmpop:-4 xclaim:-6:1:1:1 xautoclaim:-6:1:1:1 keys:2 lastsave:1 restore:-4:1:1:1
-      sort:-2:1:1:1
+      sort:-2:1:1:1 sort_ro:-2:1:1:1
       """
     ),
     (

@@ -35,7 +35,8 @@ extension EventLoop {
           "ERR Nearside: the configured database cannot be exchanged for another, whose values nobody has kept "
             + "current")
       }
-    case "shutdown", "failover", "replicaof", "slaveof",
+    case "shutdown" where transacting == nil, "failover" where transacting == nil,
+      "replicaof" where transacting == nil, "slaveof" where transacting == nil,
       "debug" where transacting == nil:
       guard !refusesGoverned(request, name, slot), let upstream = pinned(slot) else { return true }
       block(request, upstream, slot)
@@ -117,7 +118,7 @@ extension EventLoop {
   private mutating func executeMonitor(_ request: Request, _ slot: Int) {
     guard let upstream = pinned(slot, forMessages: true) else { return }
     request.append(to: &upstream.output)
-    clients[slot].session.subscriptions.monitors = true
+    clients[slot].session.subscriptions.asksMonitor = true
     clients[slot].session.subscriptions.awaited += 1
     pause(slot, .subscription)
   }

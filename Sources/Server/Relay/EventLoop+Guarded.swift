@@ -22,11 +22,13 @@ extension EventLoop {
   /// A command of which it is known what it does with its keys.
   mutating func executeOnKeys(_ request: Request, _ name: String, _ uses: [KeyUse], _ slot: Int) {
     var keys: [GuardedCommand.Use] = []
+    var places: [[UInt8]: Int] = [:]
     for use in uses {
       guard let key = governedKey(request[use.index]) else { continue }
-      if let same = keys.firstIndex(where: { $0.key.bytes == key.bytes }) {
+      if let same = places[key.bytes] {
         if use.kind.rawValue > keys[same].kind.rawValue { keys[same].kind = use.kind }
       } else {
+        places[key.bytes] = keys.count
         keys.append(GuardedCommand.Use(key: key, lease: nil, kind: use.kind))
       }
     }

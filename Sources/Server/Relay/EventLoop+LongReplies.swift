@@ -74,9 +74,10 @@ extension EventLoop {
       loading.resumed == nil
     else { return false }
     guard let upstream = pinned(slot) else { return true }
+    let awaited = awaited(request, slot)
     clients[slot].owed.append(.awaited)
     request.append(to: &upstream.output)
-    upstream.await(.relay(clients[slot].token))
+    upstream.await(awaited)
     pause(slot, .answer)
     return true
   }

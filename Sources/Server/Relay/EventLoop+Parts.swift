@@ -90,12 +90,11 @@ extension EventLoop {
   mutating func keepAnchor(
     _ key: GovernedKey, _ times: KeyTimes, asked: Instant, _ judgement: Judgement, _ journal: JournalID?
   ) -> (Anchor, expires: Instant?)? {
-    guard judgement.mayKeep, let journal, let milliseconds = times.after, times.isThere, mayKeepNear(key)
-    else {
-      return nil
-    }
+    guard let milliseconds = times.after, times.isThere else { return nil }
     // PTTL counted from a moment after `asked`, so what is near goes no later than what Redis has.
     let end = milliseconds < 0 ? nil : asked.after(milliseconds: milliseconds)
+    if tracking.isActive, let end { tracking.table.setEnd(of: key.bytes, end.nanoseconds) }
+    guard judgement.mayKeep, let journal, mayKeepNear(key) else { return nil }
     let expires = nearEnd(key, end)
     var anchor: Anchor?
     let isKept = key.bytes.withUnsafeBytes { bytes in

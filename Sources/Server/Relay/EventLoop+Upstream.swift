@@ -40,6 +40,11 @@ extension EventLoop {
       if case .success(let socket) = result { close(socket.descriptor) }
       return
     }
+    // An earlier connection of this name was given up while it was being made.
+    guard upstream.phase == .connecting else {
+      if case .success(let socket) = result { close(socket.descriptor) }
+      return
+    }
     switch result {
     case .failure(let failure): upstreamFailed(upstream, failure.sentence)
     case .success(let socket):
@@ -71,9 +76,12 @@ extension EventLoop {
   /// Writes what waits.
   mutating func flush(_ upstream: Upstream) {
     guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return }
+    let before = upstream.output.count
     if case .failed(let code) = upstream.output.write(to: upstream.descriptor) {
       return upstreamFailed(upstream, String(cString: strerror(code)))
     }
+    // A long command is awaited only behind its end.
+    if upstream.awaited.isEmpty, upstream.output.count < before { upstream.heardAt = now }
     upstream.output.shrinkIfIdle(to: EventLoop.idleBuffer)
     let wantsWrite = !upstream.output.isEmpty
     guard wantsWrite != upstream.wantsWrite else { return }

@@ -76,9 +76,10 @@ final class Upstream {
   /// Why a secured connection ended, if it said so.
   var lastWord: String? { ending?.error?.description }
 
-  /// Whether something has been awaited for `limit` nanoseconds in which nothing came.
+  /// Whether something has been awaited for `limit` nanoseconds in which nothing came, or something was to be sent in
+  /// which nothing went.
   func isSilent(_ limit: UInt64, now: Instant) -> Bool {
-    guard descriptor >= 0, !awaited.isEmpty, !readsPaused else {
+    guard descriptor >= 0, !awaited.isEmpty || !output.isEmpty, !readsPaused else {
       heardAt = now
       return false
     }

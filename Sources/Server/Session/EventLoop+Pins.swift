@@ -10,14 +10,15 @@ extension EventLoop {
   /// or it cannot be had and the client has been told.
   ///
   /// Whatever was sent on a shared connection must have been answered, so that order is kept between the two.
-  mutating func pinned(_ slot: Int, forMessages: Bool = false) -> Upstream? {
+  /// `tells`: whether the client is to be told why it cannot be had; otherwise it is not paused then.
+  mutating func pinned(_ slot: Int, forMessages: Bool = false, tells: Bool = true) -> Upstream? {
     if !clients[slot].owed.isEmpty {
       pause(slot, .drain)
       return nil
     }
     if let trouble = clients[slot].session.trouble {
       clients[slot].session.trouble = nil
-      reply(slot) { $0.error(Self.unreachable(trouble)) }
+      if tells { reply(slot) { $0.error(Self.unreachable(trouble)) } }
       return nil
     }
     let session = clients[slot].session
@@ -45,7 +46,7 @@ extension EventLoop {
     connect(upstream, redis, "no thread can be made to connect")
     if case .down(let reason, _) = upstream.phase {
       pins.remove(upstream.token)
-      reply(slot) { $0.error(Self.unreachable(reason)) }
+      if tells { reply(slot) { $0.error(Self.unreachable(reason)) } }
       return nil
     }
     keep(upstream.token, slot, forMessages: forMessages)
@@ -129,6 +130,10 @@ extension EventLoop {
       clients[slot].session.pinned = nil
       // A SELECT that was not answered has not happened.
       clients[slot].session.database = pin.database
+      if pin.database == nil, clients[slot].session.isWatchingElsewhere {
+        clients[slot].session.isWatching = true
+        endElsewhere(slot)
+      }
       if clients[slot].session.isWatching { clients[slot].session.hasLostWatch = true }
       if clients[slot].session.isQueueingElsewhere || clients[slot].session.isWatchingElsewhere {
         clients[slot].session.isBrokenElsewhere = true

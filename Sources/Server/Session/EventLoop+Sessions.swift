@@ -126,7 +126,9 @@ extension EventLoop {
       pins[upstream.token]?.database = isHome ? nil : database
     }
     if clients[slot].session.database == nil {
-      clients[slot].session.isWatching = clients[slot].session.isWatchingElsewhere
+      let session = clients[slot].session
+      clients[slot].session.isWatching = session.isWatchingElsewhere
+      if session.isWatchingElsewhere, session.isBrokenElsewhere { clients[slot].session.hasLostWatch = true }
       endElsewhere(slot)
     }
     settle(slot) { output, _ in output.append(cursor.raw()) }
@@ -191,7 +193,7 @@ extension EventLoop {
     return true
   }
 
-  private mutating func endElsewhere(_ slot: Int) {
+  mutating func endElsewhere(_ slot: Int) {
     clients[slot].session.isQueueingElsewhere = false
     clients[slot].session.isWatchingElsewhere = false
     clients[slot].session.isBrokenElsewhere = false

@@ -78,11 +78,12 @@ extension EventLoop {
     if cursor.isError {
       // The command was refused as a whole.
       clients[slot].session.subscriptions.awaited = 0
+      clients[slot].session.subscriptions.asksMonitor = false
       return
     }
     guard cursor.enter() != nil, let word = cursor.text() else {
       // MONITOR was answered.
-      if clients[slot].session.subscriptions.monitors { clients[slot].session.subscriptions.awaited = 0 }
+      clients[slot].session.subscriptions.monitorBegins()
       return
     }
     _ = clients[slot].session.subscriptions.confirm(word, cursor.string().map { [UInt8]($0) })

@@ -51,12 +51,22 @@ struct Subscriptions {
   var awaited = 0
   /// MONITOR: every command that Redis executes is told, until the connection ends.
   var monitors = false
+  /// It has been asked for, and Redis has not said OK.
+  var asksMonitor = false
 
   var isEmpty: Bool { names.allSatisfy(\.isEmpty) && awaited == 0 && !monitors }
   /// Whether there is nothing by which messages could be taken for replies.
-  var isWithoutNames: Bool { names.allSatisfy(\.isEmpty) && (awaited == 0 || monitors) }
+  var isWithoutNames: Bool { names.allSatisfy(\.isEmpty) && (awaited == 0 || monitors || asksMonitor) }
 
   func count(_ kind: Kind) -> Int { names[kind.rawValue].count }
+
+  /// A line that is no message has come: the first is the answer to MONITOR.
+  mutating func monitorBegins() {
+    guard asksMonitor else { return }
+    asksMonitor = false
+    monitors = true
+    awaited = max(0, awaited - 1)
+  }
 
   /// Takes note of a confirmation; `word`: its first element. False: it is none.
   mutating func confirm(_ word: String, _ name: [UInt8]?) -> Bool {

@@ -206,7 +206,7 @@ extension EventLoop {
     switch work {
     case .fill(let fill):
       guard let client, isDone, TrackedKeys.provesChange(fill.command, keys: 1, cursor.peek) else { return }
-      tracking.table.wroteGoverned([fill.key.bytes], by: Self.pack(client), now: now.nanoseconds)
+      tracking.table.wroteGoverned([fill.key.bytes], by: Self.pack(client))
     case .remove(let removal), .expire(let removal, _):
       guard let own = removal.own else { return }
       ended(own, isCertain: isDone && TrackedKeys.provesChange(own.name, keys: own.named, cursor.peek))

@@ -199,14 +199,15 @@ extension EventLoop {
     // One of the two is enough to tell clients.
     let tellsClients = tracking.isActive && (isAll || !tracking.watchers.isWatching)
     guard let count = cursor.enter() else {
-      if !isAll { dropForeign() }
+      // Before clients are told: whoever reads again then must not find the near copy.
+      if !isAll || tracking.watchers.namespace != nil { dropForeign() }
       if tellsClients, !isAll || !tracking.watchers.hearFlush() { tracking.table.flush() }
       return
     }
     for _ in 0..<count {
       // Sidecars write the fleet's state all the time, and no application caches it.
       guard let key = cursor.string(), !key.starts(with: "nearside:{".utf8) else { continue }
-      if !isAll { evictForeign(key) }
+      if !isAll || tracking.watchers.namespace != nil { evictForeign(key) }
       if tellsClients { tracking.table.changed([UInt8](key), now: now.nanoseconds) }
     }
     // A client that broadcasts is told of keys together as Redis puts them together.

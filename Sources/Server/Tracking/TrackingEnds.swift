@@ -42,6 +42,8 @@ struct OwnWrites {
 
   private struct Write {
     var sent = 0
+    /// Several were under way at once: Redis may tell of them together, so at most one message stands for them.
+    var overlaps = false
     var withheld = 0
     var expected = 0
     var until: UInt64 = 0
@@ -59,7 +61,13 @@ struct OwnWrites {
   var isEmpty: Bool { writes.isEmpty }
 
   mutating func began(_ keys: [[UInt8]], by client: TrackingTable.Client) {
-    for key in keys { writes[Name(client: client, key: key), default: Write()].sent += 1 }
+    for key in keys {
+      let name = Name(client: client, key: key)
+      var write = writes[name] ?? Write()
+      write.sent += 1
+      if write.sent > 1 { write.overlaps = true }
+      writes[name] = write
+    }
   }
 
   /// Whether what Redis tells of this key stands for a write of this client.
@@ -72,7 +80,7 @@ struct OwnWrites {
       write.expected -= 1
       return true
     }
-    guard write.withheld < write.sent else { return false }
+    guard write.withheld < (write.overlaps ? min(1, write.sent) : write.sent) else { return false }
     write.withheld += 1
     return true
   }
@@ -88,7 +96,7 @@ struct OwnWrites {
       write.sent = max(0, write.sent - 1)
       if isCertain, write.withheld > 0 {
         write.withheld -= 1
-      } else if isCertain {
+      } else if isCertain, !write.overlaps {
         write.expected += 1
         write.until = now + Self.patience
       }

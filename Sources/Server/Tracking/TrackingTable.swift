@@ -184,14 +184,11 @@ struct TrackingTable {
     }
   }
 
-  /// A write of governed keys has been carried out. Its client is told of it only without NOLOOP.
-  mutating func wroteGoverned(_ keys: [[UInt8]], by client: Client, now: UInt64) {
-    guard let state = states[client], state.hasNoLoop else { return }
-    if state.broadcasts {
-      _ = writes.ended(keys, by: client, isCertain: true, now: now)
-    } else {
-      for key in keys { _ = leave(key, client) }
-    }
+  /// A write of governed keys has been carried out. Its client is told of it only without NOLOOP, or if it broadcasts:
+  /// Redis's message may have come already, and the next would be somebody else's.
+  mutating func wroteGoverned(_ keys: [[UInt8]], by client: Client) {
+    guard let state = states[client], state.hasNoLoop, !state.broadcasts else { return }
+    for key in keys { _ = leave(key, client) }
   }
 
   /// Whether the client was entered under the key.

@@ -60,7 +60,8 @@ extension EventLoop {
     case "zdiffstore", "zinterstore", "zunionstore": return with(uses([1], .made), counted(at: 2, .read))
     case "georadius", "georadiusbymember":
       return with(uses([1], .read), stored(request, ["store", "storedist"]))
-    case "sort": return readsOthers(request) ? nil : with(uses([1], .read), stored(request, ["store"]))
+    case "sort": return with(uses([1], .read), stored(request, ["store"]))
+    case "sort_ro": return uses([1], .read)
     case "xread", "xreadgroup":
       let first = name == "xread" ? 1 : 4
       guard let word = (first..<max(first, request.count)).first(where: { request.isWord($0, "streams") })
@@ -80,7 +81,7 @@ extension EventLoop {
   }
 
   /// Whether SORT looks up governed keys by a pattern, which no state can judge.
-  private func readsOthers(_ request: Request) -> Bool {
+  func readsOthers(_ request: Request) -> Bool {
     let own = Array(settings.keyPrefix.utf8)
     return (2..<max(2, request.count - 1)).contains { index in
       guard request.isWord(index, "by") || request.isWord(index, "get") else { return false }
@@ -95,7 +96,7 @@ extension EventLoop {
   static func absentReply(_ name: String) -> AbsentReply {
     switch name {
     case "sintercard", "zintercard": .zero
-    case "zinter", "sort", "georadius", "georadiusbymember": .emptyArray
+    case "zinter", "sort", "sort_ro", "georadius", "georadiusbymember": .emptyArray
     case "object", "memory": .null
     default: .unknown
     }
