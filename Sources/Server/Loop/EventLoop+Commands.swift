@@ -90,8 +90,8 @@ extension EventLoop {
   }
 
   private static let looksUpOthers =
-    "ERR Nearside: SORT cannot look up, with BY or GET, keys that a mapping may cover, since whether their values "
-    + "count could not be told"
+    "ERR Nearside: SORT cannot look up, with BY or GET, keys that a mapping covers, since whether their values count "
+    + "could not be told"
 
   /// For a command of which it is not known what it does, a module's for example: it may only be sent if none of its
   /// arguments is a governed key.
