@@ -8,7 +8,7 @@ enum Latency {
   static let perSecond = 500
 
   static func measure(into report: inout Report) throws {
-    let site = try NearsideSite(Workload(keys: 2000, valueBytes: 100), threads: 1)
+    let site = try NearsideSite(Workload(keys: 2000, valueBytes: 100))
     try site.warm()
     let database = try SQLClient(site.url)
     let redis = try site.redis.client()
@@ -47,7 +47,7 @@ enum Latency {
 /// From the start of the process to the first answer; and what it takes when nobody asks for anything.
 enum Idle {
   static func measure(into report: inout Report) throws {
-    let site = try NearsideSite(Workload(keys: 100_000), threads: 1)
+    let site = try NearsideSite(Workload(keys: 100_000))
     try site.warm()
     let limit = try site.sidecar.count("near_limit_bytes")
     let resident = ProcessCost.resident(site.pids)

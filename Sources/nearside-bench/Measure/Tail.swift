@@ -9,7 +9,7 @@ enum Tail {
   static let rows = 1_000_000
 
   static func measure(into report: inout Report) throws {
-    let site = try NearsideSite(Workload(keys: rows, valueBytes: 20), threads: 1)
+    let site = try NearsideSite(Workload(keys: rows, valueBytes: 20))
     let slot = "bench"
     for (name, change, count) in [
       (

@@ -14,7 +14,7 @@ final class NearsideSite {
   var pids: [pid_t] { sidecar.pid.map { [$0] } ?? [] }
 
   /// - Parameter redis: the server behind it; nil: one of its own.
-  init(_ workload: Workload, threads: Int, redis: RedisServer? = nil) throws {
+  init(_ workload: Workload, redis: RedisServer? = nil) throws {
     self.workload = workload
     postgres = try PostgresServer(settings: ["shared_buffers": "'256MB'", "max_wal_size": "'4GB'"])
     database = try postgres.createDatabase()

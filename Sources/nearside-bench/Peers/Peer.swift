@@ -10,21 +10,18 @@ final class Peer {
   let prefix: String
   /// The processes whose cost counts: those that an application's host runs for it, and that answer.
   let pids: [pid_t]
-  /// Whether it holds values and so can miss.
-  let isStore: Bool
   /// Whatever must live as long.
   private let parts: [AnyObject]
 
   init(
     _ name: String, _ endpoint: Endpoint, _ dialect: Dialect = .resp, prefix: String = Peer.plainPrefix,
-    pids: [pid_t], isStore: Bool = true, parts: [AnyObject]
+    pids: [pid_t], parts: [AnyObject]
   ) throws {
     self.name = name
     self.endpoint = endpoint
     self.dialect = dialect
     self.prefix = prefix
     self.pids = pids
-    self.isStore = isStore
     self.parts = parts
     for pid in pids { try Pinning.pin(pid) }
   }

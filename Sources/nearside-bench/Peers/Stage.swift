@@ -36,13 +36,13 @@ final class Stage {
       switch name {
       case .redis: peers[name] = stored
       case .nearside:
-        let site = try NearsideSite(workload, threads: 1)
+        let site = try NearsideSite(workload)
         self.site = site
         peers[name] = try site.peer()
       case .relayed:
-        let site = try NearsideSite(Workload(keys: 1), threads: 1, redis: redis)
+        let site = try NearsideSite(Workload(keys: 1), redis: redis)
         peers[name] = try Peer(
-          name.rawValue, .unix(site.sidecar.socket), pids: site.pids, isStore: true, parts: [site, redis])
+          name.rawValue, .unix(site.sidecar.socket), pids: site.pids, parts: [site, redis])
       case .memcached: peers[name] = try memcached()
       case .nutcracker: peers[name] = try nutcracker()
       case .echo: peers[name] = try echo(tools)
@@ -111,7 +111,7 @@ final class Stage {
     ])
     try Self.wait(.unix(socket), process)
     return try Peer(
-      "C echo", .unix(socket), .fixed(reply.utf8.count), pids: [process.pid], isStore: false, parts: [process]
+      "C echo", .unix(socket), .fixed(reply.utf8.count), pids: [process.pid], parts: [process]
     )
   }
 
