@@ -13,10 +13,13 @@ public struct ListenSettings: Sendable, Hashable {
   /// Names or numbers of those that may connect to the socket; both empty: whoever its mode lets in.
   public var users: [String]
   public var groups: [String]
+  /// For how long behind the last work threads look for the next without sleeping, in nanoseconds; 0: they sleep at
+  /// once.
+  public var busyPoll: UInt64
 
   public init(
     path: String, mode: UInt16, group: String?, tcp: LoopbackAddress? = nil, password: Secret? = nil,
-    users: [String] = [], groups: [String] = []
+    users: [String] = [], groups: [String] = [], busyPoll: UInt64 = 0
   ) {
     self.path = path
     self.mode = mode
@@ -25,6 +28,20 @@ public struct ListenSettings: Sendable, Hashable {
     self.password = password
     self.users = users
     self.groups = groups
+    self.busyPoll = busyPoll
+  }
+}
+
+/// Where operators look: metrics, health, the live page.
+public struct AdminSettings: Sendable, Hashable {
+  /// Path of the Unix socket; nil: there is none.
+  public var socket: String?
+  /// Where it also listens, read-only; nil: nowhere.
+  public var tcp: NetworkAddress?
+
+  public init(socket: String?, tcp: NetworkAddress? = nil) {
+    self.socket = socket
+    self.tcp = tcp
   }
 }
 

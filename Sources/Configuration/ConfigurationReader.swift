@@ -68,16 +68,20 @@ extension OptionLoader {
       CacheDefaults(
         near: near, staleness: staleness, plainSet: plainSet, loadTimeout: postgres.loader.timeout,
         hasRedis: redis.isUsed))
+    let listen = listen(top)
     return Settings(
-      namespace: namespace, postgres: postgres, redis: redis.settings, listen: listen(top),
-      clients: clients(top),
+      namespace: namespace, postgres: postgres, redis: redis.settings, listen: listen,
+      admin: admin(top, listen), clients: clients(top),
+      threads: countIfAny("threads", in: top),
       near: near,
       staleness: staleness,
       plainSet: plainSet, leaseWait: duration("leaseWait", in: top),
       journal: JournalSettings(
         keep: duration("journal.keep", in: journal), size: size("journal.size", in: journal)),
       log: LogSettings(
-        level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto),
+        level: choice("log.level", in: log) ?? .info, format: choice("log.format", in: log) ?? .auto,
+        slow: durationOrFalse("log.slow", in: log)),
+      audit: AuditSettings(share: percent("audit.share", in: section("audit", in: top))),
       tables: tables, caches: caches, subscribe: subscribe(top, hasRedis: redis.isUsed),
       commands: commands(top),
       mappingHash: MappingHash.of(namespace: namespace, tables: tables, caches: caches))

@@ -43,7 +43,7 @@ public struct LoopbackAddress: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// Without leading zeros, which some programs read as octal digits.
-  private static func isByte(_ text: Substring) -> Bool {
+  static func isByte(_ text: Substring) -> Bool {
     text.utf8.allSatisfy { (0x30...0x39).contains($0) } && UInt8(text) != nil
       && (text.utf8.count == 1 || text.first != "0")
   }

@@ -28,7 +28,51 @@ extension OptionLoader {
     return ListenSettings(
       path: path, mode: mode, group: group, tcp: loopbackAddress("listen.tcp", in: section),
       password: password("listen.password", in: section), users: names("listen.users", in: section),
-      groups: names("listen.groups", in: section))
+      groups: names("listen.groups", in: section), busyPoll: busyPoll(section))
+  }
+
+  /// Longer than 1 ms would keep what is due by then from being done.
+  private mutating func busyPoll(_ section: Section?) -> UInt64 {
+    let time = durationOrFalse("listen.busyPoll", in: section) ?? 0
+    if time > 1_000_000, let (node, steps) = find("listen.busyPoll", in: section) {
+      error(
+        node.place, .badValue, steps,
+        "that is more than \"1ms\", and a processor is taken for as long; \"50us\" is long enough for a client that "
+          + "waits for each answer")
+    }
+    return time
+  }
+
+  mutating func admin(_ top: Section, _ listen: ListenSettings) -> AdminSettings {
+    let section = section("admin", in: top)
+    return AdminSettings(socket: adminSocket(section, listen), tcp: networkAddress("admin.tcp", in: section))
+  }
+
+  private mutating func adminSocket(_ section: Section?, _ listen: ListenSettings) -> String? {
+    guard let (node, steps) = find("admin.socket", in: section) else {
+      // Where it does not fit there is none, and the start says so: an option that nobody gave is no error.
+      let path = listen.path + ".admin"
+      return path.utf8.count > 107 ? nil : path
+    }
+    if node.bool == false { return nil }
+    guard let text = nonEmpty("admin.socket", in: section) else { return nil }
+    if text.text.utf8.count > 107 {
+      error(
+        text.place, .badValue, steps,
+        "this path has \(text.text.utf8.count) bytes; a Unix socket's path has at most 107")
+    } else if text.text == listen.path {
+      error(text.place, .badValue, steps, "this is the socket of the applications; give it another path")
+    }
+    return text.text
+  }
+
+  private mutating func networkAddress(_ path: String, in section: Section?) -> NetworkAddress? {
+    guard let text = nonEmpty(path, in: section), let (_, steps) = find(path, in: section) else { return nil }
+    if let address = NetworkAddress(text.text) { return address }
+    error(
+      text.place, .badValue, steps,
+      "\(text.shown) is not an IP address with a port; write it like \"127.0.0.1:9847\" or \"[::1]:9847\"")
+    return nil
   }
 
   private mutating func loopbackAddress(_ path: String, in section: Section?) -> LoopbackAddress? {

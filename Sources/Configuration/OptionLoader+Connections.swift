@@ -67,8 +67,14 @@ extension OptionLoader {
         name.place, .badValue, [.key("postgres"), .key("slot"), .key("name")],
         "a temporary slot's name has at most 54 letters, since nine are appended to it")
     }
-    return SlotSettings(name: name?.text ?? defaultName, mode: mode)
+    return SlotSettings(
+      name: name?.text ?? defaultName, mode: mode,
+      maxRetained: section?["maxRetained"] == nil
+        ? Self.mostRetained : sizeOrFalse("postgres.slot.maxRetained", in: section).map { UInt64($0) })
   }
+
+  /// The default of postgres.slot.maxRetained, in bytes.
+  private static let mostRetained: UInt64 = 10 << 30
 
   /// Redis as the file or REDIS_URL gives it; `isUsed` is also true where what is given cannot be read.
   mutating func redis(_ top: Section) -> (settings: RedisSettings?, isUsed: Bool) {

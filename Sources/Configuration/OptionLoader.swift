@@ -220,6 +220,17 @@ struct OptionLoader {
     return durationIfAny(path, in: section)
   }
 
+  mutating func sizeOrFalse(_ path: String, in section: Section?) -> Int? {
+    guard let (node, steps) = find(path, in: section), node.bool != false else { return nil }
+    if node.bool == true {
+      error(
+        node.place, .wrongType, steps,
+        "true does not say how much; write a size such as \"10GiB\", or false")
+      return nil
+    }
+    return sizeIfAny(path, in: section)
+  }
+
   /// A part of one; the table's default if the option is absent or wrong.
   mutating func percent(_ path: String, in section: Section?) -> Double {
     let fallback = Self.defaultValue(path, Units.percent)
@@ -241,17 +252,20 @@ struct OptionLoader {
 
   /// A whole number within its option's range; the table's default if the option is absent or wrong.
   mutating func count(_ path: String, in section: Section?) -> Int {
-    let fallback = Self.defaultValue(path, Int.init)
+    countIfAny(path, in: section) ?? Self.defaultValue(path, Int.init)
+  }
+
+  mutating func countIfAny(_ path: String, in section: Section?) -> Int? {
     guard let (node, steps) = find(path, in: section),
       case .count(let range) = ConfigurationOption.at(path)?.kind
-    else { return fallback }
+    else { return nil }
     guard let number = node.number else {
       wrongType(node, steps, expected: Self.expectation(path))
-      return fallback
+      return nil
     }
     if let value = Int(number), range.contains(value) { return value }
     error(node.place, .badValue, steps, "\(number) is not \(Self.expectation(path))")
-    return fallback
+    return nil
   }
 
   mutating func flag(_ path: String, in section: Section?) -> Bool {

@@ -96,6 +96,11 @@ extension ConfigurationOption {
         "postgres.slot.mode", .choice(words(SlotSettings.Mode.self)),
         "durable: one slot for all sidecars of the namespace, the only mode with Redis and the default there. "
           + "temporary: one for each sidecar, gone with its connection, the only mode without Redis."),
+      .init(
+        "postgres.slot.maxRetained", .orFalse(.size),
+        "When the slot makes the server keep more log than this, for example because a transaction is open for very "
+          + "long or Redis is down, it is given up and made anew, with a cold cache, rather than fill the server's "
+          + "disk. false: never. Default: 10GiB."),
 
       .init(
         "postgres.loader", .sectionOr(.secret),
@@ -179,6 +184,20 @@ extension ConfigurationOption {
       .init(
         "listen.groups", .texts,
         "The same by the group that a program runs as, which is not its supplementary groups."),
+      .init(
+        "listen.busyPoll", .orFalse(.duration), default: "false",
+        "For how long behind the last command the threads look for the next one before they sleep, at most 1ms: answers "
+          + "to few clients come sooner, and a processor is busy meanwhile."),
+
+      .init("admin", .section, "Where operators look: metrics, health, the live page."),
+      .init(
+        "admin.socket", .orFalse(.text),
+        "Path of the Unix socket that speaks HTTP, with the mode and group of listen's; false: there is none. Default: "
+          + "listen's with .admin behind it."),
+      .init(
+        "admin.tcp", .text,
+        "An IP address and a port such as 127.0.0.1:9847 or 0.0.0.0:9847 for the same, read-only and without keys. "
+          + "Whoever reaches it may read it. Default: none."),
 
       .init("clients", .section, "What clients may use."),
       .init(
@@ -203,6 +222,11 @@ extension ConfigurationOption {
     ]
     + outputBuffers
     + [
+
+      .init(
+        "threads", .count(1...64),
+        "How many threads answer clients from the near cache; one of them does everything else, too. Default: half as "
+          + "many as there are processors, at least one and at most four."),
 
       .init("near", .section, "The near cache in this host's memory."),
       .init("near.size", .size, default: "256MiB", "The most memory it takes."),
@@ -255,6 +279,17 @@ extension ConfigurationOption {
       .init(
         "log.format", .choice(words(LogSettings.Format.self)), default: "auto",
         "auto is text on a terminal and JSON otherwise."),
+      .init(
+        "log.slow", .orFalse(.duration), default: "false",
+        "A command that its client waits for longer than this is logged, with its name and how many keys it has, of each "
+          + "command one every ten seconds. Default: none is."
+      ),
+
+      .init("audit", .section, "A sampler that compares cached values with the database."),
+      .init(
+        "audit.share", .percent, default: "0%",
+        "Which part of the hits of caches with load is compared with what load answers now. At most 20 a second are."
+      ),
 
       .init(
         "tables", .map,
@@ -315,11 +350,8 @@ extension ConfigurationOption {
 
   /// Keys that the design names and this version does not have, by their section.
   static let notYet: [String: [String]] = [
-    "": [
-      "admin", "publish", "threads",
-    ],
+    "": ["publish"],
     "redis": ["connections"],
-    "listen": ["busyPoll"],
   ]
 
   private static let byPath = Dictionary(uniqueKeysWithValues: all.map { ($0.path, $0) })

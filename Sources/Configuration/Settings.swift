@@ -8,7 +8,10 @@ public struct Settings: Sendable {
   /// nil is the embedded mode: values live in the near cache only.
   public var redis: RedisSettings?
   public var listen: ListenSettings
+  public var admin: AdminSettings
   public var clients: ClientSettings
+  /// How many threads serve clients; nil: by the number of processors.
+  public var threads: Int?
   public var near: NearSettings
   public var staleness: StalenessSettings
   /// What a SET without a token is worth; each cache may differ.
@@ -17,6 +20,7 @@ public struct Settings: Sendable {
   public var leaseWait: UInt64
   public var journal: JournalSettings
   public var log: LogSettings
+  public var audit: AuditSettings
   /// In the order of the file.
   public var tables: [TableRule]
   public var caches: [CacheRule]
@@ -30,9 +34,12 @@ public struct Settings: Sendable {
 
   public init(
     namespace: String?, postgres: PostgresSettings, redis: RedisSettings?, listen: ListenSettings,
-    clients: ClientSettings = ClientSettings(), near: NearSettings, staleness: StalenessSettings,
+    admin: AdminSettings? = nil, clients: ClientSettings = ClientSettings(), threads: Int? = nil,
+    near: NearSettings,
+    staleness: StalenessSettings,
     plainSet: PlainSetSettings,
-    leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings, tables: [TableRule],
+    leaseWait: UInt64 = 20_000_000, journal: JournalSettings, log: LogSettings,
+    audit: AuditSettings = AuditSettings(), tables: [TableRule],
     caches: [CacheRule], subscribe: [String] = [], commands: CommandSettings = CommandSettings(),
     mappingHash: String
   ) {
@@ -40,13 +47,16 @@ public struct Settings: Sendable {
     self.postgres = postgres
     self.redis = redis
     self.listen = listen
+    self.admin = admin ?? AdminSettings(socket: nil)
     self.clients = clients
+    self.threads = threads
     self.near = near
     self.staleness = staleness
     self.plainSet = plainSet
     self.leaseWait = leaseWait
     self.journal = journal
     self.log = log
+    self.audit = audit
     self.tables = tables
     self.caches = caches
     self.subscribe = subscribe
@@ -105,10 +115,13 @@ public struct SlotSettings: Sendable, Hashable {
   /// eight random digits are appended).
   public var name: String
   public var mode: Mode
+  /// How many bytes of log the slot may make the server keep before it is given up; nil: as many as the server lets it.
+  public var maxRetained: UInt64?
 
-  public init(name: String, mode: Mode) {
+  public init(name: String, mode: Mode, maxRetained: UInt64? = nil) {
     self.name = name
     self.mode = mode
+    self.maxRetained = maxRetained
   }
 }
 
@@ -246,11 +259,21 @@ public struct LogSettings: Sendable, Hashable {
   public var level: Level
   /// `auto`: text on a terminal, JSON otherwise.
   public var format: Format
+  /// What a client waits for longer than this is logged, in nanoseconds; nil: nothing is.
+  public var slow: UInt64?
 
-  public init(level: Level, format: Format) {
+  public init(level: Level, format: Format, slow: UInt64? = nil) {
     self.level = level
     self.format = format
+    self.slow = slow
   }
+}
+
+public struct AuditSettings: Sendable, Hashable {
+  /// Which part of the hits is compared with the database, 0 to 1.
+  public var share: Double
+
+  public init(share: Double = 0) { self.share = share }
 }
 
 public enum RowOperation: String, Sendable, CaseIterable { case insert, update, delete, truncate }

@@ -15,6 +15,13 @@ public struct StateKeys: Sendable {
   /// The Pub/Sub channel for applications that keep caches of their own.
   public let channel: String
 
+  /// Whether a key of Redis belongs to some fleet's state, this one's or another's.
+  @inlinable
+  public static func isState(_ key: UnsafeRawBufferPointer) -> Bool {
+    // Most keys are told by their first letter.
+    key.first == UInt8(ascii: "n") && key.starts(with: "nearside:{".utf8)
+  }
+
   public init(namespace: String) {
     meta = "nearside:{\(namespace)}:m"
     journalPrefix = "nearside:{\(namespace)}:j:"
@@ -108,6 +115,23 @@ public struct FleetState: Hashable, Sendable {
       generation: g, cleared: fields[1].flatMap { Generation(hex: $0) }, beats: h, applied: w, visible: v,
       floor: f, deletions: d.rawValue, journal: jl, watching: fields[8] == "1", mapping: fields[9] ?? "",
       pending: pending)
+  }
+}
+
+extension FleetState {
+  /// The same, of the values as they lie in a reply of Redis.
+  public init?(values fields: [UnsafeRawBufferPointer?], pending: [UInt8]? = nil) {
+    guard fields.count >= 10, let g = fields[0].flatMap({ Generation(hex: $0) }),
+      let h = fields[2].flatMap({ UInt64(String(decoding: $0, as: UTF8.self)) }),
+      let w = fields[3].flatMap({ LSN(hex: $0) }), let v = fields[4].flatMap({ LSN(hex: $0) }),
+      let f = fields[5].flatMap({ Stamp(hex: $0) }), let d = fields[6].flatMap({ LSN(hex: $0) }),
+      let jl = fields[7].flatMap({ JournalID($0) }), let pending = PendingGroups(bytes: pending ?? [])
+    else { return nil }
+    self.init(
+      generation: g, cleared: fields[1].flatMap { Generation(hex: $0) }, beats: h, applied: w, visible: v,
+      floor: f, deletions: d.rawValue, journal: jl,
+      watching: fields[8]?.elementsEqual(CollectionOfOne(UInt8(ascii: "1"))) ?? false,
+      mapping: fields[9].map { String(decoding: $0, as: UTF8.self) } ?? "", pending: pending)
   }
 }
 

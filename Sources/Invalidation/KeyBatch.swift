@@ -14,6 +14,8 @@ public struct KeyBatch: ~Copyable {
   public private(set) var through = LSN.zero
   /// How many transactions have ended in this batch, those without a key included.
   public private(set) var transactions = 0
+  /// When the oldest of them that named a key was committed, in microseconds since 2000-01-01; nil: none did.
+  public private(set) var oldestCommit: Int64?
 
   public init() {}
 
@@ -77,7 +79,10 @@ public struct KeyBatch: ~Copyable {
   }
 
   /// The open transaction has ended: its keys and groups count as complete.
-  public mutating func complete(through end: LSN) {
+  ///
+  /// - Parameter committedAt: nil: nobody asks for its time.
+  public mutating func complete(through end: LSN, committedAt: Int64? = nil) {
+    if let committedAt { oldestCommit = min(oldestCommit ?? committedAt, committedAt) }
     precondition(end >= through, "commits are decoded in the order of their end positions")
     keys.complete()
     groups.complete()
@@ -98,6 +103,7 @@ public struct KeyBatch: ~Copyable {
     asks.removeAll()
     through = .zero
     transactions = 0
+    oldestCommit = nil
   }
 
   /// Moves what the transaction in progress has named into `other`, which must be empty.
@@ -125,6 +131,7 @@ public struct KeyBatch: ~Copyable {
     var origins = PackedOrigins()
     for index in range { origins.append(keys.origin(index)) }
     for index in others { origins.append(groups.origin(index)) }
+    if origins.count > 0 { origins.committedAt = oldestCommit }
     return origins
   }
 

@@ -19,6 +19,8 @@ public struct KeyParameters: Sendable {
   private let columns: [Column]
   /// One more than columns: what stands before, between and behind them. The first begins with the prefix.
   private let literals: [[UInt8]]
+  /// Whether a key can be read in one way only: what stands between two columns has a byte that no value has.
+  private let isUnambiguous: Bool
 
   /// `prefix` stands before the template: `Settings.keyPrefix`. A template that ends in `*` has no parameters.
   public init?(template: KeyTemplate, prefix: String) {
@@ -38,6 +40,7 @@ public struct KeyParameters: Sendable {
     self.names = names
     self.columns = columns
     self.literals = literals
+    isUnambiguous = literals.dropFirst().dropLast().allSatisfy { !$0.allSatisfy(Self.mayStandInValue) }
   }
 
   /// The value of each of `names` as UTF-8 text without zero bytes; nil: no row gives this key, or it is not
@@ -46,11 +49,14 @@ public struct KeyParameters: Sendable {
     let key = Array(key)
     // Every reading lies between the one with each literal as early as possible and the one with each as late
     // as possible, so where these agree there is no other.
-    guard let early = Self.places(literals, key),
-      let late = Self.places(literals.reversed().map { $0.reversed() }, key.reversed())
-    else { return nil }
-    let mirrored = late.reversed().map { key.count - $0.upperBound..<key.count - $0.lowerBound }
-    guard early == mirrored else { return nil }
+    guard let early = Self.places(literals, key) else { return nil }
+    if !isUnambiguous {
+      guard let late = Self.places(literals.reversed().map { $0.reversed() }, key.reversed()) else {
+        return nil
+      }
+      let mirrored = late.reversed().map { key.count - $0.upperBound..<key.count - $0.lowerBound }
+      guard early == mirrored else { return nil }
+    }
     var values = [[UInt8]?](repeating: nil, count: names.count)
     for (column, place) in zip(columns, early) {
       guard let value = Self.value(Array(key[place]), column.filters) else { return nil }

@@ -18,7 +18,8 @@ public struct LogReader: ~Copyable, Sendable {
   let maximumKeys: Int
 
   private var catalogue: [UInt32: CatalogueTable] = [:]
-  private var relations: [BoundRelation] = []
+  /// Objects, so that a row does not copy what it is read by.
+  private var relations: [KnownRelation] = []
   private var indexOf: [UInt32: Int] = [:]
   /// Rows of one table come in runs.
   private var lastID: UInt32 = 0
@@ -34,6 +35,8 @@ public struct LogReader: ~Copyable, Sendable {
   private var doubted: [UInt64]
 
   private var row = Row()
+  /// How many rows a rule asked for: of each table of the plan the inserted, updated and deleted ones.
+  public private(set) var changes: [Int]
 
   struct Transaction {
     var id: UInt32
@@ -47,13 +50,14 @@ public struct LogReader: ~Copyable, Sendable {
     self.plan = plan
     self.maximumKeys = maximumKeys
     doubted = [UInt64](repeating: 0, count: plan.tables.count)
+    changes = [Int](repeating: 0, count: plan.tables.count * 3)
   }
 
   /// Takes what the catalogue says of a relation, at the start, after `unknownRelation`, and whenever the
   /// catalogue has changed. For one that the catalogue no longer has there is `CatalogueTable.dropped`.
   public mutating func learn(_ table: CatalogueTable) {
     catalogue[table.id] = table
-    if let index = indexOf[table.id] { bind(relations[index].relation, table) }
+    if let index = indexOf[table.id] { bind(relations[index].bound.relation, table) }
   }
 
   /// Reads one message, the payload of one XLogData.
@@ -135,8 +139,8 @@ public struct LogReader: ~Copyable, Sendable {
   /// Whether the caller should look into the catalogue again: the relation has changed under way, or what
   /// was learnt does not fit it. Only where rules are concerned.
   private func isNews(_ relation: PgOutputRelation, _ table: CatalogueTable) -> Bool {
-    if let index = indexOf[relation.id], relations[index].relation != relation,
-      !relations[index].rules.isEmpty
+    if let index = indexOf[relation.id], relations[index].bound.relation != relation,
+      !relations[index].bound.rules.isEmpty
     {
       return true
     }
@@ -146,10 +150,10 @@ public struct LogReader: ~Copyable, Sendable {
   private mutating func bind(_ relation: PgOutputRelation, _ table: CatalogueTable) {
     let bound = BoundRelation(relation, catalogue: table, plan: plan)
     if let index = indexOf[relation.id] {
-      relations[index] = bound
+      relations[index] = KnownRelation(bound)
     } else {
       indexOf[relation.id] = relations.count
-      relations.append(bound)
+      relations.append(KnownRelation(bound))
     }
     row.makeRoom(for: bound.slotCount)
   }
@@ -173,7 +177,9 @@ public struct LogReader: ~Copyable, Sendable {
     for _ in 0..<count {
       let id = try cursor.uint32()
       guard let index = indexOf[id] else { throw .unknownRelation(id) }
-      guard event == .nothing, let rule = relations[index].rules.first(where: \.truncate) else { continue }
+      guard event == .nothing, let rule = relations[index].bound.rules.first(where: \.truncate) else {
+        continue
+      }
       event = .doubt(.truncated(table: plan.tableNames[rule.table]))
     }
     try cursor.finish()
@@ -187,7 +193,7 @@ public struct LogReader: ~Copyable, Sendable {
   ) throws(PgOutputError) -> LogEvent {
     let index = try rowRelation(&cursor)
     try expect(UInt8(ascii: "N"), &cursor)
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.new)
+    try TupleValue.readTuple(&cursor, slots: relations[index].bound.slots, into: &row.new)
     try cursor.finish()
     return collect(.insert, index, hasOld: false, cursor.bytes, &batch)
   }
@@ -200,12 +206,12 @@ public struct LogReader: ~Copyable, Sendable {
     let tag = try cursor.byte()
     let hasOld = tag == UInt8(ascii: "K") || tag == UInt8(ascii: "O")
     if hasOld {
-      try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.old)
+      try TupleValue.readTuple(&cursor, slots: relations[index].bound.slots, into: &row.old)
       try expect(UInt8(ascii: "N"), &cursor)
     } else if tag != UInt8(ascii: "N") {
       throw .unknownTag(tag, at: at)
     }
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.new)
+    try TupleValue.readTuple(&cursor, slots: relations[index].bound.slots, into: &row.new)
     try cursor.finish()
     return collect(.update, index, hasOld: hasOld, cursor.bytes, &batch)
   }
@@ -217,7 +223,7 @@ public struct LogReader: ~Copyable, Sendable {
     let at = cursor.at
     let tag = try cursor.byte()
     guard tag == UInt8(ascii: "K") || tag == UInt8(ascii: "O") else { throw .unknownTag(tag, at: at) }
-    try TupleValue.readTuple(&cursor, slots: relations[index].slots, into: &row.old)
+    try TupleValue.readTuple(&cursor, slots: relations[index].bound.slots, into: &row.old)
     try cursor.finish()
     return collect(.delete, index, hasOld: true, cursor.bytes, &batch)
   }
@@ -235,30 +241,32 @@ public struct LogReader: ~Copyable, Sendable {
   ) -> LogEvent {
     guard let open = transaction, !open.overflowed else { return .nothing }
     var event = LogEvent.nothing
-    for number in relations[index].rules.indices {
-      let rule = relations[index].rules[number]
+    let relation = relations[index]
+    for number in relation.bound.rules.indices {
+      let rule = relation.bound.rules[number]
       var isPassed = true
       switch operation {
       case .insert: guard rule.insert else { continue }
       case .update:
         guard rule.update else { continue }
-        isPassed = !hasOld || row.changes(rule, relations[index], message)
+        isPassed = !hasOld || row.changes(rule, relation.bound, message)
       case .delete: guard rule.delete else { continue }
       case .truncate: continue
       }
       if rule.condition >= 0 {
         isPassed = row.meets(
-          operation, rule, relations[index], hasOld: hasOld, isPassed: isPassed, message)
+          operation, rule, relation.bound, hasOld: hasOld, isPassed: isPassed, message)
       }
       guard isPassed else { continue }
       if event == .nothing { event = .rows }
+      changes[rule.table * 3 + (operation == .insert ? 0 : operation == .update ? 1 : 2)] += 1
       let reason: String?
       if rule.isBroken {
-        reason = relations[index].brokenReasons[number]
+        reason = relation.bound.brokenReasons[number]
       } else {
         reason =
           row.appendKeys(
-            operation, rule, relations[index], hasOld: hasOld, message, transaction: open.id, &batch
+            operation, rule, relation.bound, hasOld: hasOld, message, transaction: open.id, &batch
           ).reason
       }
       if let reason, let doubt = firstDoubt(rule.table, reason) { event = .doubt(doubt) }
@@ -294,4 +302,10 @@ extension CatalogueTable {
       id: id, schema: schema, name: name, rootSchema: schema, rootName: name, kind: "r", persistence: "p",
       identity: .primaryKey, columns: [], hasRowFilter: false, publishedColumns: nil)
   }
+}
+
+private final class KnownRelation: Sendable {
+  let bound: BoundRelation
+
+  init(_ bound: BoundRelation) { self.bound = bound }
 }

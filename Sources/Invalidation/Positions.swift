@@ -12,16 +12,29 @@ public struct LSN: Hashable, Comparable, Sendable, CustomStringConvertible {
 
   /// Reads PostgreSQL's own form, `0/16B3748`; nil if it is anything else.
   public init?(_ text: String) {
-    let halves = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-    guard halves.count == 2, let high = hexadecimal(halves[0], digits: 1...8),
-      let low = hexadecimal(halves[1], digits: 1...8)
-    else { return nil }
-    self.init(high << 32 | low)
+    var text = text
+    let value = text.withUTF8 { text -> UInt64? in
+      guard let slash = text.firstIndex(of: UInt8(ascii: "/")) else { return nil }
+      let all = UnsafeRawBufferPointer(text)
+      guard let high = hexadecimal(all[..<slash], digits: 1...8),
+        let low = hexadecimal(all[(slash + 1)...], digits: 1...8)
+      else { return nil }
+      return high << 32 | low
+    }
+    guard let value else { return nil }
+    self.init(value)
   }
 
   /// Reads the sixteen lower-case digits of `hex`.
-  public init?(hex text: some StringProtocol) {
-    guard let value = hexadecimal(text.utf8, digits: 16...16) else { return nil }
+  public init?(hex text: String) {
+    var text = text
+    guard let read = text.withUTF8({ LSN(hex: UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = read
+  }
+
+  /// The same, of the digits themselves.
+  public init?(hex digits: UnsafeRawBufferPointer) {
+    guard let value = hexadecimal(digits[...], digits: 16...16) else { return nil }
     self.init(value)
   }
 
@@ -45,8 +58,15 @@ public struct Generation: Hashable, Sendable, CustomStringConvertible {
   public init(_ rawValue: UInt64) { self.rawValue = rawValue }
 
   /// Reads the sixteen lower-case digits of `hex`.
-  public init?(hex text: some StringProtocol) {
-    guard let value = hexadecimal(text.utf8, digits: 16...16) else { return nil }
+  public init?(hex text: String) {
+    var text = text
+    guard let read = text.withUTF8({ Generation(hex: UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = read
+  }
+
+  /// The same, of the digits themselves.
+  public init?(hex digits: UnsafeRawBufferPointer) {
+    guard let value = hexadecimal(digits[...], digits: 16...16) else { return nil }
     self.init(value)
   }
 
@@ -71,12 +91,16 @@ public struct Stamp: Hashable, Comparable, Sendable, CustomStringConvertible {
   public static let zero = Stamp(visible: .zero, deletions: 0)
 
   /// Reads the thirty-two digits of `hex`.
-  public init?(hex text: some StringProtocol) {
-    let digits = text.utf8
-    guard digits.count == 32 else { return nil }
-    let middle = digits.index(digits.startIndex, offsetBy: 16)
-    guard let visible = hexadecimal(digits[..<middle], digits: 16...16),
-      let deletions = hexadecimal(digits[middle...], digits: 16...16)
+  public init?(hex text: String) {
+    var text = text
+    guard let read = text.withUTF8({ Stamp(hex: UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = read
+  }
+
+  /// The same, of the digits themselves.
+  public init?(hex digits: UnsafeRawBufferPointer) {
+    guard digits.count == 32, let visible = hexadecimal(digits[..<16], digits: 16...16),
+      let deletions = hexadecimal(digits[16...], digits: 16...16)
     else { return nil }
     self.init(visible: LSN(visible), deletions: deletions)
   }
@@ -113,11 +137,16 @@ public struct JournalID: Hashable, Comparable, Sendable, CustomStringConvertible
 
   public static let zero = JournalID(milliseconds: 0, sequence: 0)
 
-  public init?(_ text: some StringProtocol) {
-    let halves = text.split(separator: "-", omittingEmptySubsequences: false)
-    // UInt64 alone would take a plus sign.
-    guard halves.count == 2, !text.utf8.contains(UInt8(ascii: "+")),
-      let milliseconds = UInt64(halves[0]), let sequence = UInt64(halves[1])
+  public init?(_ text: String) {
+    var text = text
+    guard let read = text.withUTF8({ JournalID(UnsafeRawBufferPointer($0)) }) else { return nil }
+    self = read
+  }
+
+  /// The same, of its bytes.
+  public init?(_ text: UnsafeRawBufferPointer) {
+    guard let dash = text.firstIndex(of: UInt8(ascii: "-")), let milliseconds = decimal(text[..<dash]),
+      let sequence = decimal(text[(dash + 1)...])
     else { return nil }
     self.init(milliseconds: milliseconds, sequence: sequence)
   }
@@ -150,11 +179,19 @@ public struct Instant: Hashable, Comparable, Sendable {
 }
 
 func hexadecimal16(_ value: UInt64) -> String {
-  let digits = String(value, radix: 16)
-  return String(repeating: "0", count: 16 - digits.utf8.count) + digits
+  String(unsafeUninitializedCapacity: 16) { digits in
+    for place in 0..<16 {
+      let digit = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * place)) & 15
+      digits.initializeElement(
+        at: place, to: digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+    }
+    return 16
+  }
 }
 
-private func hexadecimal(_ digits: some Collection<UInt8>, digits allowed: ClosedRange<Int>) -> UInt64? {
+/// A number of so many hexadecimal digits and nothing else.
+private func hexadecimal(_ digits: Slice<UnsafeRawBufferPointer>, digits allowed: ClosedRange<Int>) -> UInt64?
+{
   guard allowed.contains(digits.count) else { return nil }
   var value: UInt64 = 0
   for digit in digits {
@@ -164,6 +201,20 @@ private func hexadecimal(_ digits: some Collection<UInt8>, digits allowed: Close
     case UInt8(ascii: "A")...UInt8(ascii: "F"): value = value << 4 | UInt64(digit - UInt8(ascii: "A") + 10)
     default: return nil
     }
+  }
+  return value
+}
+
+/// A number of decimal digits and nothing else; nil too if it does not fit.
+private func decimal(_ digits: Slice<UnsafeRawBufferPointer>) -> UInt64? {
+  guard !digits.isEmpty else { return nil }
+  var value: UInt64 = 0
+  for digit in digits {
+    guard digit >= UInt8(ascii: "0"), digit <= UInt8(ascii: "9") else { return nil }
+    let (tens, tooMany) = value.multipliedReportingOverflow(by: 10)
+    let (sum, overflow) = tens.addingReportingOverflow(UInt64(digit - UInt8(ascii: "0")))
+    if tooMany || overflow { return nil }
+    value = sum
   }
   return value
 }

@@ -86,6 +86,7 @@ struct Row: Sendable {
         case .key:
           var origin = relation.origins[number]
           origin.transaction = transaction
+          origin.operation = operation
           let isKey = relation.kinds[number] == .key
           key.withUnsafeBytes {
             if isKey {

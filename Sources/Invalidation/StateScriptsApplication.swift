@@ -69,40 +69,59 @@ extension StateScripts {
       return answer('OK',reply)
       """
 
-  /// MSET: each key under its own lease, all in one step.
+  /// MSET, and SETs that simply put a value there, of any clients: each key under its own lease, all in one step.
+  /// What was there needs no removal before, trusted or not, for nothing of it is left. Redis judges whether it is full
+  /// when the script begins and again only until it has written, so an error for the first SET is one for all.
   ///
   /// - KEYS: 1 M, 2… the keys.
-  /// - ARGV: for each key five: g of its lease (empty: the key is not governed, and is simply set), buckets
-  ///   of the key and its groups with commas between, stamp, how long it lives in milliseconds (empty: for
-  ///   ever), value.
-  /// - Replies: [`OK`, number of keys refused, g, h, W, jl (nil without state), then `1` or `0` for each
-  ///   key]; or the error with which Redis refused the first SET, nothing having been set.
+  /// - ARGV: for each key four: its lease, g and stamp in one (empty: the key is not governed, and is simply set),
+  ///   buckets of the key and its groups with commas between, how long it lives in milliseconds (empty: for ever),
+  ///   value.
+  /// - Replies: [`OK`, number of keys refused, g, h, W, jl (nil without state), then for each key 1 or why it was
+  ///   refused: `NOSTATE` | `GEN` | `FLOOR` | `FENCE`]; or the error with which Redis refused the first SET, nothing
+  ///   having been set.
   public static let fillMany = """
-    local m=redis.pcall('HMGET',KEYS[1],'g','F','h','W','jl')
+    local M,n=KEYS[1],#KEYS
+    local fields,last={'g','F','h','W','jl'},{5}
+    for i=2,n do
+      local buckets=ARGV[4*i-6]
+      if ARGV[4*i-7]=='' then
+      elseif string.find(buckets,',',1,true) then
+        for b in string.gmatch(buckets,'%d+') do fields[#fields+1]='b'..b end
+      else fields[#fields+1]='b'..buckets end
+      last[i]=#fields
+    end
+    local m=redis.pcall('HMGET',M,unpack(fields,1,math.min(#fields,1000)))
     if m.err or not (m[1] and m[2]) then m={false,false,false,false,false} end
-    local r={'OK',0,m[1],m[3],m[4],m[5]}
-    local refused=0
-    for i=2,#KEYS do
-      local a=5*(i-2)
-      local g,stamp=ARGV[a+1],ARGV[a+3]
-      local open=g==''
-      if not open and m[1]==g and stamp>=m[2] then
-        open=true
-        for bucket in string.gmatch(ARGV[a+2],'%d+') do
-          local b=redis.call('HGET',KEYS[1],'b'..bucket)
-          if b and b>stamp then open=false end
+    for from=1001,m[1] and #fields or 0,1000 do
+      local more=redis.call('HMGET',M,unpack(fields,from,math.min(from+999,#fields)))
+      for j=1,#more do m[from+j-1]=more[j] end
+    end
+    local g,F=m[1],m[2]
+    local r,refused={'OK',0,g,m[3],m[4],m[5]},0
+    for i=2,n do
+      local lease,word=ARGV[4*i-7],1
+      if lease~='' then
+        if not g then word='NOSTATE'
+        elseif string.sub(lease,1,16)~=g then word='GEN'
+        else
+          local stamp=string.sub(lease,17)
+          if stamp<F then word='FLOOR'
+          else
+            for j=last[i-1]+1,last[i] do
+              if m[j] and m[j]>stamp then word='FENCE' end
+            end
+          end
         end
       end
-      if open then
-        local set
-        if ARGV[a+4]=='' then set=redis.pcall('SET',KEYS[i],ARGV[a+5])
-        else set=redis.pcall('SET',KEYS[i],ARGV[a+5],'PX',ARGV[a+4]) end
+      if word==1 then
+        local set,life
+        life=ARGV[4*i-5]
+        if life=='' then set=redis.pcall('SET',KEYS[i],ARGV[4*i-4])
+        else set=redis.pcall('SET',KEYS[i],ARGV[4*i-4],'PX',life) end
         if set.err then return set end
-        r[5+i]=1
-      else
-        refused=refused+1
-        r[5+i]=0
-      end
+      else refused=refused+1 end
+      r[5+i]=word
     end
     r[2]=refused
     return r

@@ -57,39 +57,58 @@ extension StateScripts {
   /// Redis holds under governed keys and does not count goes, so that the command finds nothing there.
   ///
   /// - KEYS: 1 M, 2… the governed keys.
-  /// - ARGV: for each key its tags packed.  Replies: a digit for each key, 1 if it exists.
+  /// - ARGV: for each key its tags packed, then a digit for each key, 1 if it may be written.  Replies: a digit for each
+  ///   key, 1 if it exists.
   public static let before =
-    "#!lua flags=allow-oom\n" + coveredFunction + """
+    "#!lua flags=allow-oom\n" + coveredFunction + markFunction + """
       local M=KEYS[1]
       local m=redis.pcall('HMGET',M,'g','c','pd')
       local state=not m.err and m[1] and true or false
-      local there={}
+      local there,marks={},{}
       for i=2,#KEYS do
         if not state or m[2]~=m[1] or covered(m[3],KEYS[i],ARGV[i-1]) then redis.call('UNLINK',KEYS[i]) end
         there[i-1]=redis.call('EXISTS',KEYS[i])
+        local watched=there[i-1]==1 and string.sub(ARGV[#KEYS],i-1,i-1)=='1'
+        marks[i-1]=watched and mark(KEYS[i]) or '-'
       end
-      if state then redis.call('HSET',M,'x',table.concat(there)) end
+      if state then redis.call('HSET',M,'x',table.concat(there),'y',table.concat(marks,',')) end
       return table.concat(there)
       """
 
+  /// `mark(key)`: what changes with the key's value or its end. nil: it is long, and reading it whole would hold up
+  /// Redis, or the sidecar's user may not.
+  static let markFunction = """
+    local function mark(key)
+      local size=redis.pcall('MEMORY','USAGE',key,'SAMPLES',1)
+      if type(size)~='number' or size>65536 then return nil end
+      local value,ends=redis.pcall('DUMP',key),redis.pcall('PEXPIRETIME',key)
+      if type(value)~='string' or type(ends)~='number' then return nil end
+      return redis.sha1hex(value)..string.format('%.0f',ends)
+    end
+
+    """
+
   /// What stands behind such a command. What it has left under a governed key stays only if the key's lease still
-  /// counts, as for `fill`; a key that was there and is gone now is a removal like any other.
+  /// counts, as for `fill`, or if it is what was there before, which counted; a key that was there and is gone now is a
+  /// removal like any other.
   ///
   /// - KEYS: 1 M, 2… the governed keys, as for `before`.
   /// - ARGV: 1 `StateKeys.journalPrefix`, 2 channel, 3 how long journal entries are kept, in milliseconds, then for each
   ///   key six: what becomes of it (`read`: it was only read; `keep`: it stays under its lease; `drop`: it goes), g of
   ///   the lease, buckets of the key and of its groups with commas between, stamp, how long it may live in milliseconds
   ///   (empty: as it does), tags packed.
-  /// - Replies: [a letter for each key: `k` it is there, `n` it is not, `r` it was written and not kept; g, V, d, all
-  ///   nil without state].
+  /// - Replies: [a letter for each key: `k` it is there, `n` it is not, `u` it is there and was not written, whatever its
+  ///   lease, `r` it was written and not kept; g, V, d, all nil without state].
   public static let after =
     "#!lua flags=allow-oom\n" + journalFunction + publishFunction + fenceFunction + coveredFunction
-    + limitFunction + quotedFunction + """
+    + limitFunction + quotedFunction + markFunction + """
       local M=KEYS[1]
-      local m=redis.pcall('HMGET',M,'g','V','W','jl','F','c','pd','x')
+      local m=redis.pcall('HMGET',M,'g','V','W','jl','F','c','pd','x','y')
       local state=not m.err
       for i=1,5 do state=state and m[i] and true or false end
-      if state then redis.call('HDEL',M,'x') end
+      if state then redis.call('HDEL',M,'x','y') end
+      local marks={}
+      for word in string.gmatch(m[9] or '','[^,]+') do marks[#marks+1]=word end
       local words,gone,buckets={},{},{}
       for i=2,#KEYS do
         local key,a=KEYS[i],6*(i-2)+3
@@ -104,12 +123,13 @@ extension StateScripts {
             if fence and fence>ARGV[a+4] then open=false end
           end
           if open then limit(key,ARGV[a+5])
+          elseif state and (marks[i-1] or '-')~='-' and mark(key)==marks[i-1] then word='u'
           else
             redis.call('UNLINK',key)
             word='r'
           end
         end
-        if word~='k' and mode~='read' and state and (not m[8] or string.sub(m[8],i-1,i-1)=='1') then
+        if word~='k' and word~='u' and mode~='read' and state and (not m[8] or string.sub(m[8],i-1,i-1)=='1') then
           gone[#gone+1]=key
           buckets[#buckets+1]=string.match(ARGV[a+3],'^%d+')
         end

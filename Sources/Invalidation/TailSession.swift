@@ -232,7 +232,8 @@ public struct TailSession: ~Copyable {
   private mutating func ended(_ commit: Commit) {
     inTransaction = false
     transactions += 1
-    pending.complete(through: max(commit.end, pending.through))
+    pending.complete(
+      through: max(commit.end, pending.through), committedAt: openHasKeys ? commit.committedAt : nil)
     position = max(position, commit.end)
     watch.delivered(commit.transaction)
     // Up to V everything is visible, also what is delivered again.

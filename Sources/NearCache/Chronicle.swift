@@ -88,7 +88,7 @@ public enum FillRefusal: String, Hashable, Sendable, CaseIterable {
   case barred
   // By the state, in the words of its scripts.
   case noState, generation, floor, fence, untrusted
-  /// MSET's script does not tell which of them.
+  /// The script of a command that guards several keys does not tell which of them.
   case outdated
   /// Redis had lost the scripts; they are being loaded.
   case reloading

@@ -25,9 +25,8 @@ struct EntryHeader {
   /// The upper half of the key's hash: finds the slot of an entry that is to be evicted.
   var hashTag: UInt32
   var keyCount: UInt16
-  /// 1 if the entry was found since SIEVE's hand passed it. A byte of its own, so that a hit writes nothing
-  /// else.
-  var visited: UInt8
+  /// Free.
+  var unused: UInt8
   /// How many bytes of the reply stand before the value: "$5\r\n" is 4. The highest bit says that a serial of
   /// `GroupEpochs` stands behind the reply.
   var valueStartAndFlag: UInt8
@@ -62,6 +61,9 @@ public struct NearEntry {
   public var valueCount: Int {
     Int(header.pointee.replyCount) - header.pointee.valueStart - 2
   }
+
+  /// Bytes that the entry takes: header, key, reply, and what its block leaves unused.
+  public var memory: Int { Int(header.pointee.size) * Arena.unit }
 
   public var value: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(

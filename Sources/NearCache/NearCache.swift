@@ -4,9 +4,9 @@ import Invalidation
 
 /// What this host remembers: replies, ready to be sent, under whole keys, in a fixed amount of memory.
 ///
-/// It knows nothing of freshness; whoever serves from it asks the `Follower` first. One thread uses it.
-/// Places are 32-bit offsets into one mapping, not pointers, so that later readers may map the same bytes
-/// elsewhere.
+/// It knows nothing of freshness; whoever serves from it asks the `Follower` first. One thread uses it; others may read
+/// it meanwhile through a `NearReader`. Places are 32-bit offsets into one mapping, not pointers, so that later
+/// readers may map the same bytes elsewhere.
 ///
 /// A read batch goes over its keys in passes, so that the memory of one key arrives while the next is looked
 /// at: `hash` and `prefetchSlot` for all, then `prefetchEntry` for all, then `find` for all. None of these
@@ -16,12 +16,18 @@ public struct NearCache: ~Copyable {
   let seed: UInt64
   var arena: Arena
   var table: SlotTable
+  /// The versions, and behind them the marks.
+  private let side: Mapping
+  let versions: Versions
+  let marks: Marks
   private var sieve = Sieve()
   private let maxEntry: Int
   private let limit: Int
   var hits: UInt64 = 0
   var misses: UInt64 = 0
   private var evictions = NearStatistics.Evictions()
+  /// By the kind of entries, counted as they come and go.
+  private var holdings: [NearStatistics.Holding]
 
   /// The least memory that a near cache works in, in bytes.
   public static var leastBytes: Int { 16 * Mapping.pageSize }
@@ -38,14 +44,25 @@ public struct NearCache: ~Copyable {
   ///     than 32 GiB and the slots for it, the rest stays unused.
   ///   - maxEntry: the longest reply kept, in bytes, its `$…` line and ends of lines included.
   ///   - seed: random for each process, so that nobody can choose keys that collide.
-  public init(bytes: Int, maxEntry: Int, seed: UInt64) throws(NearCacheError) {
+  ///   - kinds: how many kinds of entries `statistics` tells apart. The kind of an entry is its tag without the lowest
+  ///     8 bits; kinds beyond these are counted with the first.
+  public init(bytes: Int, maxEntry: Int, seed: UInt64, kinds: Int = 1) throws(NearCacheError) {
     guard bytes >= Self.leastBytes else { throw .tooSmall(bytes: bytes, least: Self.leastBytes) }
     let page = Mapping.pageSize
     let slotBytes = (bytes / Self.bytesPerSlot * 8 + page - 1) / page * page
     let table = try SlotTable(bytes: slotBytes)
-    let arena = try Arena(bytes: min((bytes - slotBytes) / page * page, Arena.largest / page * page))
+    let stripes = Versions.count(beside: bytes)
+    let arenaMost = min(bytes - slotBytes, Arena.largest)
+    let sideBytes = (stripes * 8 + Marks.count(forArena: arenaMost) + page - 1) / page * page
+    let side = try Mapping(count: sideBytes)
+    let arena = try Arena(
+      bytes: min((bytes - slotBytes - sideBytes) / page * page, Arena.largest / page * page))
     self.table = table
     self.arena = arena
+    holdings = Array(repeating: NearStatistics.Holding(), count: max(1, kinds))
+    versions = Versions(side.base, count: stripes)
+    marks = Marks(side.base + stripes * 8)
+    self.side = side
     self.maxEntry = maxEntry
     self.limit = bytes
     self.seed = seed
@@ -70,6 +87,7 @@ public struct NearCache: ~Copyable {
         let entry = UnsafeRawPointer(arena.at(SlotTable.offset(slot)))
         clinux_prefetch(entry)
         clinux_prefetch(entry + 64)
+        marks.prefetch(SlotTable.offset(slot))
         return
       }
       index = table.next(index)
@@ -91,8 +109,7 @@ public struct NearCache: ~Copyable {
       misses &+= 1
       return nil
     }
-    // A hit on a hot entry finds the mark set and so leaves the cache line clean.
-    if header.pointee.visited == 0 { header.pointee.visited = 1 }
+    marks.set(offset)
     hits &+= 1
     return NearEntry(base: UnsafeRawPointer(header))
   }
@@ -150,6 +167,8 @@ public struct NearCache: ~Copyable {
 
     if table.isFull { _ = evictOne() }
     let entry = allocate(size)
+    versions.begin(hashTag)
+    defer { versions.end(hashTag) }
     let header = arena.at(entry)
     header.pointee.expires = expires?.nanoseconds ?? EntryHeader.never
     header.pointee.owner = tag
@@ -161,16 +180,27 @@ public struct NearCache: ~Copyable {
     if let bytes = key.baseAddress { keyStart.copyMemory(from: bytes, byteCount: key.count) }
     Self.write(value, reply: keyStart + key.count, valueStart: valueStart)
     if let serial { (keyStart + key.count + replyCount).storeBytes(of: serial, as: UInt32.self) }
-    sieve.insert(entry, arena)
+    sieve.insert(entry, arena, marks)
     table.insert(hashTag, offset: entry)
+    weigh(entry, 1)
     return true
+  }
+
+  /// Counts an entry that has come (1) or goes (-1).
+  private mutating func weigh(_ entry: UInt32, _ change: Int) {
+    let kind = Int(arena.at(entry).pointee.owner >> 8)
+    let index = kind < holdings.count ? kind : 0
+    holdings[index].entries += change
+    holdings[index].bytes += change * Int(arena.at(entry).pointee.size) * Arena.unit
   }
 
   /// Gives the entry under `key` another end, or none; false if there is no entry.
   public mutating func setExpiry(_ key: UnsafeRawBufferPointer, hash: UInt64, expires: Instant?) -> Bool {
     let entry = locate(key, SlotTable.tag(hash))
     guard entry != 0 else { return false }
+    versions.begin(SlotTable.tag(hash))
     arena.at(entry).pointee.expires = expires?.nanoseconds ?? EntryHeader.never
+    versions.end(SlotTable.tag(hash))
     return true
   }
 
@@ -188,9 +218,12 @@ public struct NearCache: ~Copyable {
   /// one free block and keeps its pages, since they are within the bound and about to be used again.
   public mutating func removeAll() {
     evictions.flush += UInt64(table.taken)
+    versions.beginAll()
     table.removeAll()
     arena.reset()
     sieve.removeAll()
+    versions.endAll()
+    for index in holdings.indices { holdings[index] = NearStatistics.Holding() }
   }
 
   mutating func expire(_ entry: UInt32) {
@@ -200,14 +233,18 @@ public struct NearCache: ~Copyable {
 
   /// Takes an entry out of everything; the free block that it became a part of.
   private mutating func drop(_ entry: UInt32) -> UInt32 {
-    table.remove(arena.at(entry).pointee.hashTag, offset: entry)
+    let hashTag = arena.at(entry).pointee.hashTag
+    weigh(entry, -1)
+    versions.begin(hashTag)
+    defer { versions.end(hashTag) }
+    table.remove(hashTag, offset: entry)
     sieve.remove(entry, arena)
     return arena.free(entry)
   }
 
   private mutating func evictOne() -> UInt32 {
     evictions.size += 1
-    return drop(sieve.victim(arena))
+    return drop(sieve.victim(arena, marks))
   }
 
   /// A block of `size` units, which the arena as a whole has. Evicts what it takes.
@@ -270,19 +307,26 @@ public struct NearCache: ~Copyable {
   public var statistics: NearStatistics {
     NearStatistics(
       entries: table.taken, bytes: Int(arena.used) * Arena.unit, capacity: Int(arena.capacity) * Arena.unit,
-      limit: limit, hits: hits, misses: misses, evictions: evictions)
+      limit: limit, hits: hits, misses: misses, evictions: evictions, holdings: holdings)
   }
 
+  /// Reads it from other threads; not to be used any more when this is gone.
+  public var reader: NearReader { NearReader(self) }
+
   /// The memory taken from the system, in bytes: never more than what `init` was given.
-  var mapped: Int { arena.mapping.count + table.mapping.count }
+  var mapped: Int { arena.mapping.count + table.mapping.count + side.count }
 
   /// Walks everything and says what is wrong; nil if nothing is.
   func checkInvariants() -> String? {
     if mapped > limit { return "\(mapped) bytes are mapped, \(limit) are allowed" }
     var entries = 0
+    var found = Array(repeating: NearStatistics.Holding(), count: holdings.count)
     var wrong: String?
     let blocks = arena.walk { offset, header in
       entries += 1
+      let kind = Int(header.owner >> 8) < found.count ? Int(header.owner >> 8) : 0
+      found[kind].entries += 1
+      found[kind].bytes += Int(header.size) * Arena.unit
       let block = UnsafeRawPointer(arena.at(offset))
       let key = UnsafeRawBufferPointer(start: block + EntryHeader.count, count: Int(header.keyCount))
       if locate(key, header.hashTag) != offset { wrong = "the entry at \(offset) is not found" }
@@ -294,6 +338,7 @@ public struct NearCache: ~Copyable {
     }
     if let wrong = blocks ?? wrong { return wrong }
     if entries != table.taken { return "\(entries) entries, \(table.taken) slots taken" }
+    if found != holdings { return "what entries of each kind take is \(found), counted were \(holdings)" }
     let order = sieve.walk(arena)
     if let wrong = order.wrong { return wrong }
     if order.count != entries { return "\(entries) entries, \(order.count) in the order of eviction" }

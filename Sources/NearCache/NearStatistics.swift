@@ -11,6 +11,16 @@ public struct NearStatistics: Hashable, Sendable {
   public var hits: UInt64
   public var misses: UInt64
   public var evictions: Evictions
+  /// What entries of each kind take; together `entries` and `bytes`.
+  public var holdings: [Holding]
+
+  public struct Holding: Hashable, Sendable {
+    public var entries = 0
+    /// Headers, keys and replies, with what their blocks leave unused.
+    public var bytes = 0
+
+    public init() {}
+  }
 
   /// Why entries left, by how many. An entry that was replaced did not leave.
   public struct Evictions: Hashable, Sendable {

@@ -16,10 +16,10 @@ struct Sieve {
   /// and an event loop must not stand still for a million of them.
   static let patience = 256
 
-  mutating func insert(_ entry: UInt32, _ arena: borrowing Arena) {
+  mutating func insert(_ entry: UInt32, _ arena: borrowing Arena, _ marks: Marks) {
     arena.at(entry).pointee.older = newest
     arena.at(entry).pointee.newer = 0
-    arena.at(entry).pointee.visited = 0
+    marks.clear(entry)
     if newest != 0 { arena.at(newest).pointee.newer = entry } else { oldest = entry }
     newest = entry
   }
@@ -32,12 +32,12 @@ struct Sieve {
   }
 
   /// The entry to evict next; 0 in an empty cache. The hand stands on it until `remove` moves it on.
-  mutating func victim(_ arena: borrowing Arena) -> UInt32 {
+  mutating func victim(_ arena: borrowing Arena, _ marks: Marks) -> UInt32 {
     if hand == 0 { hand = oldest }
     guard hand != 0 else { return 0 }
     var patience = Self.patience
-    while arena.at(hand).pointee.visited != 0, patience > 0 {
-      arena.at(hand).pointee.visited = 0
+    while marks.isSet(hand), patience > 0 {
+      marks.clear(hand)
       let newer = arena.at(hand).pointee.newer
       hand = newer == 0 ? oldest : newer
       patience -= 1

@@ -25,7 +25,9 @@ struct SlotTable: ~Copyable {
 
   static func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
 
-  func home(_ tag: UInt32) -> Int {
+  func home(_ tag: UInt32) -> Int { Self.home(tag, count) }
+
+  static func home(_ tag: UInt32, _ count: Int) -> Int {
     Int(truncatingIfNeeded: (UInt64(tag) &* UInt64(truncatingIfNeeded: count)) >> 32)
   }
 
@@ -44,7 +46,7 @@ struct SlotTable: ~Copyable {
     precondition(!isFull)
     var index = home(tag)
     while slots[index] != 0 { index = next(index) }
-    slots[index] = UInt64(tag) << 32 | UInt64(offset)
+    clinux_store64(slots + index, UInt64(tag) << 32 | UInt64(offset))
     taken += 1
   }
 
@@ -60,12 +62,12 @@ struct SlotTable: ~Copyable {
     while slots[index] != 0 {
       let home = home(Self.tagOf(slots[index]))
       if distance(from: home, to: index) >= distance(from: hole, to: index) {
-        slots[hole] = slots[index]
+        clinux_store64(slots + hole, slots[index])
         hole = index
       }
       index = next(index)
     }
-    slots[hole] = 0
+    clinux_store64(slots + hole, 0)
     taken -= 1
   }
 

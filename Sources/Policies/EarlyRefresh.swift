@@ -10,6 +10,8 @@ public struct EarlyRefresh: Sendable {
   private let capacity: Int
   /// The state of SplitMix64: chance is asked for at each hit, and the system's is too dear for that.
   private var random: UInt64
+  /// The longest time before its end at which any value was ever due, in nanoseconds.
+  public private(set) var longestLead: UInt64 = 0
 
   /// - Parameters:
   ///   - capacity: of how many keys the time is kept; those of before are forgotten when it is full.
@@ -22,7 +24,9 @@ public struct EarlyRefresh: Sendable {
   /// A key was loaded. `beta`: above 1 it is refreshed earlier, below 1 later.
   public mutating func took(_ key: UInt64, _ nanoseconds: UInt64, beta: Double) {
     if weights.count >= capacity, weights[key] == nil { weights.removeAll(keepingCapacity: true) }
-    weights[key] = Double(nanoseconds) * beta
+    let weight = Double(nanoseconds) * beta
+    weights[key] = weight
+    longestLead = max(longestLead, UInt64(exactly: (weight * Self.longestDraw).rounded(.up)) ?? .max)
   }
 
   /// Whether a value is to be loaded anew that lives for `left` nanoseconds more. A key that was never loaded here

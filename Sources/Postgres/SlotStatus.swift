@@ -7,8 +7,8 @@ public struct SlotStatus: Hashable, Sendable {
   /// The output plugin; nil for a physical slot.
   public var plugin: String?
   public var database: String?
-  public var isTemporary: Bool
-  public var isActive: Bool
+  public var isTemporary = false
+  public var isActive = false
   /// The walsender that holds the slot.
   public var activePID: Int32?
   /// Everything up to here has been confirmed and will not be sent again.
@@ -29,21 +29,45 @@ public struct SlotStatus: Hashable, Sendable {
   public static func read(_ name: String, _ session: borrowing SQLSession) throws(PostgresError)
     -> SlotStatus?
   {
-    let rows = try session.query(
+    let (text, parameters) = statement(name)
+    return SlotStatus(try session.query(text, parameters))
+  }
+
+  /// The statement that asks for the slot called `name`, and its parameters.
+  public static func statement(_ name: String) -> (text: String, parameters: [String?]) {
+    (
       """
       SELECT plugin, database, temporary, active, active_pid, confirmed_flush_lsn, restart_lsn, wal_status,
         safe_wal_size, CASE WHEN NOT pg_is_in_recovery()
           THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 END AS retained
       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1
-      """, [name])
-    return rows.first.map { row in
-      SlotStatus(
-        plugin: row["plugin"], database: row["database"], isTemporary: row.isTrue("temporary"),
-        isActive: row.isTrue("active"),
-        activePID: row.integer("active_pid").flatMap { Int32(exactly: $0) },
-        confirmedFlush: row["confirmed_flush_lsn"].flatMap { LSN($0) },
-        restart: row["restart_lsn"].flatMap { LSN($0) }, walStatus: row["wal_status"],
-        safeWALSize: row.integer("safe_wal_size"), retainedBytes: row.integer("retained"))
+      """, [name]
+    )
+  }
+
+  /// What it costs the server.
+  public var health: SlotHealth {
+    SlotHealth(
+      walStatus: walStatus, retained: retainedBytes.flatMap { UInt64(exactly: $0) }, safe: safeWALSize)
+  }
+
+  /// Drops the slot called `name` if it is a logical one of this database for pgoutput, nobody holds it, and it keeps
+  /// more than `bound` bytes of log: it may have been made anew since somebody looked. True: it is gone.
+  public static func drop(
+    _ name: String, keepingMoreThan bound: UInt64, _ session: borrowing SQLSession
+  ) throws(PostgresError) -> Bool {
+    do throws(PostgresError) {
+      let rows = try session.query(
+        """
+        SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+        WHERE slot_name = $1 AND NOT active AND plugin = 'pgoutput' AND database = current_database()
+          AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > $2::numeric
+        """, [name, String(bound)])
+      return !rows.isEmpty
+    } catch {
+      // object_in_use, undefined_object (PostgreSQL documentation, appendix A): others were quicker.
+      guard error.sqlState == "55006" || error.sqlState == "42704" else { throw error }
+      return false
     }
   }
 
@@ -78,5 +102,20 @@ public struct SlotStatus: Hashable, Sendable {
       WHERE slot_name = $1 AND active_pid = $2::int4
       """, [name, String(walsender)])
     return rows.first?.isTrue("ended") ?? false
+  }
+}
+
+// Beside the members, so that these keep their own initializer.
+extension SlotStatus {
+  /// From the rows of `statement`; nil: there is no such slot.
+  public init?(_ rows: Rows) {
+    guard let row = rows.first else { return nil }
+    self.init(
+      plugin: row["plugin"], database: row["database"], isTemporary: row.isTrue("temporary"),
+      isActive: row.isTrue("active"),
+      activePID: row.integer("active_pid").flatMap { Int32(exactly: $0) },
+      confirmedFlush: row["confirmed_flush_lsn"].flatMap { LSN($0) },
+      restart: row["restart_lsn"].flatMap { LSN($0) }, walStatus: row["wal_status"],
+      safeWALSize: row.integer("safe_wal_size"), retainedBytes: row.integer("retained"))
   }
 }

@@ -46,7 +46,7 @@ public struct RedisConnection: ~Copyable {
 
   /// Sends one command and waits for its reply.
   public mutating func command(_ words: [String]) throws(RedisError) -> RedisReply {
-    try append(RedisArguments(words))
+    try append(words)
     return try receive()
   }
 
@@ -54,14 +54,17 @@ public struct RedisConnection: ~Copyable {
   public mutating func command(_ words: [[UInt8]]) throws(RedisError) -> RedisReply {
     var arguments = RedisArguments()
     for word in words { arguments.append(word) }
-    try append(arguments)
+    try append(&arguments)
     return try receive()
   }
 
   /// Puts a command behind those that wait to be sent.
-  public mutating func append(_ words: [String]) throws(RedisError) { try append(RedisArguments(words)) }
+  public mutating func append(_ words: [String]) throws(RedisError) {
+    var arguments = RedisArguments(words)
+    try append(&arguments)
+  }
 
-  mutating func append(_ arguments: RedisArguments) throws(RedisError) {
+  mutating func append(_ arguments: inout RedisArguments) throws(RedisError) {
     guard arguments.append(to: context) == REDIS_OK else { throw broken() }
   }
 

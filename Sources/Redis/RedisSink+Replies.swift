@@ -54,7 +54,7 @@ extension RedisSink {
   /// Somebody ran SCRIPT FLUSH; EVAL runs the script and keeps it.
   private mutating func repeatWithScript(_ request: Request) throws(RedisError) {
     arguments = arguments.replacingFirst(["EVAL", request.script])
-    try connection.append(arguments)
+    try connection.append(&arguments)
     sent = bootInstant()
     unsent = try !connection.write()
     expected = expected.map { _ in .nothing } + [.answer]

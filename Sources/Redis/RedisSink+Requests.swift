@@ -149,7 +149,7 @@ extension RedisSink {
     do throws(RedisError) {
       let isTimed = underWay?.isTimed ?? false
       if isTimed { try connection.append(["TIME"]) }
-      try connection.append(arguments)
+      try connection.append(&arguments)
       if isTimed { try connection.append(["TIME"]) }
       expected = isTimed ? [.clock, .answer, .clock] : [.answer]
       clock = nil

@@ -13,11 +13,15 @@ import TLS
       EXAMPLES
         nearside check --config config.json
         nearside setup --config config.json --as postgresql://postgres@db/shop --apply
+        nearside doctor --config config.json
         nearside run --config config.json
         redis-cli -s /run/nearside/redis.sock GET shop:user:42
       """,
     version: Version.text,
-    subcommands: [Run.self, Check.self, Setup.self, Uninstall.self, Explain.self, ShowVersion.self])
+    subcommands: [
+      Run.self, Check.self, Doctor.self, Setup.self, Uninstall.self, Explain.self, Health.self, Stats.self,
+      Top.self, Tail.self, Get.self, Invalidate.self, Reload.self, ShowVersion.self,
+    ])
 
   static func main() {
     SecureSocket.prepare()

@@ -131,6 +131,11 @@ struct ConfigurationErrorTests {
         "1:20+16 bad-value \"localhost:6380\" is not a loopback address, and Nearside serves the programs of its own "
           + "host only; use 127.0.0.1 or [::1], with a port"
       ),
+      (
+        #""listen": {"busyPoll": "2ms"}"#,
+        #"1:25+5 bad-value that is more than "1ms", and a processor is taken for as long; "50us" is long enough for a "#
+          + "client that waits for each answer"
+      ),
       (#""listen": {"group": ""}"#, "1:22+2 bad-value this text is empty; leave the key out for the default"),
       (
         #""plainSet": "windw""#,

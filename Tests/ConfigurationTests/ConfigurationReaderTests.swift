@@ -26,7 +26,8 @@ struct ConfigurationReaderTests {
     #expect(settings.postgres.url.exposed == "postgresql://db/shop")
     #expect(settings.postgres.password == nil)
     #expect(settings.postgres.publication == "nearside_shop")
-    #expect(settings.postgres.slot == SlotSettings(name: "nearside_shop", mode: .durable))
+    #expect(
+      settings.postgres.slot == SlotSettings(name: "nearside_shop", mode: .durable, maxRetained: 10 << 30))
     let redis = try #require(settings.redis)
     #expect(redis.endpoint == .tcp(host: "cache", port: 6380))
     #expect(redis.database == 2)
@@ -55,7 +56,7 @@ struct ConfigurationReaderTests {
     #expect(settings.keyPrefix == "")
     #expect(settings.redis == nil)
     #expect(settings.postgres.url.exposed == "")
-    #expect(settings.postgres.slot == SlotSettings(name: "nearside", mode: .temporary))
+    #expect(settings.postgres.slot == SlotSettings(name: "nearside", mode: .temporary, maxRetained: 10 << 30))
     #expect(settings.postgres.publication == "nearside")
     #expect(settings.listen.path == "/run/nearside/redis.sock")
   }
@@ -68,7 +69,8 @@ struct ConfigurationReaderTests {
        "postgres": {"url": "host=/run/pg dbname=shop", "password": "a",
          "publication": "p_1", "slot": {"name": "s_1", "mode": "durable"}},
        "redis": {"url": "unix:///run/r.sock?db=3", "password": "b", "timeout": "250ms"},
-       "listen": {"socket": "n.sock", "mode": "0600", "group": "g", "tcp": "[::1]:0"},
+       "listen": {"socket": "n.sock", "mode": "0600", "group": "g", "tcp": "[::1]:0",
+         "busyPoll": "50us"},
        "near": {"size": "1GB", "maxEntry": "1KB", "ttl": "1h30m"},
        "staleness": {"bound": "1.5s", "beyond": "fail"},
        "plainSet": "aged", "plainSetWindow": "20s",
@@ -81,7 +83,7 @@ struct ConfigurationReaderTests {
     #expect(settings.postgres.url.exposed == "host=/run/pg dbname=shop")
     #expect(settings.postgres.password?.exposed == "a")
     #expect(settings.postgres.publication == "p_1")
-    #expect(settings.postgres.slot == SlotSettings(name: "s_1", mode: .durable))
+    #expect(settings.postgres.slot == SlotSettings(name: "s_1", mode: .durable, maxRetained: 10 << 30))
     let redis = try #require(settings.redis)
     #expect(redis.endpoint == .unix(path: "/run/r.sock"))
     #expect(redis.database == 3)
@@ -90,7 +92,8 @@ struct ConfigurationReaderTests {
     #expect(
       settings.listen
         == ListenSettings(
-          path: "n.sock", mode: 0o600, group: "g", tcp: LoopbackAddress(host: "::1", port: 0)))
+          path: "n.sock", mode: 0o600, group: "g", tcp: LoopbackAddress(host: "::1", port: 0),
+          busyPoll: 50_000))
     #expect(settings.near == NearSettings(size: 1_000_000_000, maxEntry: 1_000, ttl: 5_400_000_000_000))
     #expect(settings.staleness == StalenessSettings(bound: 1_500_000_000, beyond: .fail))
     #expect(settings.plainSet == PlainSetSettings(mode: .aged, window: 20_000_000_000))

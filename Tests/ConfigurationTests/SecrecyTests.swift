@@ -63,7 +63,7 @@ struct SecrecyTests {
       #"{"redis": {"pasword": "hunter2"}}"#, #"{"redis": {"pass": 1, "password": "hunter2"}}"#,
       #"{"password": "hunter2"}"#, #"{"reddis": "redis://:hunter2@h"}"#, #"{"reddis": {"url": ["hunter2"]}}"#,
       #"{"near": {"password": "hunter2"}}"#, #"{"namespace": {"password": "hunter2"}}"#,
-      #"{"admin": "http://u:hunter2@h"}"#, #"{"postgres": {"loader": {"url": "hunter2"}}}"#,
+      #"{"publish": "http://u:hunter2@h"}"#, #"{"postgres": {"loader": {"url": "hunter2"}}}"#,
       #"{"password": "hunter2", "password": "hunter2"}"#, #"{"postgres.slot.name": "hunter2"}"#,
       #"{"tables": {"t": {"keys": "k", "password": "hunter2"}}}"#, #"{"caches": {"k": {"url": "hunter2"}}}"#,
       // Broken JSON, before, in and after the secret.

@@ -6,7 +6,7 @@ import Testing
 private let python = ProcessInfo.processInfo.environment["NEARSIDE_TEST_PYTHON"]
 
 /// Real client libraries, each by a script of `Tests/Clients` that does with its library what applications do:
-/// strings, hashes, pipelines, transactions, messages, scripts, locks. `Tests/run --all` installs them.
+/// strings, hashes, pipelines, transactions, messages, scripts, locks. `Tests/run` installs them.
 @Suite("Client libraries", .enabled(if: python != nil))
 struct ClientTests {
   private static let scripts = [

@@ -24,7 +24,7 @@ struct CommandLineTests {
     let version = try Sidecar.command(["version"])
     #expect(version.exit == .code(0))
     #expect(version.output.hasPrefix("nearside ") && version.output.contains("."))
-    for verb in ["", "run", "check", "setup", "uninstall", "explain", "version"] {
+    for verb in ["", "run", "check", "doctor", "setup", "uninstall", "explain", "version"] {
       let done = try Sidecar.command((verb.isEmpty ? [] : [verb]) + ["--help"])
       #expect(done.exit == .code(0))
       #expect(done.output.contains("EXAMPLES\n  nearside "), "\(verb): \(done.output)")

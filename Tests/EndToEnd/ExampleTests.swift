@@ -34,6 +34,7 @@ struct ExampleTests {
     let folder = try TemporaryFolder()
     // As it stands, but for the socket, which a harness looks for beside the file.
     let configuration = try Self.text("config.example.json").replacing("127.0.0.1:6380", with: "127.0.0.1:0")
+      .replacing("127.0.0.1:9847", with: "127.0.0.1:0")
       .replacing(
         "${NEARSIDE_SOCKET:-/run/nearside/redis.sock}", with: "${RUNTIME_DIRECTORY}/n.sock")
     let file = try folder.write(configuration, to: "config.json")

@@ -73,7 +73,8 @@ struct LeastRightsTests {
     arguments: [
       "script|load", "eval", "evalsha", "hmget", "hget", "hset", "hdel", "hincrby", "unlink", "time", "xadd",
       "xread",
-      "xlen", "xtrim", "memory|usage", "exists", "pexpire", "publish", "scan", "get", "set", "pttl", "del",
+      "xlen", "xtrim", "memory|usage", "dump", "pexpiretime", "exists", "pexpire", "publish", "scan", "get",
+      "set", "pttl", "del",
       "xrange",
       "xdel", "hexists",
     ])

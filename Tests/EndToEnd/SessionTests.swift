@@ -217,6 +217,29 @@ struct SessionTests {
     #expect(try client.call("SET", "x", "1") == .ok)
   }
 
+  @Test("Keyspace notifications come without those about Nearside's own keys")
+  func notifications() throws {
+    let world = try World()
+    let redis = try #require(world.redis)
+    let a = try world.sidecar()
+    try redis.cli("CONFIG", "SET", "notify-keyspace-events", "KEA")
+    let (client, witness) = (try a.client(), try redis.client())
+    // One hears patterns, and the other kind of message is heard by name.
+    let state = "__keyspace@0__:nearside:{\(world.database)}:m"
+    let names = [["PSUBSCRIBE", "__key*"], ["SUBSCRIBE", state], ["SUBSCRIBE", "__keyevent@0__:hset"]]
+    for command in names { _ = try client.call(command) }
+    // Redis itself does tell of them.
+    _ = try witness.call("SUBSCRIBE", state)
+    for _ in 0..<3 { _ = try witness.receive() }
+    try redis.cli("HSET", "x", "f", "v")
+    #expect(try client.receive() == .array(["pmessage", "__key*", "__keyspace@0__:x", "hset"]))
+    let both: Set<Reply> = [
+      .array(["message", "__keyevent@0__:hset", "x"]),
+      .array(["pmessage", "__key*", "__keyevent@0__:hset", "x"]),
+    ]
+    #expect(try [client.receive(), client.receive()].allSatisfy(both.contains))
+  }
+
   @Test("A script that does not end is ended by SCRIPT KILL, and others are told BUSY until then")
   func endlessScript() throws {
     let world = try World(options: [#""redis": { "timeout": "500ms" }"#])

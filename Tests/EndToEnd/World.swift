@@ -83,16 +83,19 @@ final class World: Sendable {
       environment: environment.merging(more) { $1 })
   }
 
+  var configurationFile: String { folder.file("config.json") }
+
   @discardableResult
   func psql(_ sql: String) throws -> String { try postgres.psql(sql, database: database) }
 
   /// Starts a sidecar and waits until it gives leases. `tcp`, `listen`: as `Sidecar` takes them.
   func sidecar(
-    environment more: [String: String] = [:], tcp: Bool = false, listen: [String] = []
+    environment more: [String: String] = [:], tcp: Bool = false, listen: [String] = [],
+    listener: (descriptor: Int32, path: String)? = nil
   ) throws -> Sidecar {
     let sidecar = try Sidecar(
       configuration, postgres: postgres.url(database: database), redis: redis?.url, environment: more,
-      tcp: tcp, listen: listen)
+      tcp: tcp, listen: listen, listener: listener)
     try sidecar.waitUntilFollowing()
     return sidecar
   }

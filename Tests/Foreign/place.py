@@ -37,18 +37,21 @@ def free_port():
 
 
 class Site(contextlib.AbstractContextManager):
-    """Attributes: folder, socket and port (of the sidecar), redis (the socket of Redis itself)."""
+    """Attributes: folder, socket and port (of the sidecar), redis (the socket of Redis itself), psql (a command, up to the
+    statement), processes (name and process). wrapper: words before the sidecar's command, a profiler for example; schema:
+    statements besides the table users."""
 
-    def __init__(self, nearside, database=0, tables='{"users": "user:{id}"}', options="", redis=()):
+    def __init__(
+            self, nearside, database=0, tables='{"users": "user:{id}"}', options="", redis=(), wrapper=(), schema=""):
         self.processes = []
         self.folder = tempfile.mkdtemp(prefix="nearside-foreign.")
         try:
-            self._start(nearside, database, tables, options, redis)
+            self._start(nearside, database, tables, options, redis, list(wrapper), schema)
         except BaseException:
             self.__exit__()
             raise
 
-    def _start(self, nearside, database, tables, options, redis):
+    def _start(self, nearside, database, tables, options, redis, wrapper, schema):
         os.chmod(self.folder, 0o755)
         as_user = []
         if os.geteuid() == 0:
@@ -66,7 +69,8 @@ class Site(contextlib.AbstractContextManager):
         psql = [binaries + "/psql", "-X", "-q", "-h", self.folder, "-U", "shop", "-d", "postgres", "-c"]
         wait_for("PostgreSQL", lambda: subprocess.run(
             psql + ["SELECT 1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0)
-        subprocess.run(psql + ["CREATE TABLE users (id bigint PRIMARY KEY, name text)"], check=True)
+        subprocess.run(psql + ["CREATE TABLE users (id bigint PRIMARY KEY, name text);" + schema], check=True)
+        self.psql = psql
         self.redis = self.folder + "/redis.sock"
         self._run("redis", [
             "redis-server", "--port", "0", "--unixsocket", self.redis, "--dir", self.folder, "--save", "",
@@ -75,6 +79,10 @@ class Site(contextlib.AbstractContextManager):
         wait_for("Redis", lambda: self._answers(self.redis, "PING", "PONG"))
         self.socket = self.folder + "/n.sock"
         self.port = free_port()
+        # A suite may be run again with clients spread over several threads, the first hit being enough to move one.
+        threads = os.environ.get("NEARSIDE_TEST_THREADS")
+        if threads:
+            options += f' "threads": {threads},'
         names = ", ".join(f'"{name}"' for name in ALLOWED)
         with open(self.folder + "/config.json", "w") as file:
             file.write(
@@ -83,11 +91,13 @@ class Site(contextlib.AbstractContextManager):
         self.environment = dict(
             os.environ, DATABASE_URL=f"postgresql://shop@/postgres?host={self.folder}",
             REDIS_URL=f"unix://{self.redis}?db={database}")
+        if threads:
+            self.environment["NEARSIDE_LEND_AFTER"] = "1"
         config = ["--config", self.folder + "/config.json"]
         subprocess.run(
             [nearside, "setup", *config, "--apply"], check=True, env=self.environment, stdout=subprocess.DEVNULL)
-        self._run("nearside", [nearside, "run", *config], env=self.environment)
-        wait_for("the sidecar", lambda: self._answers(self.socket, "NEARSIDE STATUS", "cleared:1"))
+        self._run("nearside", [*wrapper, nearside, "run", *config], env=self.environment)
+        wait_for("the sidecar", lambda: self._answers(self.socket, "NEARSIDE STATUS", "cleared:1"), 90 if wrapper else 20)
 
     def _answers(self, path, command, text):
         done = subprocess.run(

@@ -69,4 +69,18 @@ struct KeyOriginTests {
     #expect(OriginNames(tables: users)[.unknown] == nil)
     #expect(OriginNames(tables: users)[KeyOrigin(transaction: 1, table: 1, rule: 2)] == nil)
   }
+
+  @Test("Keys are counted by origin, whatever comes between those of one")
+  func counted() {
+    var packed = PackedOrigins()
+    let first = KeyOrigin(transaction: 7, table: 1, rule: 2, operation: .update)
+    let second = KeyOrigin(transaction: 7, table: 1, rule: 3, operation: .update)
+    let named = KeyOrigin.named(by: 7)
+    for origin in [first, first, second, first, named, second] { packed.append(origin) }
+    packed.committedAt = 1
+    let counts = packed.counted()
+    #expect(counts.map(\.origin) == [first, second, named])
+    #expect(counts.map(\.keys) == [3, 2, 1])
+    #expect(PackedOrigins().counted().isEmpty)
+  }
 }

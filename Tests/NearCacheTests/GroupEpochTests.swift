@@ -11,7 +11,7 @@ struct GroupEpochTests {
 
   @Test("What was asked for before a group was cleared does not count, what came after does")
   func clearing() {
-    var epochs = GroupEpochs()
+    let epochs = GroupEpochs()
     let before = epochs.serial
     #expect(with("pc:7:") { epochs.isCurrent(before, $0) })
     let dropped = with("pc:7:") { epochs.clear($0) }
@@ -23,15 +23,19 @@ struct GroupEpochTests {
 
   @Test("When the serials are used up everything goes, and what was asked for before never counts")
   func wrapping() {
-    var epochs = GroupEpochs(serial: .max - 1)
+    let epochs = GroupEpochs(serial: .max - 1)
     let early = epochs.serial
     #expect(!with("ta") { epochs.clear($0) })
     let late = epochs.serial
     #expect(with("tb") { epochs.clear($0) })
+    epochs.beginAnew()
     for serial in [early, late] {
       for group in ["ta", "tb", "tc"] { #expect(!with(group) { epochs.isCurrent(serial, $0) }) }
     }
     #expect(with("tb") { epochs.isCurrent(epochs.serial, $0) })
+    // A value of no group is told by when everything was dropped, which was at 1.
+    #expect(!epochs.isSince(1, late) && epochs.isSince(1, epochs.serial))
+    #expect(!epochs.isSince(epochs.serial + 1, epochs.serial))
   }
 
   @Test("An entry keeps its serial behind its reply, whatever their lengths, or has none")
@@ -65,7 +69,7 @@ struct GroupEpochTests {
   func constantTime() throws {
     let count = 1_000_000
     var cache = try NearCache(bytes: 256 * 1024 * 1024, maxEntry: 4096, seed: 1)
-    var epochs = GroupEpochs()
+    let epochs = GroupEpochs()
     func clearing() -> Duration {
       let start = ContinuousClock.now
       for turn in 0..<1000 { _ = with("pc:\(turn % 7):") { epochs.clear($0) } }

@@ -56,6 +56,28 @@ struct NearCacheTests {
     #expect(statistics.entries == 1 && statistics.evictions == .init())
   }
 
+  @Test("What entries of each kind take is counted as they come, are replaced, expire and leave")
+  func holdings() throws {
+    var near = try NearCache(bytes: Self.small, maxEntry: 1 << 16, seed: 7, kinds: 3)
+    for number in 0..<10 { _ = near.put("one\(number)", "v", tag: 1 << 8) }
+    for number in 0..<5 { _ = near.put("two\(number)", String(repeating: "v", count: 100), tag: 2 << 8 | 3) }
+    _ = near.put("unknown", "v", tag: 9 << 8)
+    // An entry of the first kind becomes one of the second.
+    _ = near.put("one0", "v", tag: 2 << 8)
+    _ = near.put("one1", "v", expires: at(1), tag: 1 << 8)
+    _ = near.get(Array("one1".utf8), now: at(2))
+    let gone = Array("two0".utf8)
+    _ = gone.withUnsafeBytes { near.remove($0, hash: near.hash($0)) }
+    let statistics = near.statistics
+    #expect(statistics.holdings.map(\.entries) == [1, 8, 5])
+    #expect(statistics.holdings.reduce(0) { $0 + $1.bytes } == statistics.bytes)
+    #expect(statistics.holdings[1].bytes == 8 * 64, "40 of the header, 4 of the key, 7 of the reply, in 16s")
+    let wrong = near.checkInvariants()
+    #expect(wrong == nil)
+    near.removeAll()
+    #expect(near.statistics.holdings.allSatisfy { $0 == .init() })
+  }
+
   @Test("A reply one byte longer than allowed is not kept, and what it would have replaced is gone")
   func tooLong() throws {
     var near = try cache(maxEntry: 11)
@@ -252,7 +274,7 @@ struct NearCacheTests {
     for index in 0..<count { _ = near.get("k\(index)") }
     _ = near.put("another", String(repeating: "x", count: 100))
     var marked = 0
-    let wrong = near.arena.walk { _, header in marked += Int(header.visited) }
+    let wrong = near.arena.walk { entry, _ in marked += near.marks.isSet(entry) ? 1 : 0 }
     #expect(wrong == nil && marked == near.statistics.entries - Sieve.patience - 1)
   }
 
@@ -303,7 +325,7 @@ struct NearCacheTests {
     let seed = UInt64.random(in: .min ... .max)
     var random = Seeded(seed)
     let bytes = [1 << 16, 1 << 18, 1 << 20, 3 << 20][run]
-    var near = try NearCache(bytes: bytes, maxEntry: 9000, seed: random.next())
+    var near = try NearCache(bytes: bytes, maxEntry: 9000, seed: random.next(), kinds: 4)
     var model: [[UInt8]: Copy] = [:]
     var clock = 0
     var missing = 0

@@ -1,3 +1,4 @@
+import Configuration
 import Invalidation
 import TestSupport
 import Testing

@@ -173,7 +173,7 @@ struct ConnectionTests {
 
 @Suite("Preflight")
 struct PreflightTests {
-  func findings(_ lab: Lab, user: String? = nil, password: String? = nil) -> [RedisPreflight.Finding] {
+  func findings(_ lab: Lab, user: String? = nil, password: String? = nil) -> [Finding] {
     var settings = lab.settings
     settings.user = user
     settings.password = password.map { Secret($0) }
@@ -198,7 +198,7 @@ struct PreflightTests {
     try redis.call("CONFIG", "SET", "maxmemory", "100mb")
     let found = findings(lab)
     #expect(found.count == 1 && found.first?.severity == .warning)
-    #expect(found.first?.description.contains("allkeys-lru") == true)
+    #expect(found.first?.sentence.contains("allkeys-lru") == true)
     try redis.call("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
     #expect(findings(lab) == [])
   }
@@ -206,13 +206,13 @@ struct PreflightTests {
   @Test("Writes that are acknowledged must not be evicted, and should outlive a crash")
   func writesBehind() throws {
     let lab = try Lab(["--maxmemory-policy", "allkeys-lru"])
-    func findings() -> [RedisPreflight.Finding] {
+    func findings() -> [Finding] {
       RedisPreflight.findings(
         settings: lab.settings, keys: lab.keys, keyPrefix: "shop:", writesBehind: true)
     }
-    #expect(findings().map(\.severity) == [.problem, .warning])
-    #expect(findings().first?.description.contains("allkeys-lru") == true)
-    #expect(findings().last?.description.contains("appendonly") == true)
+    #expect(findings().map(\.severity) == [.error, .warning])
+    #expect(findings().first?.sentence.contains("allkeys-lru") == true)
+    #expect(findings().last?.sentence.contains("appendonly") == true)
     var redis = try lab.connect()
     try redis.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
     try redis.call("CONFIG", "SET", "appendonly", "yes")
@@ -226,14 +226,14 @@ struct PreflightTests {
     let lab = try Lab(["--replicaof", "127.0.0.1 1"])
     _ = primary
     let found = findings(lab)
-    #expect(found.first?.severity == .problem)
-    #expect(found.first?.description.contains("is a replica") == true)
+    #expect(found.first?.severity == .error)
+    #expect(found.first?.sentence.contains("is a replica") == true)
   }
 
   @Test("A server of a cluster is refused")
   func cluster() throws {
     let lab = try Lab(["--cluster-enabled", "yes"])
-    #expect(findings(lab).contains { $0.severity == .problem && $0.description.contains("Redis Cluster") })
+    #expect(findings(lab).contains { $0.severity == .error && $0.sentence.contains("Redis Cluster") })
   }
 
   @Test("Missing permissions are listed by command and key; the user that is recommended lacks none")
@@ -242,8 +242,8 @@ struct PreflightTests {
     var redis = try lab.connect()
     try redis.call("ACL", "SETUSER", "none", "on", ">n", "~shop:*", "+@all")
     let found = findings(lab, user: "none", password: "n")
-    #expect(found.count == 1 && found.first?.severity == .problem)
-    let text = found.first?.description ?? ""
+    #expect(found.count == 1 && found.first?.severity == .error)
+    let text = found.first?.sentence ?? ""
     for part in ["HSET on nearside:{shop}:m", "PUBLISH on nearside:shop", "XADD on nearside:{shop}:j:"] {
       #expect(text.contains(part), "\(text)")
     }
@@ -253,17 +253,17 @@ struct PreflightTests {
       "-@dangerous", "-@admin")
     #expect(findings(lab, user: "good", password: "n") == [])
     try redis.call("ACL", "SETUSER", "mute", "on", ">n", "~*", "&*", "+@all", "-@scripting")
-    #expect(findings(lab, user: "mute", password: "n").first?.description.contains("EVALSHA") == true)
+    #expect(findings(lab, user: "mute", password: "n").first?.sentence.contains("EVALSHA") == true)
   }
 
   @Test("A Redis that is not there, or asks for a password, is the one finding")
   func unreachable() throws {
     let lab = try Lab()
     #expect(
-      findings(lab, user: "nobody", password: "x").first?.description.contains("does not accept") == true)
+      findings(lab, user: "nobody", password: "x").first?.sentence.contains("does not accept") == true)
     try lab.server.stop()
     let found = findings(lab)
     #expect(found.count == 1)
-    #expect(found.first?.description.hasPrefix("Redis cannot be reached at") == true)
+    #expect(found.first?.sentence.hasPrefix("Redis cannot be reached at") == true)
   }
 }

@@ -171,7 +171,7 @@ struct GroupScriptTests {
     let buckets = [page, pages].map(bucket).joined(separator: ",")
     let reply = try redis.eval(
       StateScripts.fillMany, [lab.keys.meta, page, page + "2"],
-      [g1.hex, buckets, stamp(0x1ff), "", "a", g1.hex, buckets, stamp(0x200), "", "b"])
+      [g1.hex + stamp(0x1ff), buckets, "", "a", g1.hex + stamp(0x200), buckets, "", "b"])
     #expect(reply[1] == 1)
     #expect(try redis.command(["MGET", page, page + "2"]) == [nil, "b"])
   }

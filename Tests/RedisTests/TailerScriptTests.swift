@@ -396,7 +396,7 @@ struct TailerScriptTests {
     #expect(fill[1].errorText?.hasPrefix("OOM") == true)
     let many = try redis.eval(
       StateScripts.fillMany, [lab.keys.meta, "shop:user:3"],
-      [g1.hex, bucket("shop:user:3"), stamp(0x100), "", "x"])
+      [g1.hex + stamp(0x100), bucket("shop:user:3"), "", "x"])
     #expect(many.errorText?.hasPrefix("OOM") == true)
     let step = try redis.apply(lab, Apply(W: 0x200, keys: ["shop:user:1"]))
     #expect(step[0] == "OK")

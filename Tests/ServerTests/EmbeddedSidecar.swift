@@ -24,11 +24,12 @@ final class EmbeddedSidecar: Sendable {
     bound: Duration = .seconds(3600), beyond: StalenessSettings.Beyond = .bypass,
     plainSet: PlainSetSettings = PlainSetSettings(mode: .window, window: 10_000_000_000),
     near: NearSettings = NearSettings(size: 16 << 20, maxEntry: 1 << 20, ttl: nil),
-    leaseWait: UInt64 = 20_000_000, page: StalenessSettings? = nil, folder: TemporaryFolder? = nil
+    leaseWait: UInt64 = 20_000_000, page: StalenessSettings? = nil, folder: TemporaryFolder? = nil,
+    threads: Int = 1
   ) throws {
     self.folder = try folder ?? TemporaryFolder()
     path = self.folder.file("s")
-    let settings = try Self.settings(path, bound, beyond, plainSet, near, leaseWait, page)
+    let settings = try Self.settings(path, bound, beyond, plainSet, near, leaseWait, page, threads)
     guard let mailbox = LoopMailbox() else { throw HarnessError("no eventfd") }
     self.mailbox = mailbox
     let starting = Starting()
@@ -65,7 +66,7 @@ final class EmbeddedSidecar: Sendable {
 
   private static func settings(
     _ path: String, _ bound: Duration, _ beyond: StalenessSettings.Beyond, _ plainSet: PlainSetSettings,
-    _ near: NearSettings, _ leaseWait: UInt64, _ page: StalenessSettings?
+    _ near: NearSettings, _ leaseWait: UInt64, _ page: StalenessSettings?, _ threads: Int
   ) throws -> Settings {
     let place = SourcePlace(line: 1, column: 1, length: 1)
     let texts = ["user:{id}", "page:{id}", "short:{id}", "far:{id}"]
@@ -85,7 +86,7 @@ final class EmbeddedSidecar: Sendable {
       namespace: nil,
       postgres: PostgresSettings(
         url: Secret(""), password: nil, publication: "p", slot: SlotSettings(name: "s", mode: .temporary)),
-      redis: nil, listen: ListenSettings(path: path, mode: 0o600, group: nil), near: near,
+      redis: nil, listen: ListenSettings(path: path, mode: 0o600, group: nil), threads: threads, near: near,
       staleness: StalenessSettings(bound: UInt64(bound.milliseconds * 1e6), beyond: beyond),
       plainSet: plainSet, leaseWait: leaseWait, journal: JournalSettings(keep: 60_000_000_000, size: 1 << 24),
       log: LogSettings(level: .error, format: .text), tables: [table], caches: caches,

@@ -8,7 +8,7 @@ import Testing
 @Suite("Misses behind a fence")
 struct HoldTests {
   private func stamp(_ lease: Reply) -> LSN? {
-    lease.elements?.last?.text.flatMap { LSN(hex: $0.dropFirst(16).prefix(16)) }
+    lease.elements?.last?.text.flatMap { LSN(hex: String($0.dropFirst(16).prefix(16))) }
   }
 
   @Test("a miss is held until its transaction is visible, and its lease then carries the later position")

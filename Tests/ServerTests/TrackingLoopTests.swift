@@ -157,6 +157,42 @@ struct TrackingLoopTests {
     #expect(try sidecar.status("tracking_watch") == "off")
   }
 
+  @Test(
+    "Who broadcasts and reads a key again when told of a write finds no copy of before it, or is told again")
+  func broadcastWindow() throws {
+    let sidecar = try RelaySidecar()
+    try sidecar.beat()
+    let direct = try sidecar.redis.client()
+    for number in 0..<8 { try direct.call("SETRANGE", "big\(number)", "900000", "v") }
+    let watcher = try tracker(sidecar, "BCAST", "PREFIX", "user:")
+    let (writer, reader) = (try sidecar.client(), try sidecar.client())
+    try writer.call("HELLO", "3")
+    // The removal is behind what Redis reads in several pieces, so that the read of the other protocol's connection is
+    // answered before it; and its own answer is behind long ones, so that Redis's message comes long before that.
+    let filler = String(repeating: "f", count: 200_000)
+    let before = (0..<8).map { ["GET", "big\($0)"] } + [["SET", "filler", filler]]
+    for round in 0..<20 {
+      let key = "user:\(round)"
+      try direct.call("SET", key, "before")
+      #expect(try watcher.receive() == told(key))
+      try writer.send(raw: (before + [["DEL", key]]).flatMap(RESPClient.encode))
+      try reader.send("GET", key)
+      #expect(try watcher.receive() == told(key))
+      try watcher.send("GET", key)
+      var known = try watcher.receive()
+      while case .push = known { known = try watcher.receive() }
+      for _ in 0..<10 { _ = try writer.receive() }
+      _ = try reader.receive()
+      try watcher.send("PING")
+      while true {
+        let next = try watcher.receive()
+        if next == .simple("PONG") { break }
+        if next == told(key) { known = nil }
+      }
+      #expect(known == (nil as Reply), "round \(round)")
+    }
+  }
+
   @Test("A new generation, and a prefix that no rule gives, cost every client everything")
   func generation() throws {
     let sidecar = try RelaySidecar()

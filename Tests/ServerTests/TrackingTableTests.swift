@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import Server
@@ -44,6 +45,58 @@ struct TrackingTableTests {
     #expect(table.count == 1)
     table.changed(key("x"))
     #expect(take(&table) == [told(1, "x", reply: 2)])
+  }
+
+  @Test("A read of a key costs as much with 20,000 clients that have read it as with one")
+  func hot() {
+    let clients = 0..<UInt64(20_000)
+    func time(_ name: (UInt64) -> String) -> Double {
+      var table = table(
+        limit: 100_000, Dictionary(uniqueKeysWithValues: clients.map { ($0, TrackingState()) }))
+      let keys = clients.map { key(name($0)) }
+      var (before, after) = (timespec(), timespec())
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before)
+      for reply in 0..<2 {
+        for client in clients { table.read(keys[Int(client)], by: client, reply: reply) }
+      }
+      for client in clients.reversed() { table.wroteGoverned([keys[Int(client)]], by: client) }
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after)
+      #expect(table.count == clients.count)
+      return Double(after.tv_sec - before.tv_sec) + Double(after.tv_nsec - before.tv_nsec) / 1e9
+    }
+    let (cold, hot) = (time { "k\($0)" }, time { _ in "k" })
+    #expect(hot < 10 * cold, "seconds: \(hot) for one key, \(cold) for as many keys as clients")
+  }
+
+  @Test("Holders of a key come, read again and go in any order, few or many")
+  func holders() {
+    var random = SystemRandomNumberGenerator()
+    for most in [3, 12, 40, 200] as [UInt64] {
+      var table = table(Dictionary(uniqueKeysWithValues: (0..<most).map { ($0, TrackingState()) }))
+      for client in 0..<most {
+        var state = TrackingState()
+        state.hasNoLoop = true
+        table.set(client, state)
+      }
+      var model: [UInt64: Int] = [:]
+      for step in 0..<4000 {
+        let client = random.next(upperBound: most)
+        // Long stretches in which more come than go, and the other way round.
+        if (step / 500) % 2 == 0
+          ? random.next(upperBound: 4 as UInt64) > 0 : random.next(upperBound: 4 as UInt64) == 0
+        {
+          table.read(key("x"), by: client, reply: step)
+          model[client] = step
+        } else {
+          table.wroteGoverned([key("x")], by: client)
+          model[client] = nil
+        }
+        #expect(table.count == model.count)
+      }
+      table.changed(key("x"))
+      let told = table.takeMessages().map { ($0.client, $0.reply) }
+      #expect(Dictionary(uniqueKeysWithValues: told) == model)
+    }
   }
 
   @Test("The table never has more entries than its limit, and who loses one is told")

@@ -79,11 +79,35 @@ struct WhyTests {
     #expect((lines["refused_fills"], lines["refused"]) == ("2", "HSET"))
     #expect(lines["refused_because"]?.hasPrefix("barred: ") == true)
     #expect(try client.call("MSET", "user:1", "old", "user:2", "old") == .ok)
-    #expect(try why("user:1", client)["refused_because"]?.hasPrefix("outdated: ") == true)
+    #expect(try why("user:1", client)["refused_because"]?.hasPrefix("fence: ") == true)
     #expect(try why("user:2", client)["refused_because"]?.hasPrefix("young: ") == true)
     try sidecar.begin(Generation(0xa2))
     #expect(try client.call("SET", "user:1", "old") == .ok)
     #expect(try why("user:1", client)["refused_because"]?.hasPrefix("generation: ") == true)
+  }
+
+  @Test("SETs that go to Redis together are judged one by one, with state and without")
+  func together() throws {
+    let sidecar = try RelaySidecar()
+    let client = try sidecar.client()
+    let keys = (1...5).map { "user:\($0)" }
+    for key in keys { #expect(try client.call("GET", key) == nil) }
+    try sidecar.change("user:2")
+    #expect(try client.pipeline(keys.map { ["SET", $0, "v"] }) == Array(repeating: .ok, count: 5))
+    for key in keys {
+      let lines = try why(key, client)
+      #expect(lines["refused_fills"] == (key == "user:2" ? "1" : "0"), "\(key)")
+      #expect(lines["fill"] == (key == "user:2" ? "none" : "SET"), "\(key)")
+    }
+    let others = (11...15).map { "user:\($0)" }
+    for key in others { #expect(try client.call("GET", key) == nil) }
+    try sidecar.redis.client().call("DEL", StateKeys(namespace: "").meta)
+    #expect(try client.pipeline(others.map { ["SET", $0, "v"] }) == Array(repeating: .ok, count: 5))
+    for key in others {
+      let lines = try why(key, client)
+      #expect((lines["refused_fills"], lines["fill"]) == ("1", "none"), "\(key)")
+      #expect(lines["refused_because"]?.contains("there was no state") == true, "\(lines)")
+    }
   }
 
   @Test(

@@ -279,6 +279,7 @@ final class Host {
   func clear(_ group: UnsafeRawBufferPointer) {
     guard epochs != nil, epochs?.clear(group) == true || world.mapping.groups.isAdHoc(group) else { return }
     near.removeAll()
+    if epochs?.isUsedUp == true { epochs?.beginAnew() }
     droppedSerial = epochs?.serial ?? 0
   }
 

@@ -146,27 +146,28 @@ extension ModelRedis {
     var most: Int?
   }
 
-  /// MSET. `stored` says of each key whether it was set.
-  mutating func fillMany(_ settings: [Setting]) -> (found: Found, stored: [Bool]) {
+  /// MSET. `refusals` says of each key why it was not set; nil: it was.
+  mutating func fillMany(_ settings: [Setting]) -> (found: Found, refusals: [FillWord?]) {
     let m = hash.flatMap { $0.g != nil && $0.F != nil ? $0 : nil }
     let found = m.map { Found(g: $0.g, h: $0.h, W: $0.W, jl: $0.jl) } ?? Found()
-    var stored: [Bool] = []
+    var refusals: [FillWord?] = []
     for setting in settings {
-      var isOpen = true
-      if let lease = setting.lease {
-        if let m, m.g == lease.generation, let floor = m.F, lease.stamp >= floor {
-          isOpen = setting.buckets.allSatisfy { m.fences[$0].map { $0 <= lease.stamp } ?? true }
-        } else {
-          isOpen = false
-        }
-      }
-      if isOpen {
+      let word = setting.lease.flatMap { refusal(of: $0, setting.buckets, m) }
+      if word == nil {
         values[setting.key] = Value(
           text: setting.value, expires: setting.most.map { clock + UInt64($0) })
       }
-      stored.append(isOpen)
+      refusals.append(word)
     }
-    return (found, stored)
+    return (found, refusals)
+  }
+
+  private func refusal(of lease: Lease, _ buckets: [Int], _ m: Meta?) -> FillWord? {
+    guard let m, let floor = m.F else { return .noState }
+    if m.g != lease.generation { return .generation }
+    if lease.stamp < floor { return .floor }
+    let isOpen = buckets.allSatisfy { m.fences[$0].map { $0 <= lease.stamp } ?? true }
+    return isOpen ? nil : .fence
   }
 
   enum RemovalWord: String { case ok = "OK", noState = "NOSTATE", untrusted = "UNTRUSTED" }

@@ -369,13 +369,13 @@ struct Comparison {
     }
     let arguments = settings.flatMap { setting -> [String] in
       let most = setting.most.map { "\($0)" } ?? ""
-      guard let lease = setting.lease else { return ["", "", "", most, setting.value] }
-      return [lease.generation.hex, commas(setting.buckets), lease.stamp.hex, most, setting.value]
+      guard let lease = setting.lease else { return ["", "", most, setting.value] }
+      return [lease.generation.hex + lease.stamp.hex, commas(setting.buckets), most, setting.value]
     }
     let line = call("fillMany", [keys.meta] + settings.map(\.key), arguments)
-    let (found, stored) = twin.fillMany(settings)
-    let all = stored.map { $0 ? " :1" : " :0" }.joined()
-    let refused = stored.filter { !$0 }.count
+    let (found, refusals) = twin.fillMany(settings)
+    let all = refusals.map { " " + ($0?.rawValue ?? ":1") }.joined()
+    let refused = refusals.count { $0 != nil }
     return ("fillMany", "[OK :\(refused) \(Self.line(found))\(all)]", line)
   }
 

@@ -23,10 +23,11 @@ public final class ChildProcess: Sendable {
   ///   - environment: added to the few variables every child gets (PATH, HOME, LANG, TMPDIR).
   ///   - user: whom to run as; nil: as oneself.
   ///   - input: what it reads from its standard input.
+  ///   - handed: descriptors that it has from 3 on.
   ///   - log: the file that both outputs are appended to; nil: they are kept apart, see `output` and `errors`.
   public init(
     _ arguments: [String], environment: [String: String] = [:], user: SystemUser? = nil,
-    directory: String = "/", input: String = "", log: String? = nil
+    directory: String = "/", input: String = "", log: String? = nil, handed: [Int32] = []
   ) throws {
     name = arguments.first ?? ""
     var command = ["env", "-C", directory, "setpriv", "--pdeathsig", "KILL"]
@@ -50,7 +51,7 @@ public final class ChildProcess: Sendable {
     do {
       pid = try spawn(
         command, environment: childEnvironment(environment), input: stdin, output: out,
-        error: err, newSession: false)
+        error: err, newSession: false, handed: handed)
     } catch {
       close(out)
       if err != out { close(err) }
@@ -196,7 +197,7 @@ extension Root {
 /// A descriptor of -1 stands for /dev/null.
 func spawn(
   _ arguments: [String], environment: [String], input: Int32, output: Int32, error: Int32,
-  newSession: Bool
+  newSession: Bool, handed: [Int32] = []
 ) throws -> pid_t {
   try Spawner.shared.perform {
     var actions = posix_spawn_file_actions_t()
@@ -208,6 +209,9 @@ func spawn(
       } else {
         posix_spawn_file_actions_adddup2(&actions, fd, target)
       }
+    }
+    for (index, fd) in handed.enumerated() {
+      posix_spawn_file_actions_adddup2(&actions, fd, Int32(3 + index))
     }
     closeOnExec()
 

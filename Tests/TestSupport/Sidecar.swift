@@ -8,6 +8,8 @@ public final class Sidecar: Sendable {
   /// The configuration file's path.
   public let configuration: String
   private let environment: [String: String]
+  /// A listener that it is handed, as a service manager does; nil: it makes its own.
+  private let listener: Int32?
   private let process = Mutex<ChildProcess?>(nil)
 
   /// The built executable, which lies beside the running test binary.
@@ -24,21 +26,32 @@ public final class Sidecar: Sendable {
   ///   - redis: REDIS_URL; nil: none.
   ///   - tcp: whether it also listens on a free loopback port: see `loopback()`.
   ///   - listen: further members of `listen`, such as `"password": "p"`.
+  ///   - listener: a socket that listens at a path and is handed over as descriptor 3.
   ///   - ready: whether to wait until the socket answers PING.
   public init(
     _ configuration: String, postgres: String?, redis: String?, environment: [String: String] = [:],
-    tcp: Bool = false, listen: [String] = [], ready: Bool = true
+    tcp: Bool = false, listen: [String] = [], listener: (descriptor: Int32, path: String)? = nil,
+    ready: Bool = true
   ) throws {
     folder = try TemporaryFolder()
-    socket = folder.file("n.sock")
+    socket = listener?.path ?? folder.file("n.sock")
+    self.listener = listener?.descriptor
     var text = configuration
     if !text.contains("\"listen\""), let brace = text.firstIndex(of: "{") {
       let members = ["\"socket\": \"\(socket)\""] + (tcp ? ["\"tcp\": \"127.0.0.1:0\""] : []) + listen
       text.insert(
         contentsOf: " \"listen\": { \(members.joined(separator: ", ")) },", at: text.index(after: brace))
     }
-    self.configuration = try folder.write(text, to: "config.json")
+    // A suite may be run again with clients spread over several threads, the first hit being enough to move one.
     var all = ["RUNTIME_DIRECTORY": folder.path]
+    if let threads = getenv("NEARSIDE_TEST_THREADS").map({ String(cString: $0) }),
+      let brace = text.firstIndex(of: "{"),
+      !text.contains("\"threads\"")
+    {
+      text.insert(contentsOf: " \"threads\": \(threads),", at: text.index(after: brace))
+      all["NEARSIDE_LEND_AFTER"] = "1"
+    }
+    self.configuration = try folder.write(text, to: "config.json")
     all["DATABASE_URL"] = postgres
     all["REDIS_URL"] = redis
     all.merge(environment) { $1 }
@@ -50,9 +63,14 @@ public final class Sidecar: Sendable {
   public func start(ready: Bool = true) throws {
     try process.withLock { process in
       guard process == nil else { return }
+      var command = [Sidecar.executable, "run", "--config", configuration]
+      if listener != nil {
+        // LISTEN_PID names the process that the sidecar then is.
+        command = ["sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""] + command
+      }
       process = try ChildProcess(
-        [Sidecar.executable, "run", "--config", configuration], environment: environment,
-        directory: folder.path, log: folder.file("log"))
+        command, environment: environment, directory: folder.path, log: folder.file("log"),
+        handed: listener.map { [$0] } ?? [])
     }
     if ready { try waitUntilReady() }
   }
@@ -98,6 +116,9 @@ public final class Sidecar: Sendable {
   public func client(timeout: Duration = .seconds(10)) throws -> RESPClient {
     try RESPClient(socket, timeout: timeout)
   }
+
+  /// Its admin endpoint.
+  public var admin: HTTPClient { HTTPClient(.unix(socket + ".admin")) }
 
   /// The loopback address on which it listens, if it was asked to.
   public func loopback() throws -> SocketPlace {

@@ -107,14 +107,18 @@ extension EventLoop {
     let entry = find(key)
     let standing = try standingNow(key)
     if let entry, standing != .hidden {
-      noteHit(standing)
+      noteHit(key, standing)
       return entry
     }
     noteMiss(key, standing, isHeld: entry != nil)
     return nil
   }
 
-  mutating func noteHit(_ standing: Standing) {
+  mutating func noteHit(_ key: GovernedKey, _ standing: Standing) {
+    switch standing {
+    case .fresh, .hidden: tally.read(.hit, of: key.rule)
+    case .stale, .failSafe: tally.read(.stale, of: key.rule)
+    }
     switch standing {
     case .fresh, .hidden: counters.nearHits += 1
     case .stale: counters.stale += 1
@@ -131,6 +135,7 @@ extension EventLoop {
     let gathering = certificate == nil && !isHeld
     let lease = standing == .fresh || standing == .stale || gathering ? embedded?.lease : nil
     if lease == nil { counters.bypassed += 1 }
+    tally.read(lease == nil ? .bypass : .miss, of: key.rule)
     noteMiss(key, lease: lease)
     return lease
   }
@@ -183,7 +188,7 @@ extension EventLoop {
     for key in keys { standings.append(try standingNow(key)) }
     for (index, key) in keys.enumerated() {
       if isHeld[index], standings[index] != .hidden {
-        noteHit(standings[index])
+        noteHit(key, standings[index])
       } else {
         noteMiss(key, standings[index], isHeld: isHeld[index])
       }

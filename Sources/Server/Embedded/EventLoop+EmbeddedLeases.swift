@@ -14,7 +14,7 @@ extension EventLoop {
       let entry = find(key)
       let standing = try standingNow(key)
       if let entry, standing != .hidden {
-        noteHit(standing)
+        noteHit(key, standing)
         return reply(slot) {
           $0.array(2)
           $0.append(entry.reply)

@@ -26,7 +26,7 @@ extension EventLoop {
     let standing = try standingNow(key)
     let resp3 = clients[slot].resp3
     if let value, standing != .hidden {
-      noteHit(standing)
+      noteHit(key, standing)
       reply(slot) { $0.append(value) }
     } else {
       noteMiss(key, standing, isHeld: value != nil)

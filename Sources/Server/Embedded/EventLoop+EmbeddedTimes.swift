@@ -14,11 +14,10 @@ struct WallClock {
     var offset: Int64 = 0
     for _ in 0..<8 {
       let before = clinux_boot_nanoseconds()
-      var wall = timespec()
-      clock_gettime(CLOCK_REALTIME, &wall)
+      let wall = clinux_wall_nanoseconds()
       let after = clinux_boot_nanoseconds()
       let middle = Int64(before + (after - before) / 2)
-      offset = Int64(wall.tv_sec) * 1_000_000_000 + Int64(wall.tv_nsec) - middle
+      offset = wall - middle
       if after - before < 100_000 { break }
     }
     return WallClock(offset: offset)

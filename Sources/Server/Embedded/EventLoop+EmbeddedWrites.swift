@@ -63,6 +63,8 @@ extension EventLoop {
       keys.append(try heldKey(request[index]))
       guard fits(request[index + 1]) else { throw tooLarge }
     }
+    // Whoever reads on another thread and finds one of the new values must not find an old one after it.
+    for key in keys { _ = key.bytes.withUnsafeBytes { near.remove($0, hash: key.hash) } }
     for (index, key) in keys.enumerated() {
       try store(key, request[index * 2 + 2], expires: nil, by: "mset", under: plainLease(key, slot))
     }
@@ -181,6 +183,7 @@ extension EventLoop {
     case .fill(let given): lease = given
     }
     let until = end(expires, key.rule)
+    tally.put(key.rule)
     let isStored = key.bytes.withUnsafeBytes {
       near.insert(
         $0, hash: key.hash, value: value, expires: until, tag: key.rule.mark,

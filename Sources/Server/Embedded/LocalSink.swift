@@ -77,6 +77,7 @@ extension EventLoop {
     case .request(.newGeneration(_, _, let new, _, _, let applied, let visible, let watching, _)):
       embedded?.begin(new, applied: applied, visible: visible, watching: watching)
       chronicle.began(new, at: now)
+      noteGeneration(new)
       near.removeAll()
       tracking.table.flush()
       expectHerd()
@@ -112,6 +113,7 @@ extension EventLoop {
           near.hash(group), KeyInvalidation(position: request.fence, origin: origins[index]), at: now)
         index += 1
       }
+      noteInvalidation(keys, groups, origins, position: request.fence)
       for key in changed { noteChanged(key, at: request.fence) }
       if raisesFloor { expectHerd() } else { endTurns(in: cleared) }
       if !loading.turns.isEmpty { keys.forEach { endTurn([UInt8]($0)) } }

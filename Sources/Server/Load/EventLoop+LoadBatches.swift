@@ -33,19 +33,17 @@ extension EventLoop {
   }
 
   private mutating func submit(_ job: LoadJob) {
-    guard let values = job.rule.values(of: job.key) else { return }
     loading.table.sent([job.load])
     counters.loadStatements += 1
     let id = loading.newJob(.load(job))
-    sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: values))
+    sql?.submit(SQLJob(id: id, statement: job.rule.statement, parameters: job.values))
   }
 
   private mutating func submit(_ jobs: [LoadJob], _ rule: LoadRule) {
     guard let many = rule.many else { return }
     loading.table.sent(jobs.map(\.load))
     counters.loadStatements += 1
-    let values = jobs.map { rule.values(of: $0.key) ?? [] }
-    let parameters = many.order.map { index in TextArray.text(of: values.map { $0[index] ?? [] }) }
+    let parameters = many.order.map { index in TextArray.text(of: jobs.map { $0.values[index] ?? [] }) }
     let id = loading.newJob(.loads(jobs))
     sql?.submit(SQLJob(id: id, statement: many.statement, parameters: parameters))
   }
@@ -65,9 +63,9 @@ extension EventLoop {
         return
       }
       var others = Set(found.keys)
-      for job in jobs { others.remove(many.order.map { rule.values(of: job.key)?[$0] ?? [] }) }
+      for job in jobs { others.remove(many.order.map { job.values[$0] ?? [] }) }
       for job in jobs {
-        let values = many.order.map { rule.values(of: job.key)?[$0] ?? [] }
+        let values = many.order.map { job.values[$0] ?? [] }
         // Only the printed spelling of a value is found again among the rows; and a row of none of these keys may
         // be one of them in other letters.
         guard zip(values, types).allSatisfy({ KeyParameters.isPrinted($0, type: $1) }),

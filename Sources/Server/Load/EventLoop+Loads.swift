@@ -33,6 +33,7 @@ extension EventLoop {
     guard rule.negative != nil, let until = showsNear(key, certificate, at: instant), isKnownAbsent(key)
     else { return nil }
     counters.absentHits += 1
+    tally.read(.negativeHit, of: key.rule)
     let lease = embedded == nil ? follower.state?.lease : embedded?.lease
     return (.absent(givesLease(key, certificate, at: instant) ? lease : nil), until)
   }
@@ -104,6 +105,10 @@ extension EventLoop {
     _ read: LoadedRead, _ missing: [(key: GovernedKey, lease: Lease?)], number: Int, _ slot: Int
   ) {
     read.tries += 1
+    if !read.isCounted {
+      for (key, _) in missing { tally.read(.miss, of: key.rule) }
+      read.isCounted = true
+    }
     loading.lastWait += 1
     let id = loading.lastWait
     let patience = missing.compactMap { $0.key.rule.load?.patience }.max() ?? 0
@@ -121,6 +126,8 @@ extension EventLoop {
       // Another's load has ended while Redis was asked.
       if showsNear(key, certificate, at: clock()) != nil, isKnownAbsent(key) || isNear(key, read) { continue }
       counters.loadWaits += 1
+      let loads = loading.table.count
+      defer { if loading.table.count == loads { tally.coalesced(key.rule) } }
       switch loading.table.join(
         key.bytes, waiter: id, arrival: read.arrival, lease: lease,
         takesValue: LoadedReply.canForm(read.name, rule.shape), isShared: rule.stampede.coalesce ?? true)
@@ -222,7 +229,11 @@ extension EventLoop {
   private mutating func resume(_ wait: LoadWait) {
     let slot = Int(wait.client.slot)
     loading.resumed = (wait.number, wait.read)
-    defer { loading.resumed = nil }
+    tally.isRepeated = true
+    defer {
+      loading.resumed = nil
+      tally.isRepeated = false
+    }
     if let failure = wait.failure { return reply(slot) { $0.error(failure.reply) } }
     var parser = RequestParser()
     var arguments: [Argument] = []
@@ -269,7 +280,7 @@ extension EventLoop {
     if !isAlone { counters.loads += 1 }
     let lease = loading.table.begins(load)
     let job = LoadJob(
-      load: load, key: key, isErrand: isErrand, rule: rule,
+      load: load, key: key, values: rule.values(of: key) ?? [], isErrand: isErrand, rule: rule,
       needed: max(appliedPosition, lease?.stamp.visible ?? .zero),
       deadline: now.after(nanoseconds: rule.patience), isAlone: isAlone)
     loading.begun.append(job)
@@ -292,6 +303,7 @@ extension EventLoop {
       return loading.behind.append((job, due: now.after(nanoseconds: Loading.replicaPause)))
     }
     let result: LoadTable<LoadedValue, LoadFailure>.Outcome
+    noteLoad(job, outcome)
     switch outcome.result {
     case .failure(let failure):
       counters.loadsFailed += 1
@@ -310,11 +322,22 @@ extension EventLoop {
     var value: LoadedValue?
     if case .value(let loaded) = result { value = loaded }
     // A change of row 7 clears the key of 7, and not one of 007, which finds the same row.
-    guard job.rule.isSpeltAsPrinted(job.key, outcome.types) else {
+    guard LoadRule.areSpeltAsPrinted(job.values, outcome.types) else {
       counters.loadsNotStored += 1
       return filled(job.load, stored: false)
     }
     store(job, value, lease)
+  }
+
+  private mutating func noteLoad(_ job: LoadJob, _ outcome: SQLOutcome) {
+    guard let rule = job.key.withUnsafeBytes({ governance.rule($0) }) else { return }
+    let result: Tally.LoadResult =
+      switch outcome.result {
+      case .success where (outcome.replayed ?? .max) < job.needed.rawValue: .timedOut
+      case .success(let rows): LoadedValue(rows, as: job.rule.shape) == nil ? .negative : .found
+      case .failure(let failure): failure.kind == .timedOut ? .timedOut : .failed
+      }
+    tally.loaded(result, of: rule, took: outcome.took)
   }
 
   // MARK: Storing
@@ -340,9 +363,9 @@ extension EventLoop {
     resp2.output.bulk(keys.meta)
     resp2.output.bulk(key.bytes)
     if writesBehind { resp2.output.bulk(keys.pendingWrites) }
-    resp2.output.bulk(lease.generation.hex)
-    resp2.output.bulk(key.buckets)
-    resp2.output.bulk(lease.stamp.hex)
+    resp2.output.bulk(lease.generation)
+    resp2.output.buckets(of: key)
+    resp2.output.bulk(lease.stamp)
     resp2.output.bulk(key.tags)
     resp2.output.bulk(value?.type ?? "none")
     resp2.appendLimit(lifetime)
@@ -395,6 +418,7 @@ extension EventLoop {
 
   /// Remembers that no row gives this key. Whatever clears a near value clears this too.
   mutating func keepAbsent(_ key: GovernedKey, until: Instant) {
+    tally.put(key.rule)
     _ = key.bytes.withUnsafeBytes {
       near.insert(
         $0, hash: key.hash, value: UnsafeRawBufferPointer(start: nil, count: 0), expires: until,

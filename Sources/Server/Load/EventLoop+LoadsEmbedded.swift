@@ -54,6 +54,11 @@ extension EventLoop {
     }
     if !missing.isEmpty, let read = loadedRead(request, name, keys) {
       let number = loading.resumed?.number ?? clients[slot].holdNext()
+      if !read.isCounted {
+        for key in keys where !missing.contains(where: { $0.key.bytes == key.bytes }) {
+          tally.read(.hit, of: key.rule)
+        }
+      }
       wait(read, missing, number: number, slot)
       return true
     }

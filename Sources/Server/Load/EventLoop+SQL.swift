@@ -1,9 +1,11 @@
 import Invalidation
+import Metrics
 import Policies
 
 extension EventLoop {
   /// A job that was handed to the runner has ended.
   mutating func sqlFinished(_ outcome: SQLOutcome) {
+    if outcome.took > 0 { tally.databaseDelay.observe(outcome.took) }
     switch loading.jobs.removeValue(forKey: outcome.id) {
     case .load(let job):
       notePace(outcome)

@@ -11,7 +11,7 @@ extension EventLoop {
     guard let load = read.load, let key = read.keys.first, read.keys.count == 1, misses[0]?.lease != nil,
       takesTurn(key, load, slot)
     else { return false }
-    waitForTurn(load, number: read.hold?.number ?? clients[slot].hold(), slot)
+    waitForTurn(load, key, number: read.hold?.number ?? clients[slot].hold(), slot)
     return true
   }
 
@@ -20,7 +20,7 @@ extension EventLoop {
     guard governance.hasTurns, key.rule.turn != nil, let read = loadedRead(request, name, [key]),
       takesTurn(key, read, slot)
     else { return false }
-    waitForTurn(read, number: loading.resumed?.number ?? clients[slot].holdNext(), slot)
+    waitForTurn(read, key, number: loading.resumed?.number ?? clients[slot].holdNext(), slot)
     return true
   }
 
@@ -36,7 +36,9 @@ extension EventLoop {
     return true
   }
 
-  private mutating func waitForTurn(_ read: LoadedRead, number: Int, _ slot: Int) {
+  private mutating func waitForTurn(_ read: LoadedRead, _ key: GovernedKey, number: Int, _ slot: Int) {
+    if !read.isCounted { tally.read(.miss, of: key.rule) }
+    read.isCounted = true
     counters.turnWaits += 1
     loading.lastWait += 1
     loading.waits[loading.lastWait] = LoadWait(

@@ -41,10 +41,10 @@ final class LoadRule: Sendable {
     patience = carry ? .max : sum
   }
 
-  /// Whether a change of the row that the statement finds for this key clears this very key: the values are bound as
+  /// Whether a change of the row that the statement finds for a key clears this very key: these values are bound as
   /// PostgreSQL prints values of these types. `types`: of the statement's parameters.
-  func isSpeltAsPrinted(_ key: [UInt8], _ types: [UInt32]) -> Bool {
-    guard let values = values(of: key), values.count == types.count else { return false }
+  static func areSpeltAsPrinted(_ values: [[UInt8]?], _ types: [UInt32]) -> Bool {
+    guard values.count == types.count else { return false }
     return zip(values, types).allSatisfy { value, type in
       value.map { KeyParameters.isPrinted($0, type: type) } ?? false
     }

@@ -114,6 +114,8 @@ struct LoadJob {
   /// As the table names it.
   var load: UInt64
   var key: [UInt8]
+  /// What the statement is given for it.
+  var values: [[UInt8]?]
   /// It takes the place of the value that is there.
   var isErrand: Bool
   var rule: LoadRule
@@ -158,6 +160,8 @@ final class LoadedRead {
   /// What loads have found for it.
   var decided: [[UInt8]: LoadDecision] = [:]
   var tries = 0
+  /// Whether its keys have been counted for the admin endpoint.
+  var isCounted = false
   /// Until when it waits, however often it is done again; nil: it has not waited yet.
   var deadline: Instant?
 

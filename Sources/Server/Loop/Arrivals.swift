@@ -69,6 +69,13 @@ struct Arrivals {
     return instant.since(crowdedAt) < Self.transit ? drainedAt : instant.back(Self.transit)
   }
 
+  /// The same for a loop that has polls of its own, and watches the socket from the poll behind `poll` on.
+  func moved(to poll: UInt64) -> Arrivals {
+    var moved = self
+    moved.namedIn = poll
+    return moved
+  }
+
   /// The socket is watched again, from the next poll on.
   mutating func resumed(in poll: UInt64) { namedIn = max(namedIn, poll) }
 }

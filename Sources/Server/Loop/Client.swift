@@ -17,10 +17,16 @@ struct Client: ~Copyable {
     case awaited
     /// Redis has answered, and the answer is held back (`EventLoop+Holds.swift`).
     case held
-    /// Answered here, behind something that is still awaited.
+    /// Answered, before what is awaited in front of it.
     case ready([UInt8])
     /// The same from the near cache; its evidence is too old from `until` on.
     case near([UInt8], until: Instant)
+    /// Answered here, behind something that is still awaited: the next so many bytes of `late`.
+    case late(Int)
+    /// The same from the near cache, and so many replies; their evidence is too old from `until` on.
+    case lateNear(Int, replies: Int, until: Instant)
+    /// The next so many bytes of `late`, which nobody is sent.
+    case dropped(Int)
   }
 
   enum Pause: Equatable {
@@ -42,6 +48,8 @@ struct Client: ~Copyable {
     case subscription
     /// Until it is known whether Redis tells of changes (`Watchers`).
     case watcher
+    /// Until CLIENT PAUSE ends.
+    case clientPause
   }
 
   let descriptor: Int32
@@ -57,8 +65,12 @@ struct Client: ~Copyable {
   /// The rest of a command that is being passed on; nil: none is.
   var longRequest: LongRequest?
   var owed = Deque<Owed>()
+  /// What was answered while something before it was awaited, one reply behind the other.
+  private var late = IOBuffer(size: 64)
   /// How many entries of `owed` have been taken off its front so far: with it, a held reply keeps its number.
   private(set) var settled = 0
+  /// How many entries `owed` has ever had.
+  var entries: Int { settled + owed.count }
   /// Where the first reply that Redis still owes stands in `owed`, or an entry before it: Redis answers in
   /// order, so what lies before that is held back or ready.
   private var firstAwaited = 0
@@ -81,6 +93,8 @@ struct Client: ~Copyable {
   /// Commands wait in `input` because the client does not take its replies, or is owed too many.
   var isStalled = false
   var readsPaused = false
+  /// It stands among those that were answered out of their own turn.
+  var isDirty = false
   /// The events that epoll watches for.
   var watched: UInt32
 
@@ -97,6 +111,16 @@ struct Client: ~Copyable {
   /// The same for a command whose rest has not arrived.
   var partialSince: Instant
 
+  /// The reader that it is lent to; nil: it is here.
+  var reader: Int32?
+  /// How many of its commands in a row were near hits, and how many make it one that may be lent.
+  var nearRow = 0
+  var lendAfter: Int
+  /// In which period it was last counted among the busy ones (`Lending`).
+  var countedIn: UInt32 = 0
+  /// Another loop closes its descriptor.
+  var leavesDescriptorOpen = false
+
   var name = ""
   var libraryName = ""
   var libraryVersion = ""
@@ -104,7 +128,7 @@ struct Client: ~Copyable {
   /// `watched`: the events that epoll is told to watch for.
   init(
     descriptor: Int32, token: ClientToken, id: Int, now: Instant, arrivals: Arrivals, watched: UInt32,
-    isTCP: Bool = false
+    isTCP: Bool = false, lendAfter: Int = .max
   ) {
     self.descriptor = descriptor
     self.isTCP = isTCP
@@ -116,9 +140,10 @@ struct Client: ~Copyable {
     self.watched = watched
     emptyAt = Instant(nanoseconds: 0)
     partialSince = Instant(nanoseconds: 0)
+    self.lendAfter = lendAfter
   }
 
-  deinit { close(descriptor) }
+  deinit { if !leavesDescriptorOpen { close(descriptor) } }
 
   /// Nothing is done for it until it has said the password.
   mutating func lock() {
@@ -134,7 +159,7 @@ struct Client: ~Copyable {
   /// Whether the command that paused this client has not been carried out, and is executed again.
   var repeatsCommand: Bool {
     switch pause {
-    case .drain, .fence, .connection, .watcher: true
+    case .drain, .fence, .connection, .watcher, .clientPause: true
     case .none, .position, .generation, .answer, .subscription: false
     }
   }
@@ -214,26 +239,50 @@ struct Client: ~Copyable {
   mutating func reply(_ write: (inout IOBuffer) -> Void) {
     if quietFrom != nil { return }
     if owed.isEmpty { return write(&output) }
-    var late = IOBuffer(size: 256)
+    let before = late.count
     write(&late)
-    owedBytes += late.count
+    let count = late.count - before
+    owedBytes += count
     let last = owed.count - 1
-    guard case .ready(var before) = owed[last] else { return owed.append(.ready([UInt8](late.bytes))) }
-    // Released first, so that the append below copies only what is new.
-    owed[last] = .awaited
-    before.append(contentsOf: late.bytes)
-    owed[last] = .ready(before)
+    if case .late(let those) = owed[last] {
+      owed[last] = .late(those + count)
+    } else {
+      owed.append(.late(count))
+    }
   }
 
   /// Appends a reply made of near values. Where it has to wait for Redis, and has waited past `until`, it
   /// becomes an error.
   mutating func replyNear(until: Instant, _ write: (inout IOBuffer) -> Void) {
     if quietFrom != nil { return }
-    if owed.isEmpty { return write(&output) }
-    var late = IOBuffer(size: 256)
-    write(&late)
-    owedBytes += late.count
-    owed.append(.near([UInt8](late.bytes), until: until))
+    replyNear { output in
+      write(&output)
+      return (1, until)
+    }
+  }
+
+  private mutating func noteLate(_ count: Int, replies: Int, until: Instant) {
+    owedBytes += count
+    let last = owed.count - 1
+    if case .lateNear(let those, let number, until) = owed[last] {
+      owed[last] = .lateNear(those + count, replies: number + replies, until: until)
+    } else {
+      owed.append(.lateNear(count, replies: replies, until: until))
+    }
+  }
+
+  /// Lets `write` append replies made of near values where they belong. It returns how many, and until when their
+  /// evidence counts; nil takes back what it has written.
+  @inline(__always)
+  mutating func replyNear(_ write: (inout IOBuffer) -> (replies: Int, until: Instant)?) {
+    if owed.isEmpty {
+      let before = output.count
+      if write(&output) == nil { output.truncate(to: before) }
+    } else {
+      let before = late.count
+      guard let (replies, until) = write(&late) else { return late.truncate(to: before) }
+      noteLate(late.count - before, replies: replies, until: until)
+    }
   }
 
   /// The oldest awaited reply has come; what was answered behind it follows. Near values whose evidence is
@@ -275,7 +324,13 @@ struct Client: ~Copyable {
   /// The oldest awaited reply and the entries behind it, `entries` in all, become one reply.
   mutating func settle(entries: Int, _ write: (inout IOBuffer) -> Void) {
     let index = awaitedIndex()
-    for later in index + 1..<index + entries { owed[later] = .ready([]) }
+    for later in index + 1..<index + entries {
+      switch owed[later] {
+      case .late(let count), .lateNear(let count, replies: _, until: _), .dropped(let count):
+        owed[later] = .dropped(count)
+      case .awaited, .held, .ready, .near: owed[later] = .ready([])
+      }
+    }
     settle(at: index, write)
   }
 
@@ -323,9 +378,21 @@ struct Client: ~Copyable {
         } else {
           output.error(Self.waitedTooLong)
         }
+      case .late(let count):
+        output.append(UnsafeRawBufferPointer(rebasing: late.bytes[..<count]))
+        late.consume(count)
+      case .lateNear(let count, let replies, let until):
+        if Instant(nanoseconds: clinux_boot_nanoseconds()) <= until {
+          output.append(UnsafeRawBufferPointer(rebasing: late.bytes[..<count]))
+        } else {
+          for _ in 0..<replies { output.error(Self.waitedTooLong) }
+        }
+        late.consume(count)
+      case .dropped(let count): late.consume(count)
       }
       takeFirst()
     }
+    late.shrinkIfIdle(to: 4096)
     owedBytes = 0
     relayed = 0
   }

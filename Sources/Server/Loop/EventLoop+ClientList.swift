@@ -19,11 +19,12 @@ extension EventLoop {
       reply(slot) { if isWord { $0.status("OK") } else { $0.error(Self.syntaxError) } }
     case ("kill", _), ("reply", _), ("unblock", _): wrongCount("client|" + word, slot)
     case ("pause", _), ("unpause", _):
-      // It stops Redis for everybody.
       if let refusal = refusal(request, "client") {
         reply(slot) { $0.error(refusal) }
+      } else if word == "pause" {
+        executePause(request, slot)
       } else {
-        relay(request, slot)
+        executeUnpause(request, slot)
       }
     default: return false
     }
@@ -84,7 +85,8 @@ extension EventLoop {
   private func describe(_ slot: Int) -> String {
     let session = clients[slot].session
     let subscriptions = session.subscriptions
-    let isBlocked = session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
+    let isBlocked =
+      clients[slot].pause == .clientPause || session.pinned.flatMap { pins[$0] }?.isBlocked ?? false
     var flags = ""
     if !subscriptions.isEmpty { flags += "P" }
     if session.transaction != nil { flags += "x" }
@@ -103,7 +105,7 @@ extension EventLoop {
       "id=\(clients[slot].id)", "addr=\(address.peer)", "laddr=\(address.own)",
       "fd=\(clients[slot].descriptor)", "name=\(clients[slot].name)",
       "age=\(now.since(clients[slot].connectedAt) / second)",
-      "idle=\(now.since(clients[slot].heardAt) / second)", "flags=\(flags.isEmpty ? "N" : flags)",
+      "idle=\(now.since(heardAt(slot)) / second)", "flags=\(flags.isEmpty ? "N" : flags)",
       "db=\(session.database ?? settings.redis?.database ?? 0)", "sub=\(subscriptions.count(.channel))",
       "psub=\(subscriptions.count(.pattern))", "ssub=\(subscriptions.count(.shard))",
       "multi=\(session.transaction?.lengths.count ?? -1)", "qbuf=\(clients[slot].input.count)",

@@ -66,7 +66,7 @@ extension EventLoop {
         to: Client(
           descriptor: descriptor, token: token, id: nextID, now: now,
           arrivals: Arrivals(empty: empty, poll: poll, isTCP: isTCP), watched: events,
-          isTCP: isTCP))
+          isTCP: isTCP, lendAfter: lending.readers.isEmpty ? .max : Lending.leastRow))
       if settings.listen.password != nil { clients[Int(slot)].lock() }
       inUse[Int(slot)] = true
       nextID += 1
@@ -121,13 +121,20 @@ extension EventLoop {
       case .closed, .failed: return drop(slot)
       }
     }
+    let isDue = client.pointee.nearRow >= client.pointee.lendAfter
     flush(slot)
+    if isDue, inUse[slot] { considerLending(slot) }
   }
 
   /// Writes what the client is owed, goes on with its commands as it takes its replies, and watches for what
   /// the kernel did not take yet.
   mutating func flush(_ slot: Int) {
     let client = clients + slot
+    if client.pointee.reader != nil {
+      if !client.pointee.output.isEmpty { recall(slot) }
+      return
+    }
+    if slow.isOn { tellAnswered(slot) }
     while true {
       if !client.pointee.output.isEmpty {
         if case .failed = client.pointee.output.write(to: client.pointee.descriptor) { return drop(slot) }
@@ -196,8 +203,11 @@ extension EventLoop {
 
   mutating func drop(_ slot: Int) {
     guard inUse[slot] else { return }
-    _ = clinux_epoll_remove(epoll, clients[slot].descriptor)
+    if clients[slot].reader == nil { _ = clinux_epoll_remove(epoll, clients[slot].descriptor) }
+    dropLent(slot)
     unpin(slot)
+    slow.forget(slot)
+    held.remove(Int32(slot))
     endTurns(of: clients[slot].token)
     if clients[slot].isTracking { setTracking(nil, slot) }
     (clients + slot).deinitialize(count: 1)
@@ -206,7 +216,12 @@ extension EventLoop {
     counters.clients -= 1
   }
 
-  mutating func markDirty(_ slot: Int) { dirty.append(Int32(slot)) }
+  /// Something was written for a client out of its own turn.
+  mutating func markDirty(_ slot: Int) {
+    if clients[slot].isDirty { return }
+    clients[slot].isDirty = true
+    dirty.append(Int32(slot))
+  }
 
   mutating func writeDirty() {
     tellTrackers()
@@ -214,7 +229,10 @@ extension EventLoop {
     while !dirty.isEmpty {
       let slots = dirty
       dirty.removeAll(keepingCapacity: true)
-      for slot in slots where inUse[Int(slot)] { flush(Int(slot)) }
+      for slot in slots where inUse[Int(slot)] {
+        clients[Int(slot)].isDirty = false
+        flush(Int(slot))
+      }
       tellTrackers()
       flushUpstreams()
     }

@@ -7,6 +7,9 @@ import NearCache
 extension EventLoop {
   mutating func execute(_ request: Request, _ slot: Int) {
     let spec = commands.spec(request[0])
+    tally.current = spec?.number ?? commands.names.count
+    tally.kind = spec?.kind
+    tally.wentUpstream = false
     if let spec, !spec.accepts(count: request.count) {
       if transacting == nil { clients[slot].session.transaction?.isFailed = true }
       return reply(slot) { $0.error("ERR wrong number of arguments for '\(spec.name)' command") }
@@ -16,6 +19,7 @@ extension EventLoop {
       clients[slot].lastCommand += "|" + Self.shown(request[1], 32).lowercased()
     }
     if clients[slot].session.isLocked, refusesLocked(request, spec, slot) { return }
+    if clientPause.isOn, waitsForUnpause(request, spec, slot) { return }
     if waitsForWrites(request, spec, slot) { return }
     if clients[slot].isTracking, waitsForWatcher(request, spec, slot) { return }
     defer { if clients[slot].isTracking { noteRead(request, spec, slot) } }
@@ -53,8 +57,7 @@ extension EventLoop {
     default: break
     }
     for index in 1..<max(1, request.count) {
-      let argument = request[index]
-      if argument.count > 10, argument.prefix(10).elementsEqual("nearside:{".utf8) { return true }
+      if StateKeys.isState(request[index]) { return true }
     }
     return false
   }
@@ -121,6 +124,28 @@ extension EventLoop {
     if flushesScripts { reloadScripts() }
   }
 
+  /// Relays a GET of a key that no mapping covers, of a client that carries nothing from one command to the next:
+  /// most of what is only passed on, and for that `execute` asks a lot. Whether it was relayed.
+  @inline(__always)
+  mutating func relayPlainRead(_ request: Request, _ slot: Int) -> Bool {
+    let client = clients + slot
+    let upstream = client.pointee.resp3 ? resp3 : resp2
+    guard request[0].count == 3, !governance.governs(request[1]), embedded == nil, upstream.isReady,
+      !slow.isOn,
+      !client.pointee.session.takesLongReplies, client.pointee.session.subscriptions.isWithoutNames
+    else { return false }
+    client.pointee.lastCommand = "get"
+    client.pointee.owed.append(.awaited)
+    client.pointee.relayed += 1
+    client.pointee.owedBytes += request.length
+    upstream.sendFills()
+    request.append(to: &upstream.output)
+    upstream.await(.relay(client.pointee.token))
+    upstream.time(tally.get, at: now)
+    tally.relayedGets &+= 1
+    return true
+  }
+
   /// SCRIPT FLUSH outside of a transaction: our own scripts go with the application's.
   func flushesScripts(_ request: Request) -> Bool {
     request.count > 1 && transacting == nil && request.isNamed("script") && request.isWord(1, "flush")
@@ -137,8 +162,11 @@ extension EventLoop {
     if loading.resumed == nil { clients[slot].owed.append(.awaited) }
     if Token.isPin(upstream.token) { pins.touched.append(upstream.token) }
     clients[slot].relayed += 1
+    tally.wentUpstream = true
+    upstream.sendFills()
     let before = upstream.output.count
     send(upstream)
+    upstream.time(tally.current, at: now)
     clients[slot].owedBytes += upstream.output.count - before
   }
 

@@ -121,6 +121,7 @@ extension EventLoop {
   mutating func keepNear(_ key: GovernedKey, _ value: UnsafeRawBufferPointer, expires: Instant?) {
     if tracking.isActive, let expires { tracking.table.setEnd(of: key.bytes, expires.nanoseconds) }
     guard mayKeepNear(key) else { return }
+    tally.put(key.rule)
     let until = nearEnd(key, expires)
     _ = key.bytes.withUnsafeBytes {
       near.insert(
@@ -131,7 +132,8 @@ extension EventLoop {
 
   /// Whether nothing moved on this host since something was asked about the key.
   func mayKeepNear(_ key: GovernedKey) -> Bool {
-    key.rule.keepsNear && key.version == writeVersion(key.hash) && key.serial >= droppedSerial
+    key.rule.keepsNear && key.version == writeVersion(key.hash)
+      && epochs.isSince(droppedSerial, key.serial)
   }
 
   /// When this host forgets what Redis forgets at `end`. What others stored beside Nearside may live longer than

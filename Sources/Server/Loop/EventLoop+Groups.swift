@@ -40,6 +40,7 @@ extension EventLoop {
     noteChange(ofGroup: group)
     if epochs.clear(group) || governance.groups.isAdHoc(group) {
       near.removeAll()
+      if epochs.isUsedUp { epochs.beginAnew() }
       tracking.table.flushGoverned()
       droppedSerial = epochs.serial
       counters.drops += 1

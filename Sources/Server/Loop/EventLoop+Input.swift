@@ -1,6 +1,7 @@
 import Configuration
 import Invalidation
 import Logging
+import Metrics
 import NearCache
 
 /// The commands of one read, kept between reads so that their memory is made once.
@@ -20,6 +21,8 @@ struct Batch {
   var commands: [Command] = []
   var arguments: [Argument] = []
   var hashes: [UInt64] = []
+  /// How many keys the commands have, of a reader.
+  var keys = 0
   /// How many bytes of the input the batch takes, empty lines included.
   var consumed = 0
 
@@ -32,6 +35,7 @@ struct Batch {
     commands.removeAll(keepingCapacity: true)
     arguments.removeAll(keepingCapacity: true)
     hashes.removeAll(keepingCapacity: true)
+    keys = 0
     consumed = 0
   }
 }
@@ -153,19 +157,30 @@ extension EventLoop {
       for hash in hashes { near.prefetchEntry(hash) }
       var index = 0
       while index < count {
-        if work.commands[index].keys > 0, client.pointee.owed.isEmpty, client.pointee.session.isPlain,
-          !client.pointee.isTracking
-        {
+        let mayBeNear =
+          work.commands[index].keys > 0 && client.pointee.writes == 0 && client.pointee.session.isPlain
+          && !client.pointee.isTracking && !clientPause.coversAll
+        if mayBeNear {
           let end = executeRun(work, hashes, from: index, slot, base, arguments)
           if end > index {
+            client.pointee.nearRow &+= end - index
             index = end
             continue
           }
         }
+        client.pointee.nearRow = 0
+        if mayBeNear, work.commands[index].keys == 1,
+          relayPlainRead(Self.request(work.commands[index], base, arguments), slot)
+        {
+          index += 1
+          continue
+        }
         let isQuiet = client.pointee.session.isQuiet
         if isQuiet { client.pointee.beginQuietly() }
-        execute(Self.request(work.commands[index], base, arguments), slot)
+        let request = Self.request(work.commands[index], base, arguments)
+        if slow.isOn { executeTimed(request, slot) } else { execute(request, slot) }
         if isQuiet { client.pointee.endQuietly(repeats: client.pointee.repeatsCommand) }
+        if !client.pointee.repeatsCommand { tally.executed(isEmbedded: embedded != nil) }
         if client.pointee.isClosing { return count }
         // A command that waits for its client to be answered first is executed again then.
         if client.pointee.repeatsCommand { return index }
@@ -199,45 +214,94 @@ extension EventLoop {
   ) -> Int {
     guard isFresh(at: now, bound: governance.longestBound), let certificate else { return first }
     let age = now.since(certificate)
-    let client = clients + slot
-    let before = client.pointee.output.count
     var index = first
-    var hits = 0
-    var strictest = UInt64.max
-    commands: while index < work.commands.count, work.commands[index].keys > 0 {
-      let command = work.commands[index]
-      let request = Self.request(command, base, arguments)
-      let start = client.pointee.output.count
-      // GET has one key too, but no array around its value.
-      if request.count > 2 || request[0].count == 4 { client.pointee.output.array(command.keys) }
-      for key in 1...command.keys {
-        let hash = hashes[command.firstHash + key - 1]
-        guard let entry = near.find(request[key], hash: hash, now: now), isCurrent(entry, request[key]),
-          EntryMark.isValue(entry.tag), age <= bound(of: entry)
-        else {
-          client.pointee.output.truncate(to: start)
-          break commands
+    var served = 0
+    clients[slot].replyNear { output in
+      var (hits, mgets) = (0, 0)
+      var strictest = UInt64.max
+      commands: while index < work.commands.count, work.commands[index].keys > 0 {
+        let command = work.commands[index]
+        let request = Self.request(command, base, arguments)
+        let start = output.count
+        // GET has one key too, but no array around its value.
+        let isMget = request.count > 2 || request[0].count == 4
+        if isMget { output.array(command.keys) }
+        for key in 1...command.keys {
+          let hash = hashes[command.firstHash + key - 1]
+          guard let entry = near.find(request[key], hash: hash, now: now), isCurrent(entry, request[key]),
+            EntryMark.isValue(entry.tag), age <= bound(of: entry)
+          else {
+            output.truncate(to: start)
+            uncount(request, keys: 1..<key, hashes, command)
+            break commands
+          }
+          strictest = min(strictest, bound(of: entry))
+          if entry.tag & EntryMark.early != 0 {
+            considerEarly(request[key], hash: hash, expires: entry.expires)
+          }
+          tally.runHits[EntryMark.rule(of: entry.tag)] &+= 1
+          output.append(entry.reply)
         }
-        strictest = min(strictest, bound(of: entry))
-        if entry.tag & EntryMark.early != 0 {
-          considerEarly(request[key], hash: hash, expires: entry.expires)
-        }
-        client.pointee.output.append(entry.reply)
+        hits += command.keys
+        if isMget { mgets += 1 }
+        index += 1
       }
-      hits += command.keys
-      index += 1
+      guard index > first else { return nil }
+      if !isFresh(at: clock(), bound: strictest) {
+        index = first
+        return nil
+      }
+      counters.nearHits += hits
+      served = hits
+      tally.runMgets += mgets
+      tally.runGets += index - first - mgets
+      let (until, overflow) = certificate.nanoseconds.addingReportingOverflow(strictest)
+      return (index - first, Instant(nanoseconds: overflow ? .max : until))
     }
-    guard index > first else { return first }
-    if !isFresh(at: clock(), bound: strictest) {
-      client.pointee.output.truncate(to: before)
-      return first
+    if let drawn = tally.draw.draw(of: served) { noteHot(drawn, work, hashes, first, base, arguments) }
+    if index > first, let drawn = sampling.near.takes(served) {
+      sampleNear(key(drawn, work, first, base, arguments))
     }
-    counters.nearHits += hits
     return index
   }
 
+  /// The key with this number, counted from the first of the run, was drawn.
+  @inline(never)
+  private func noteHot(
+    _ drawn: Int, _ work: borrowing Batch, _ hashes: [UInt64], _ first: Int, _ base: UnsafeRawPointer,
+    _ arguments: UnsafePointer<Argument>
+  ) {
+    let hash = hashes[work.commands[first].firstHash + drawn]
+    tally.hotKeys.note(key(drawn, work, first, base, arguments), hash: hash, at: now)
+  }
+
+  /// The key with this number, counted from the first of the run.
+  private func key(
+    _ drawn: Int, _ work: borrowing Batch, _ first: Int, _ base: UnsafeRawPointer,
+    _ arguments: UnsafePointer<Argument>
+  ) -> UnsafeRawBufferPointer {
+    let number = work.commands[first].firstHash + drawn
+    // Commands between two of the run would have ended it, so its keys lie side by side.
+    var index = first
+    while work.commands[index].firstHash + work.commands[index].keys <= number { index += 1 }
+    let command = work.commands[index]
+    return Self.request(command, base, arguments)[1 + number - command.firstHash]
+  }
+
+  /// Takes back the count of the first keys of an MGET that does not hit wholly: it is executed by itself, and counted
+  /// then.
+  private mutating func uncount(
+    _ request: Request, keys: Range<Int>, _ hashes: [UInt64], _ command: Batch.Command
+  ) {
+    for key in keys {
+      let hash = hashes[command.firstHash + key - 1]
+      guard let entry = near.find(request[key], hash: hash, now: now) else { continue }
+      tally.runHits[EntryMark.rule(of: entry.tag)] &-= 1
+    }
+  }
+
   @inline(__always)
-  private func bound(of entry: NearEntry) -> UInt64 {
-    entry.tag == 0 ? settings.staleness.bound : governance.bound(marked: entry.tag)
+  func bound(of entry: NearEntry) -> UInt64 {
+    governance.bound(marked: entry.tag)
   }
 }

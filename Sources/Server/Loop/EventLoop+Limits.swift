@@ -5,6 +5,10 @@ import Logging
 /// What becomes of clients that say nothing, or too much, or do not take their answers.
 /// Source: Redis's redis.conf and networking.c, whose limits these are.
 extension EventLoop {
+  static func outputConcern(_ settings: ClientSettings) -> Int {
+    [settings.output, settings.messageOutput].map { min($0.hard, $0.soft ?? .max) }.min() ?? 0
+  }
+
   /// Whether the client is to be disconnected for what it leaves unread.
   mutating func isOverOutputLimit(_ slot: Int) -> Bool {
     let takesMessages = clients[slot].session.subscriber != nil
@@ -38,6 +42,7 @@ extension EventLoop {
 
   /// Once a second.
   mutating func tickLimits() {
+    if slow.isOn { tellHeldBack() }
     if !overSoftLimit.isEmpty {
       let tokens = overSoftLimit
       overSoftLimit = []
@@ -50,7 +55,7 @@ extension EventLoop {
       }
     }
     guard let idle = settings.clients.idle else { return }
-    for slot in inUse.indices where inUse[slot] && now.since(clients[slot].heardAt) > idle {
+    for slot in inUse.indices where inUse[slot] && now.since(heardAt(slot)) > idle {
       guard !waitsForOthers(slot), clients[slot].owed.isEmpty else { continue }
       drop(slot)
     }

@@ -323,7 +323,8 @@ extension EventLoop {
     if clients[slot].resp3, text.hasPrefix("txt:") { text.removeFirst(4) }
     // The clients that are meant are this socket's, and what they track; Redis counts the sidecars' own connections.
     text = Self.replacing("connected_clients", in: text, by: counters.clients)
-    text = Self.replacing("blocked_clients", in: text, by: pins.all.values.count { $0.isBlocked })
+    text = Self.replacing(
+      "blocked_clients", in: text, by: held.count + pins.all.values.count { $0.isBlocked })
     for (name, number) in tracking.table.numbers { text = Self.replacing(name, in: text, by: number) }
     text += "\r\n# Nearside\r\n" + infoLines().joined(separator: "\r\n") + "\r\n"
     settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }

@@ -9,7 +9,7 @@ extension EventLoop {
   /// A client's command in progress is passed on from now on if it may be. Whether it was looked at again for
   /// nothing: then it is collected.
   mutating func beginLongRequest(_ slot: Int) {
-    guard embedded == nil, !clients[slot].isTracking, clients[slot].session.isPlain,
+    guard embedded == nil, !clientPause.isOn, !clients[slot].isTracking, clients[slot].session.isPlain,
       clients[slot].session.subscriptions.isEmpty,
       let begun = clients[slot].parser.begun, begun.arguments.count >= 2
     else { return }
@@ -20,7 +20,7 @@ extension EventLoop {
       guard let spec = commands.spec(request[0]), spec.kind == .replace || spec.kind == .merge,
         spec.firstKey == 1, spec.lastKey == 1, spec.accepts(count: begun.count)
       else { return false }
-      return !governance.governs(request[1]) && !request[1].starts(with: "nearside:{".utf8)
+      return !governance.governs(request[1]) && !StateKeys.isState(request[1])
     }
     guard isPlain else { return }
     let upstream = pinned(slot, tells: false)

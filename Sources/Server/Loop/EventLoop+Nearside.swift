@@ -1,6 +1,7 @@
 import Configuration
 import Invalidation
 import Logging
+import Metrics
 import NearCache
 import Policies
 
@@ -17,6 +18,7 @@ extension EventLoop {
     }
     switch (request.word(1), request.count) {
     case ("status", 2):
+      collectCounts()
       let text = statusLines().joined(separator: "\n") + "\n"
       let resp3 = clients[slot].resp3
       reply(slot) { $0.verbatim(text, resp3: resp3) }
@@ -92,7 +94,7 @@ extension EventLoop {
   }
 
   /// Whether transactions from before the slot may still become visible; the first that does makes a generation.
-  private var isWatching: Bool { embedded?.watching ?? follower.state?.watching ?? false }
+  var isWatching: Bool { embedded?.watching ?? follower.state?.watching ?? false }
 
   /// NEARSIDE INVALIDATE ALL: the tailer, wherever it runs, is asked for a new generation; OK once this
   /// sidecar follows it.
@@ -123,6 +125,7 @@ extension EventLoop {
     var lines = [
       "version:\(version)",
       "mode:\(embedded == nil ? "redis" : "embedded")",
+      "threads:\(lending.readers.count + 1)",
       "listen_tcp:\(listener.loopback.map { String(describing: $0.address) } ?? "")",
       "role:\(tail.role.rawValue)",
       "standing:\(standing)",
@@ -170,8 +173,12 @@ extension EventLoop {
       "durable_failed:\(counters.durableFailed)",
       "announcements:\(counters.announcements)",
       "announcements_malformed:\(counters.announcementsMalformed)",
+      "audit_samples:\(audit.samples)",
+      "audit_stale:\(audit.stale)",
+      "audit_undecided:\(audit.undecided)",
       "clients:\(counters.clients)",
       "clients_limit:\(inUse.count)",
+      "clients_lent:\(lending.lent)",
       "clients_refused:\(counters.clientsRefused)",
       "clients_dropped:\(counters.clientsDropped)",
       "own_connections:\(pins.all.count)",
@@ -186,9 +193,9 @@ extension EventLoop {
     return lines
   }
 
-  private var isCleared: Bool { embedded != nil || follower.state?.trusted ?? false }
+  var isCleared: Bool { embedded != nil || follower.state?.trusted ?? false }
 
-  private var standing: String {
+  var standing: String {
     if let embedded { return embedded.generation == nil ? "starting" : "following" }
     return switch follower.standing {
     case .starting: "starting"

@@ -17,6 +17,7 @@ extension EventLoop {
         _ = clinux_epoll_modify(epoll, doors[index].descriptor, UInt32(CLINUX_READABLE), doors[index].token)
       }
     }
+    publishEvidence()
     connectUpstreams()
     tickTracking()
     giveUpSilentUpstreams()
@@ -25,7 +26,9 @@ extension EventLoop {
       ledgerStore.touch(now: now)
       tickPins()
       tickLimits()
+      collectCounts()
     }
+    clientPause.tick(now)
     tickLongReplies()
     tickWrites()
     releaseWaiters()
@@ -61,19 +64,24 @@ extension EventLoop {
     clients[slot].pause = pause
     // Its replies end it, when they are written: whoever blocks for long is not looked at again and again.
     if pause == .answer { return }
-    waiting.append(Int32(slot))
+    // Nor are all clients that CLIENT PAUSE holds, until it is over.
+    if pause == .clientPause { held.insert(Int32(slot)) } else { waiting.append(Int32(slot)) }
   }
 
   /// Answers the clients whose wait is over, and goes on with those that waited for their own replies.
   mutating func releaseWaiters() {
     // Before whoever has waited for a change goes on, and before commands are answered that come behind a write.
     tellTrackers()
+    if !held.isEmpty, !clientPause.isOn {
+      waiting += held.sorted()
+      held.removeAll()
+    }
     guard !waiting.isEmpty else { return }
     let slots = waiting
     waiting.removeAll(keepingCapacity: true)
     for slot in slots.map(Int.init) where inUse[slot] && clients[slot].pause != .none {
       guard isOver(clients[slot].pause, slot) else {
-        waiting.append(Int32(slot))
+        pause(slot, clients[slot].pause)
         continue
       }
       clients[slot].pause = .none
@@ -89,6 +97,7 @@ extension EventLoop {
     case .drain, .answer: return clients[slot].owed.isEmpty
     case .connection: return hasPinned(slot)
     case .watcher: return !tracking.watchers.isOpening
+    case .clientPause: return !clientPause.isOn
     case .subscription: return clients[slot].session.subscriptions.awaited == 0
     case .position(let position, let deadline):
       let reached = hasApplied(position)

@@ -1,6 +1,7 @@
 import Glibc
 import Invalidation
 import Logging
+import Metrics
 import NearCache
 
 /// NEARSIDE WHY key: what became of a key on this host, and which change of which row took it away.
@@ -11,7 +12,7 @@ extension EventLoop {
   mutating func why(_ request: Request, _ slot: Int) {
     let key = [UInt8](request[2])
     guard embedded == nil, sharedUpstream(slot).isReady else {
-      let text = account(of: key, reason: nil)
+      let text = Self.text(account(of: key, reason: nil))
       let resp3 = clients[slot].resp3
       return reply(slot) { $0.verbatim(text, resp3: resp3) }
     }
@@ -28,7 +29,7 @@ extension EventLoop {
   /// `reply`: nil if Redis could not be asked.
   mutating func finishWhy(_ key: [UInt8], _ reply: UnsafeRawBufferPointer?, _ slot: Int?) {
     var cursor = reply.map { ReplyCursor($0) }
-    let text = account(of: key, reason: cursor?.text())
+    let text = Self.text(account(of: key, reason: cursor?.text()))
     settle(slot) { output, resp3 in output.verbatim(text, resp3: resp3) }
   }
 
@@ -46,8 +47,10 @@ extension EventLoop {
 
   // MARK: The answer
 
-  /// One `name:value` a line. `noted`: what Redis holds of the reason for a generation.
-  private mutating func account(of key: [UInt8], reason noted: String?) -> String {
+  private static func text(_ lines: [String]) -> String { lines.joined(separator: "\n") + "\n" }
+
+  /// Each is `name:value`. `noted`: what Redis holds of the reason for a generation.
+  mutating func account(of key: [UInt8], reason noted: String?) -> [String] {
     key.withUnsafeBytes { bytes in
       let clock = WallClock.now()
       let hash = near.hash(bytes)
@@ -71,7 +74,7 @@ extension EventLoop {
           lines.append("generation_because:\(reason)")
         }
       }
-      return lines.joined(separator: "\n") + "\n"
+      return lines
     }
   }
 
@@ -141,14 +144,6 @@ extension EventLoop {
 extension WallClock {
   /// The time of day at `instant`, in UTC, such as `2026-01-31T09:26:53.589Z`.
   func text(_ instant: Instant) -> String {
-    let wall = milliseconds(instant)
-    var seconds = time_t(wall / 1000)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    var buffer = [CChar](repeating: 0, count: 32)
-    let length = strftime(&buffer, buffer.count, "%Y-%m-%dT%H:%M:%S", &parts)
-    let text = String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    let rest = String(wall % 1000)
-    return text + "." + String(repeating: "0", count: 3 - rest.utf8.count) + rest + "Z"
+    WallTime(microseconds: Int64(milliseconds(instant)) * 1000).text
   }
 }

@@ -4,6 +4,7 @@ import DequeModule
 import Glibc
 import Invalidation
 import Logging
+import Metrics
 import NearCache
 import Policies
 
@@ -15,11 +16,16 @@ import Policies
 /// and a note of who awaits the reply; 4. replies from Redis are judged and copied; 5. each output is written
 /// once. Messages of other threads come through the mailbox between two polls.
 public struct EventLoop: ~Copyable {
-  let settings: Settings
+  var settings: Settings
   let keys: StateKeys
-  let governance: Governance
+  var governance: Governance
   let commands = CommandTable()
   let mailbox: LoopMailbox
+  /// Who is given the keys of some hits; nil: nobody.
+  let sampler: (any KeySampler)?
+  var sampling: Samplings
+  var audit = AuditReport()
+  var slow: SlowLog
   /// Who runs SQL; nil: no cache loads or writes any.
   let sql: (any SQLRunner)?
   /// Who writes into PostgreSQL's log what is to be cleared; nil: nobody does.
@@ -35,7 +41,7 @@ public struct EventLoop: ~Copyable {
   var inUse: [Bool]
   var freeSlots: [Int32]
   /// Nobody's unread answers are near a limit of theirs below so many bytes.
-  let outputConcern: Int
+  var outputConcern: Int
   /// Clients that were last seen above their soft limit.
   var overSoftLimit: [ClientToken] = []
   var serial: UInt32 = 0
@@ -43,7 +49,7 @@ public struct EventLoop: ~Copyable {
 
   var near: NearCache
   /// When groups of keys were cleared here; near entries of such keys are compared with it.
-  var epochs = GroupEpochs()
+  let epochs = GroupEpochs()
   /// The serial when a group last cost the whole near cache: what was asked for before is not kept, since such a group
   /// has no epoch by which its entry could be told.
   var droppedSerial: UInt32 = 0
@@ -71,6 +77,7 @@ public struct EventLoop: ~Copyable {
   /// The misses answered in this poll, with their keys in the ledger.
   var misses: [(key: UInt64, lease: Lease?)] = []
   var counters = Counters()
+  var tally: Tally
   var tail = TailReport(role: .waiting, trouble: "starting")
   var redisVersion = "7.0.0"
 
@@ -90,6 +97,9 @@ public struct EventLoop: ~Copyable {
   /// What applications announced and Redis has not been told of.
   var errands = Errands()
 
+  /// Clients that other threads answer.
+  var lending = Lending()
+
   var batch = Batch()
   var stateRequest: [UInt8] = []
   var now: Instant
@@ -104,8 +114,11 @@ public struct EventLoop: ~Copyable {
   var listenerRestsUntil: Instant
   var lastAsk = Instant(nanoseconds: 0)
   var isStopping = false
+  var clientPause = ClientPause()
   /// Slots of clients that are paused.
   var waiting: [Int32] = []
+  /// Slots of clients that CLIENT PAUSE holds, as long as it is on.
+  var held: Set<Int32> = []
   /// Clients that were answered out of their own turn and still have to be written to.
   var dirty: [Int32] = []
 
@@ -123,9 +136,10 @@ public struct EventLoop: ~Copyable {
   /// - Parameter sql: runs the statements of `SQLStatements(settings)`; nil if there are none.
   public init(
     settings: Settings, listener: consuming ListenSocket, mailbox: LoopMailbox, sql: (any SQLRunner)? = nil,
-    logWriter: (any LogWriter)? = nil, log: Logger, version: String
+    logWriter: (any LogWriter)? = nil, sampler: (any KeySampler)? = nil, log: Logger, version: String
   ) throws(ListenError) {
-    let cache = try Self.nearCache(settings.near)
+    let governance = Governance(settings: settings)
+    let cache = try Self.nearCache(settings.near, kinds: governance.templates.count + 1)
     let doors = Self.doors(of: listener, now: Instant(nanoseconds: clinux_boot_nanoseconds()))
     epoll = try Self.makeEpoll(doors, mailbox.descriptor)
     self.listener = listener
@@ -133,12 +147,16 @@ public struct EventLoop: ~Copyable {
     near = cache
     self.settings = settings
     self.mailbox = mailbox
+    self.sampler = sampler
+    sampling = Samplings(share: sampler == nil ? 0 : settings.audit.share)
+    slow = SlowLog(bound: settings.log.slow)
     self.sql = sql
     self.logWriter = logWriter
     self.log = log
     self.version = version
     keys = StateKeys(namespace: settings.namespace ?? "")
-    governance = Governance(settings: settings)
+    self.governance = governance
+    tally = Tally(templates: governance.templates, commands: commands)
     originNames = OriginNames(tables: settings.tables)
     now = Instant(nanoseconds: clinux_boot_nanoseconds())
     started = now
@@ -158,9 +176,7 @@ public struct EventLoop: ~Copyable {
     clients = .allocate(capacity: most)
     inUse = [Bool](repeating: false, count: most)
     freeSlots = (0..<Int32(most)).reversed()
-    outputConcern =
-      [settings.clients.output, settings.clients.messageOutput]
-      .map { min($0.hard, $0.soft ?? .max) }.min() ?? 0
+    outputConcern = Self.outputConcern(settings.clients)
     stateRequest = Self.stateRequest(keys.meta)
     ledgerStore.load(into: &ledger)
   }
@@ -173,10 +189,11 @@ public struct EventLoop: ~Copyable {
     return epoll
   }
 
-  private static func nearCache(_ settings: NearSettings) throws(ListenError) -> NearCache {
+  private static func nearCache(_ settings: NearSettings, kinds: Int) throws(ListenError) -> NearCache {
     do throws(NearCacheError) {
       return try NearCache(
-        bytes: settings.size, maxEntry: settings.maxEntry, seed: UInt64.random(in: .min ... .max))
+        bytes: settings.size, maxEntry: settings.maxEntry, seed: UInt64.random(in: .min ... .max),
+        kinds: kinds)
     } catch {
       throw ListenError(description: "Cannot make the near cache: \(error)")
     }
@@ -207,10 +224,12 @@ public struct EventLoop: ~Copyable {
     let events = UnsafeMutablePointer<clinux_event>.allocate(capacity: 512)
     defer { events.deallocate() }
     var stopBy: Instant?
+    var waiting = BusyPoll(settings.listen.busyPoll)
+    startReaders(ThreadCount.chosen(settings.threads) - 1)
     tick()
     while true {
       let began = clock()
-      let count = clinux_epoll_wait(epoll, events, 512, pollMilliseconds)
+      let count = waiting.wait(epoll, events, 512, pollMilliseconds)
       now = clock()
       for index in 0..<max(0, Int(count)) { handle(events[index]) }
       tickLoads()
@@ -222,14 +241,17 @@ public struct EventLoop: ~Copyable {
       poll += 1
       tick()
       writeDirty()
+      if slow.isOn { tellTurn() }
       if isStopping {
         if stopBy == nil {
           stopBy = Instant(nanoseconds: now.nanoseconds + drain)
           for door in doors { clinux_epoll_remove(epoll, door.descriptor) }
+          stopReaders()
         }
         if let stopBy, owesNothing || now >= stopBy { break }
       }
     }
+    joinReaders()
     ledgerStore.save(ledger, now: now)
   }
 
@@ -244,7 +266,7 @@ public struct EventLoop: ~Copyable {
   }
 
   var owesNothing: Bool {
-    guard writing.writes.isEmpty else { return false }
+    guard writing.writes.isEmpty, lending.lent == 0 else { return false }
     for slot in inUse.indices where inUse[slot] {
       // What blocks may do so for ever.
       if let token = clients[slot].session.pinned, pins[token]?.isBlocked == true { continue }
@@ -288,9 +310,18 @@ public struct EventLoop: ~Copyable {
       case .written(let id, let outcome): written(id, outcome)
       case .announced(let announcement): hear(announcement)
       case .flusher(let report): writing.flusher = report
+      case .settings(let changes): take(changes)
+      case .audit(let report): audit = report
+      case .report(let answer): answer(report())
+      case .look(let key, let showsValue, let answer): answer(look(key, showsValue: showsValue))
+      case .alive(let answer): answer()
+      case .tap(let hear): tally.tap = hear
+      case .givenBack(let back): takeBack(back)
       case .stop: isStopping = true
       }
+      publishEvidence()
     }
+    tell()
     releaseWaiters()
   }
 
@@ -303,6 +334,8 @@ public struct EventLoop: ~Copyable {
     let refreshes = governance.refreshes
     let tracks = tracking.isActive
     let namespace = tracks ? Array(settings.keyPrefix.utf8) : []
+    let heard = follower.position
+    let before = follower.generation
     let action = follower.hear(
       event,
       evict: { key, cause in
@@ -322,6 +355,8 @@ public struct EventLoop: ~Copyable {
             group: [UInt8](group), bucket: Int32(KeyHash.bucket(group)), namespace: namespace)
         }
       })
+    // A line of evidence that has been given up is none for what may enter the near cache below.
+    if certificate == nil { publishEvidence() }
     for key in invalidated { endTurn(key) }
     endTurns(in: cleared)
     for change in changed { noteChanged(change.key, at: change.position) }
@@ -333,11 +368,16 @@ public struct EventLoop: ~Copyable {
       releaseHolds(state)
     }
     if action == .dropAll { writing.missedEntries() }
-    if case .entries(let entries, let generation) = event { noteSightings(entries, generation) }
+    if case .entries(let entries, let generation) = event {
+      noteEntries(entries, after: heard)
+      noteSightings(entries, generation)
+    }
+    if let begun = follower.generation, begun != before { noteGeneration(begun) }
     if dropsAll || action == .dropAll {
       loading.table.leasesEnded()
       expectHerd()
       near.removeAll()
+      if epochs.isUsedUp { epochs.beginAnew() }
       if action == .dropAll { tracking.table.flush() } else { tracking.table.flushGoverned() }
       counters.drops += 1
     }

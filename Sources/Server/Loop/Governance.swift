@@ -20,6 +20,8 @@ struct Governance: Sendable {
     var failSafe: UInt64? = nil
     /// What an entry of the near cache is marked with.
     var mark: UInt32
+    /// The place of its template among `Governance.templates`, counted from 1.
+    var number: Int { EntryMark.rule(of: mark) }
     /// nil: what is missing is loaded by the application.
     var load: LoadRule? = nil
     /// How long others wait for the one that fills a missing key, in nanoseconds; nil: nobody does.
@@ -38,7 +40,10 @@ struct Governance: Sendable {
   private let mapped: KeyMatcher
   private let special: KeyMatcher
   private let specialRules: [Rule]
-  private let common: Rule
+  /// Of the templates of `mapped`.
+  private let commonRules: [Rule]
+  /// The templates that rules are numbered by, each once.
+  let templates: [String]
   /// Whether some cache is written through.
   let writesThrough: Bool
   /// Whether some cache is written behind.
@@ -49,7 +54,7 @@ struct Governance: Sendable {
   let refreshes: Bool
   /// Which groups keys belong to.
   let groups: KeyGroups
-  /// The bound of each number that marks an entry, in nanoseconds; the first is the global one.
+  /// The bound of each template, in nanoseconds, by its number; the first is the global one.
   private let bounds: [UInt64]
   /// The longest of them: with older evidence no entry is fresh.
   let longestBound: UInt64
@@ -65,8 +70,7 @@ struct Governance: Sendable {
         ttl: cache.ttl, jitter: cache.jitter, plainSet: cache.plainSet,
         staleness: cache.staleness ?? settings.staleness,
         failSafe: cache.failSafe,
-        mark: (cache.staleness == nil ? 0 : EntryMark.rule(index + 1))
-          | (cache.stampede.early == nil ? 0 : EntryMark.early),
+        mark: EntryMark.rule(index + 1) | (cache.stampede.early == nil ? 0 : EntryMark.early),
         load: LoadRule(
           cache, statement: statements.loads[index], many: statements.manyLoads[index],
           prefix: settings.keyPrefix),
@@ -76,12 +80,19 @@ struct Governance: Sendable {
     hasTurns = specialRules.contains { $0.turn != nil }
     writesThrough = specialRules.contains { $0.write != nil && $0.write?.behind == nil }
     writesBehind = specialRules.contains { $0.write?.behind != nil }
-    common = Rule(
-      keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
-      staleness: settings.staleness, mark: 0)
+    var templates = settings.caches.map(\.template.text)
+    commonRules = settings.governed.map { template in
+      if !templates.contains(template.text) { templates.append(template.text) }
+      let number = (templates.firstIndex(of: template.text) ?? 0) + 1
+      return Rule(
+        keepsNear: true, nearTTL: settings.near.ttl, plainSet: settings.plainSet,
+        staleness: settings.staleness, mark: EntryMark.rule(number))
+    }
+    self.templates = templates
     refreshes = settings.caches.contains { $0.onChange == .refresh }
-    bounds =
-      [settings.staleness.bound] + settings.caches.map { ($0.staleness ?? settings.staleness).bound }
+    let own = settings.caches.map { ($0.staleness ?? settings.staleness).bound }
+    let others = templates.count - own.count
+    bounds = [settings.staleness.bound] + own + Array(repeating: settings.staleness.bound, count: others)
     longestBound = bounds.max() ?? settings.staleness.bound
   }
 
@@ -93,8 +104,8 @@ struct Governance: Sendable {
 
   /// nil: the key is not governed.
   func rule(_ key: UnsafeRawBufferPointer) -> Rule? {
-    guard governs(key) else { return nil }
-    return special.match(key).map { specialRules[$0] } ?? common
+    guard let template = mapped.match(key) else { return nil }
+    return special.match(key).map { specialRules[$0] } ?? commonRules[template]
   }
 
   private static func shorter(_ a: UInt64?, _ b: UInt64?) -> UInt64? {
@@ -106,7 +117,7 @@ struct Governance: Sendable {
 /// What the tag of a near entry says, so that a hit needs no template: bit 0 is set if the entry is no value, bit 1 if
 /// it may be loaded anew before it ends, bit 2 if it is the anchor of parts, bit 3 if it is a part, bit 4 if that tells
 /// of something that does not exist, bit 5 is free, 6 and 7 are kept for what covers groups of keys, and from bit 8 on
-/// stands the number of the rule of `caches` whose staleness holds, counted from 1; 0 is the global one.
+/// stands the number of the template that covers the key, counted from 1, by which its staleness is known.
 enum EntryMark {
   /// It stands for a row that does not exist.
   static let absent: UInt32 = 1

@@ -13,8 +13,11 @@ public struct ListenError: Error, CustomStringConvertible {
 /// whatever ended that. So a stale socket file is replaced and a living one never is.
 public struct ListenSocket: ~Copyable {
   let descriptor: Int32
+  /// Negative: none, since the socket was made by somebody else.
   private let lock: Int32
   public let path: String
+  /// Whether somebody else made the socket, and keeps it for the next process.
+  private let isBorrowed: Bool
   /// The descriptor of the loopback listener, and its address with the port that it really has.
   let loopback: (descriptor: Int32, address: LoopbackAddress)?
   let admission: Admission
@@ -40,6 +43,52 @@ public struct ListenSocket: ~Copyable {
     self.admission = admission
     self.lock = lock
     path = settings.path
+    isBorrowed = false
+  }
+
+  /// Takes a Unix socket that listens already and was handed over. Its file, mode and group are its maker's; nobody is
+  /// refused while one process ends and the next begins, since the kernel keeps who connects meanwhile. The loopback
+  /// address is opened as ever.
+  public init(handed descriptors: [Int32], _ settings: ListenSettings) throws(ListenError) {
+    guard descriptors.count == 1, let descriptor = descriptors.first else {
+      throw ListenError(
+        description:
+          "\(descriptors.count) sockets were handed over, and Nearside takes one. Give the socket unit one "
+          + "ListenStream.")
+    }
+    let admission = try Admission(settings)
+    guard let path = Self.unixPath(of: descriptor) else {
+      throw ListenError(
+        description:
+          "Descriptor \(descriptor), which was handed over, is no Unix socket that listens. Give the socket "
+          + "unit one ListenStream with a path.")
+    }
+    var loopback: (descriptor: Int32, address: LoopbackAddress)?
+    if let address = settings.tcp { loopback = try Self.openLoopback(address) }
+    _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
+    self.descriptor = descriptor
+    self.loopback = loopback
+    self.admission = admission
+    self.path = path
+    lock = -1
+    isBorrowed = true
+  }
+
+  /// Where a Unix socket listens; nil: it is none, has no path or does not listen.
+  private static func unixPath(of descriptor: Int32) -> String? {
+    var isListening: Int32 = 0
+    var size = socklen_t(MemoryLayout<Int32>.size)
+    guard getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListening, &size) == 0, isListening == 1 else {
+      return nil
+    }
+    var address = sockaddr_un()
+    var length = socklen_t(MemoryLayout<sockaddr_un>.size)
+    let result = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+    }
+    guard result == 0, address.sun_family == sa_family_t(AF_UNIX) else { return nil }
+    let bytes = withUnsafeBytes(of: &address.sun_path) { Array($0.prefix { $0 != 0 }) }
+    return bytes.isEmpty ? nil : String(decoding: bytes, as: UTF8.self)
   }
 
   /// Everything that it listens on, for people.
@@ -56,6 +105,14 @@ public struct ListenSocket: ~Copyable {
         description: "Another nearside listens on \(path). Stop it, or give this one another \"listen\".")
     }
     return lock
+  }
+
+  /// Another Unix socket that listens, with the same mode and group, such as the admin endpoint's; whoever takes the
+  /// descriptor closes it and removes the file.
+  public static func beside(_ settings: ListenSettings, at path: String) throws(ListenError) -> Int32 {
+    var settings = settings
+    settings.path = path
+    return try bindAndListen(settings)
   }
 
   private static func bindAndListen(_ settings: ListenSettings) throws(ListenError) -> Int32 {
@@ -203,10 +260,10 @@ public struct ListenSocket: ~Copyable {
   }
 
   deinit {
-    unlink(path)
+    if !isBorrowed { unlink(path) }
     if let loopback { close(loopback.descriptor) }
     close(descriptor)
-    close(lock)
+    if lock >= 0 { close(lock) }
   }
 
   private static func failed(_ what: String, _ advice: String) -> ListenError {

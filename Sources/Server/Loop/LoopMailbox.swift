@@ -1,7 +1,8 @@
 import CLinux
+import Configuration
 import Glibc
 import Invalidation
-import Synchronization
+import Metrics
 
 /// How other threads speak to the event loop: a queue, and a descriptor that wakes its poll. Messages arrive
 /// in the order in which they were posted.
@@ -24,23 +25,34 @@ public final class LoopMailbox: Sendable {
     case announced(Announcement?)
     /// What this host has taken to PostgreSQL of what was written behind.
     case flusher(FlusherReport)
+    /// What the audit has found so far.
+    case audit(AuditReport)
+    /// A reload has brought this.
+    case settings(SettingsChanges)
+    /// Somebody asks for figures.
+    case report(@Sendable (LoopReport) -> Void)
+    /// Somebody asks what there is of a key, and whether with its value.
+    case look([UInt8], showsValue: Bool, @Sendable (KeyReport) -> Void)
+    /// Somebody asks whether the loop turns.
+    case alive(@Sendable () -> Void)
+    /// Who watches what clears keys; nil: nobody.
+    case tap((@Sendable ([TapEvent]) -> Void)?)
+    /// A reader is done with a client.
+    case givenBack(GivenBack)
     case stop
   }
 
-  let descriptor: Int32
+  var descriptor: Int32 { queue.descriptor }
   /// The loop's answers to the tail in the embedded mode.
   let localReplies: LocalReplies
-  private let queue = Mutex<[Message]>([])
+  private let queue: WakingQueue<Message>
 
   /// Nil if the system has no descriptor to give.
   public init?() {
-    guard let replies = LocalReplies() else { return nil }
+    guard let replies = LocalReplies(), let queue = WakingQueue<Message>() else { return nil }
     localReplies = replies
-    descriptor = clinux_eventfd()
-    guard descriptor >= 0 else { return nil }
+    self.queue = queue
   }
-
-  deinit { close(descriptor) }
 
   /// What the fleet's feed says; called from the feed's thread.
   public func hear(_ event: FeedEvent) { post(.feed(event)) }
@@ -64,25 +76,34 @@ public final class LoopMailbox: Sendable {
   /// reads it: a long message would hold up the loop.
   public func announce(_ message: [UInt8]) { post(.announced(Announcement(message))) }
 
+  /// What the audit has found so far.
+  public func report(_ report: AuditReport) { post(.audit(report)) }
+
+  /// A reload has brought this; called from any thread.
+  public func take(_ changes: SettingsChanges) { post(.settings(changes)) }
+
   /// What the thread says that takes to PostgreSQL what was written behind.
   public func report(_ report: FlusherReport) { post(.flusher(report)) }
+
+  /// Asks for the loop's figures; `answer` is called on its thread, and must not wait.
+  public func askForReport(_ answer: @escaping @Sendable (LoopReport) -> Void) { post(.report(answer)) }
+
+  /// Asks what this host has for a key; `answer` is called on the loop's thread, and must not wait.
+  public func look(_ key: [UInt8], showsValue: Bool, _ answer: @escaping @Sendable (KeyReport) -> Void) {
+    post(.look(key, showsValue: showsValue, answer))
+  }
+
+  /// Calls `answer` on the loop's thread, as soon as that turns again.
+  public func askWhetherAlive(_ answer: @escaping @Sendable () -> Void) { post(.alive(answer)) }
+
+  /// From now on `hear` is called with what clears keys, on the loop's thread; it must not wait. nil: nobody is told.
+  public func tap(_ hear: (@Sendable ([TapEvent]) -> Void)?) { post(.tap(hear)) }
 
   /// Asks the loop to answer what it owes and to end.
   public func stop() { post(.stop) }
 
-  func post(_ message: Message) {
-    queue.withLock { $0.append(message) }
-    clinux_eventfd_notify(descriptor)
-  }
-
-  func take() -> [Message] {
-    clinux_eventfd_drain(descriptor)
-    return queue.withLock { queue in
-      let messages = queue
-      queue = []
-      return messages
-    }
-  }
+  func post(_ message: Message) { queue.post(message) }
+  func take() -> [Message] { queue.take() }
 }
 
 /// Why a connection to Redis could not be made, as a sentence.
@@ -111,11 +132,14 @@ public struct TailReport: Sendable, Equatable {
   public var position: LSN
   /// What PostgreSQL was told it may forget.
   public var confirmed: LSN
+  /// What it has counted; nil: it has not held the slot yet.
+  public var figures: TailFigures?
 
   public init(
     role: Role, trouble: String? = nil, isPostgresAway: Bool = false, position: LSN = .zero,
-    confirmed: LSN = .zero
+    confirmed: LSN = .zero, figures: TailFigures? = nil
   ) {
+    self.figures = figures
     self.isPostgresAway = isPostgresAway
     self.role = role
     self.trouble = trouble

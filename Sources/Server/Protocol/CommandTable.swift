@@ -44,6 +44,8 @@ struct CommandSpec {
   var keyStep: Int
   /// A read whose reply hangs on nothing but its arguments and the key's value, so that it may be kept near.
   var isKept = false
+  /// Its place among `CommandTable.names`.
+  var number = 0
 
   func accepts(count: Int) -> Bool { arity >= 0 ? count == arity : count >= -arity }
 
@@ -60,6 +62,8 @@ struct CommandSpec {
 /// (a module's, a later Redis's) is treated like `pass`.
 struct CommandTable {
   private var specs: [Name: CommandSpec] = [:]
+  /// Every command once.
+  private(set) var names: [String] = []
 
   /// A name in lower case, packed into three words: looking up a command makes no String.
   private struct Name: Hashable {
@@ -91,9 +95,11 @@ struct CommandTable {
         let fields = word.split(separator: ":")
         let figures = fields.dropFirst().compactMap { Int($0) }
         var name = String(fields[0])
-        let spec = CommandSpec(
+        var spec = CommandSpec(
           name: name, kind: kind, arity: figures[0], firstKey: figures.count > 1 ? figures[1] : 0,
           lastKey: figures.count > 1 ? figures[2] : 0, keyStep: figures.count > 1 ? figures[3] : 1)
+        spec.number = names.count
+        names.append(name)
         if let packed = name.withUTF8({ Name(UnsafeRawBufferPointer($0)) }) { specs[packed] = spec }
       }
     }

@@ -77,6 +77,19 @@ struct IOBuffer: ~Copyable {
     tail += source.count
   }
 
+  /// The free place behind what waits, at least `count` bytes; `filled` says how many were put there.
+  @inline(__always)
+  mutating func room(_ count: Int) -> UnsafeMutableRawBufferPointer {
+    reserve(count)
+    return UnsafeMutableRawBufferPointer(start: base + tail, count: size - tail)
+  }
+
+  @inline(__always)
+  mutating func filled(_ count: Int) {
+    tail += count
+    assert(tail <= size)
+  }
+
   @inline(__always)
   mutating func append(_ text: StaticString) {
     append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))

@@ -40,6 +40,25 @@ extension IOBuffer {
     text.withUTF8 { bulk(UnsafeRawBufferPointer($0)) }
   }
 
+  /// A number of zero or more as a bulk string.
+  mutating func bulk(number: Int) {
+    append(byte: UInt8(ascii: "$"))
+    append(number: Self.digits(number))
+    append("\r\n")
+    append(number: number)
+    append("\r\n")
+  }
+
+  /// How many decimal digits a number of zero or more has.
+  static func digits(_ number: Int) -> Int {
+    var (digits, rest) = (1, number / 10)
+    while rest > 0 {
+      digits += 1
+      rest /= 10
+    }
+    return digits
+  }
+
   mutating func array(_ count: Int) {
     append(byte: UInt8(ascii: "*"))
     append(number: count)

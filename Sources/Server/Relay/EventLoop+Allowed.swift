@@ -171,7 +171,7 @@ extension EventLoop {
       for _ in 0..<count {
         var name = cursor
         let raw = cursor.raw()
-        if let bytes = name.string(), bytes.starts(with: "nearside:{".utf8) { continue }
+        if let bytes = name.string(), StateKeys.isState(bytes) { continue }
         names.append(raw)
       }
       output.array(names.count)

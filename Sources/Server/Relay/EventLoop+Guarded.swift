@@ -65,13 +65,14 @@ extension EventLoop {
         upstream.output.argument("MULTI")
       }
       // By their texts, so that they are carried out even if Redis has just forgotten its scripts.
-      upstream.output.array(4 + 2 * keys.count)
+      upstream.output.array(5 + 2 * keys.count)
       upstream.output.argument("EVAL")
       upstream.output.bulk(StateScripts.before)
       upstream.output.bulk(String(keys.count + 1))
       upstream.output.bulk(state.meta)
       for use in keys { use.key.bytes.withUnsafeBytes { upstream.output.bulk($0) } }
       for use in keys { use.key.tags.withUnsafeBytes { upstream.output.bulk($0) } }
+      upstream.output.bulk(String(keys.map { $0.kind == .read ? "0" : "1" } as [Character]))
       request.append(to: &upstream.output)
       upstream.output.array(7 + 7 * keys.count)
       upstream.output.argument("EVAL")
@@ -133,7 +134,8 @@ extension EventLoop {
         noteStored(use.key, by: command.name, under: lease)
       }
       // The reply may tell that the key does not exist, before or after.
-      if word != UInt8(ascii: "k") || index >= there.count || there[index] == UInt8(ascii: "0") {
+      let isThere = word == UInt8(ascii: "k") || word == UInt8(ascii: "u")
+      if !isThere || index >= there.count || there[index] == UInt8(ascii: "0") {
         noteMiss(use.key, lease: lease)
       }
     }

@@ -6,6 +6,8 @@ import NearCache
 /// Redis has answered a governed read: the state first, then the values, then how long they live.
 extension EventLoop {
   mutating func finish(_ read: GovernedRead, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
+    tally.isRepeated = read.load?.isCounted ?? false
+    defer { tally.isRepeated = false }
     var cursor = ReplyCursor(replies)
     let (state, fences) = Self.readState(&cursor, read.keys)
     var judgements = judge(read, state)
@@ -26,7 +28,10 @@ extension EventLoop {
     }
     if let slot, read.load != nil {
       let misses = misses(read, cursor, judgements)
-      if waitsForLoad(read, misses, slot) || waitsForTurn(read, misses, slot) { return }
+      if waitsForLoad(read, misses, slot) || waitsForTurn(read, misses, slot) {
+        for (key, miss) in zip(read.keys, misses) where miss == nil { tally.read(.redisHit, of: key.rule) }
+        return
+      }
     }
     // Values that the near cache gave wait here for those that Redis was asked for. If that took longer than
     // their evidence lasts, the client is asked to repeat the command.
@@ -181,9 +186,8 @@ extension EventLoop {
 
   static func lease(token: UnsafeRawBufferPointer) -> Lease? {
     guard token.count == 48 else { return nil }
-    let text = String(decoding: token, as: UTF8.self)
-    guard text.utf8.count == 48, let generation = Generation(hex: text.prefix(16)),
-      let stamp = Stamp(hex: text.dropFirst(16))
+    guard let generation = Generation(hex: UnsafeRawBufferPointer(rebasing: token[..<16])),
+      let stamp = Stamp(hex: UnsafeRawBufferPointer(rebasing: token[16...]))
     else { return nil }
     return Lease(generation: generation, stamp: stamp)
   }
@@ -191,7 +195,14 @@ extension EventLoop {
   // MARK: What every shape has in common
 
   private mutating func hit(_ key: GovernedKey, _ judgement: Judgement) {
-    if case .stale = judgement { counters.stale += 1 } else { counters.redisHits += 1 }
+    if case .stale = judgement {
+      counters.stale += 1
+      tally.read(.stale, of: key.rule)
+    } else {
+      counters.redisHits += 1
+      tally.read(.redisHit, of: key.rule)
+      sampleRedis(key)
+    }
   }
 
   /// Notes a miss in the ledger, with the lease that it gives.
@@ -199,6 +210,7 @@ extension EventLoop {
   private mutating func missed(_ key: GovernedKey, _ judgement: Judgement, isNull: Bool) -> Lease? {
     let lease = judgement.lease(isNull: isNull)
     if lease == nil { counters.bypassed += 1 } else { counters.redisMisses += 1 }
+    tally.read(lease == nil ? .bypass : .miss, of: key.rule)
     noteMiss(key, lease: lease)
     return lease
   }

@@ -7,6 +7,7 @@ import NearCache
 extension EventLoop {
   /// GET, MGET, EXISTS.
   mutating func executeNear(_ request: Request, _ name: String, _ slot: Int) {
+    if request.count == 2, !governance.governs(request[1]) { return relay(request, slot) }
     var keys: [GovernedKey?] = []
     var anyGoverned = false
     for index in 1..<request.count {
@@ -115,8 +116,11 @@ extension EventLoop {
   }
 
   mutating func noteNearHit(_ key: GovernedKey, _ certificate: Instant?, at instant: Instant) {
-    if let certificate, isFresh(certificate, key.rule, at: instant) {
+    let isFresh = certificate.map { self.isFresh($0, key.rule, at: instant) } ?? false
+    tally.read(isFresh ? .hit : .stale, of: key.rule)
+    if isFresh {
       counters.nearHits += 1
+      if sampling.near.takes(1) != nil { key.bytes.withUnsafeBytes { sampleNear($0) } }
     } else if key.rule.staleness.beyond == .serve {
       counters.stale += 1
     } else {
@@ -255,15 +259,16 @@ extension EventLoop {
       return (nil, [])
     }
     let named = FleetState.fieldNames.count
-    var fields: [String?] = []
-    for _ in 0..<min(count, named) { fields.append(cursor.text()) }
+    var fields: [UnsafeRawBufferPointer?] = []
+    fields.reserveCapacity(named)
+    for _ in 0..<min(count, named) { fields.append(cursor.string()) }
     let pending = count > named ? cursor.string().map { [UInt8]($0) } : nil
-    let state = FleetState(fields: fields, pending: pending)
+    let state = FleetState(values: fields, pending: pending)
     var fences: [Stamp] = []
     for key in keys {
       var fence = state?.floor ?? .zero
       for _ in 0..<key.bucketCount {
-        fence = max(fence, cursor.text().flatMap { Stamp(hex: $0) } ?? .zero)
+        fence = max(fence, cursor.string().flatMap { Stamp(hex: $0) } ?? .zero)
       }
       fences.append(fence)
     }
@@ -277,9 +282,18 @@ extension IOBuffer {
     array(3 + FleetState.fieldNames.count + keys.reduce(0) { $0 + $1.bucketCount })
     append(request)
     for key in keys {
-      bulk("b\(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })")
-      for bucket in key.groups?.buckets ?? [] { bulk("b\(bucket)") }
+      bucketName(key.bytes.withUnsafeBytes { KeyHash.bucket($0) })
+      for bucket in key.groups?.buckets ?? [] { bucketName(Int(bucket)) }
     }
+  }
+
+  /// The name of the field of a bucket's fence.
+  private mutating func bucketName(_ bucket: Int) {
+    append(byte: UInt8(ascii: "$"))
+    append(number: 1 + Self.digits(bucket))
+    append("\r\nb")
+    append(number: bucket)
+    append("\r\n")
   }
 
   mutating func askExpiry(_ key: GovernedKey) {

@@ -87,7 +87,7 @@ struct Removal {
 extension Upstream {
   /// The argument by which a script learns how long a key may live at most; `lifetime`: nanoseconds.
   func appendLimit(_ lifetime: UInt64?) {
-    if let lifetime { output.bulk(String(max(1, lifetime / 1_000_000))) } else { output.argument("") }
+    if let lifetime { output.bulk(number: Int(max(1, lifetime / 1_000_000))) } else { output.argument("") }
   }
 
   /// The three arguments by which a script finds journal and channel.

@@ -75,6 +75,7 @@ extension EventLoop {
 
   /// Writes what waits.
   mutating func flush(_ upstream: Upstream) {
+    upstream.sendFills()
     guard upstream.descriptor >= 0, !upstream.output.isEmpty || upstream.wantsWrite else { return }
     let before = upstream.output.count
     if case .failed(let code) = upstream.output.write(to: upstream.descriptor) {
@@ -92,6 +93,8 @@ extension EventLoop {
   mutating func upstreamEvent(_ events: UInt32, _ upstream: Upstream) {
     guard upstream.descriptor >= 0 else { return }
     if events & ~UInt32(CLINUX_WRITABLE) != 0, receive(upstream) {
+      tally.observesRedis = true
+      defer { tally.observesRedis = false }
       do throws(ConnectFailure) {
         while try settleNext(upstream) {}
         passOn(upstream)
@@ -130,6 +133,7 @@ extension EventLoop {
     guard let replies = try upstream.nextReplies(), let awaited = upstream.awaited.popFirst() else {
       return false
     }
+    if let (command, sent) = upstream.takeTime() { tally.answered(command, after: now.since(sent)) }
     try settle(awaited, replies, upstream)
     // A failure in between has emptied the connection's buffers already.
     upstream.input.consume(upstream.consumeReplies())
@@ -161,6 +165,7 @@ extension EventLoop {
     case .read(let read): finish(read, replies, client: slot)
     case .probe: finishProbe(replies)
     case .fill(let fill): finish(fill, replies, client: slot)
+    case .fills(let fills): finish(fills, replies)
     case .loadedFill(let fill): finish(fill, replies)
     case .writtenRemoval(let write): finishRemoval(write, replies)
     case .writtenFill(let fill): finish(fill, replies)
@@ -248,6 +253,7 @@ extension EventLoop {
       drop(Int(client.slot))
     }
     let orphans = upstream.fail(reason, now: now)
+    tally.upstreamErrors += 1
     log.debug(
       "upstream connection lost", metadata: ["resp": "\(upstream.resp3 ? 3 : 2)", "reason": "\(reason)"])
     for awaited in orphans { abandon(awaited, reason) }
@@ -268,6 +274,11 @@ extension EventLoop {
     case .task(let task):
       abandon(task.work)
       token = task.client
+      if case .fills(let fills) = task.work {
+        for entry in fills where isAlive(entry.client) {
+          settle(Int(entry.client.slot)) { output, _ in output.error(Self.unreachable(reason)) }
+        }
+      }
       guard let token, isAlive(token) else { return }
       let slot = Int(token.slot)
       switch task.work {

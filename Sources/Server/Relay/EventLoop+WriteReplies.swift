@@ -8,6 +8,7 @@ extension EventLoop {
   mutating func finish(_ fill: GovernedFill, _ replies: UnsafeRawBufferPointer, client slot: Int?) {
     var cursor = ReplyCursor(replies)
     guard !cursor.isError, cursor.enter() == 6, let word = cursor.text() else {
+      if isForgottenScript(replies) { reloadScripts() }
       return finishFailed(fill, replies, slot)
     }
     let reply = cursor.peek
@@ -55,11 +56,10 @@ extension EventLoop {
   }
 
   /// The script itself did not run: Redis is full, busy loading, or forgot the script.
-  private mutating func finishFailed(_ fill: GovernedFill, _ reply: UnsafeRawBufferPointer, _ slot: Int?) {
+  mutating func finishFailed(_ fill: GovernedFill, _ reply: UnsafeRawBufferPointer, _ slot: Int?) {
     dropNear(fill.key)
     guard isForgottenScript(reply) else { return settle(slot) { output, _ in output.append(reply) } }
     // A fill may always be refused; the scripts are loaded again for the next one.
-    reloadScripts()
     noteRefused(fill.key, by: fill.command, .reloading, under: fill.lease)
     settle(slot) { output, resp3 in
       switch fill.answer {
@@ -71,9 +71,9 @@ extension EventLoop {
 
   /// Whether g, h and jl of a fill's reply are not behind what this host follows.
   func acceptsFill(_ cursor: inout ReplyCursor) -> Bool {
-    guard let g = cursor.text().flatMap({ Generation(hex: $0) }),
-      let h = cursor.text().flatMap({ UInt64($0) }), cursor.text() != nil,
-      let jl = cursor.text().flatMap({ JournalID($0) })
+    guard let g = cursor.string().flatMap({ Generation(hex: $0) }),
+      let h = cursor.text().flatMap({ UInt64($0) }), cursor.string() != nil,
+      let jl = cursor.string().flatMap({ JournalID($0) })
     else { return false }
     return follower.accepts(generation: g, beats: h, journal: jl)
   }
@@ -94,12 +94,13 @@ extension EventLoop {
     if let count = cursor.enter(), count == 6 + fills.count {
       for _ in 0..<6 { _ = cursor.raw() }
       for fill in fills {
-        let isStored = cursor.integer() == 1
+        // 1 if it was stored, otherwise why not.
+        let refusal = cursor.text()
         guard let (key, lease) = fill else { continue }
-        if isStored {
-          noteStored(key, by: "mset", under: lease)
+        if let refusal {
+          noteRefused(key, by: "mset", FillRefusal(script: refusal), under: lease)
         } else {
-          noteRefused(key, by: "mset", .outdated, under: lease)
+          noteStored(key, by: "mset", under: lease)
         }
       }
     }
@@ -141,6 +142,7 @@ extension EventLoop {
   mutating func abandon(_ work: UpstreamTask.Work) {
     switch work {
     case .fill(let fill): dropNear(fill.key)
+    case .fills(let entries): for entry in entries { dropNear(entry.fill.key) }
     case .fillMany(let fills): for case let fill? in fills { dropNear(fill.key) }
     case .remove(let removal), .expire(let removal, _):
       for key in removal.keys { dropNear(key) }

@@ -18,6 +18,11 @@ extension EventLoop {
     case .fill(let given): lease = given
     case .refuse(let reason): return refuse(key, name, reason, refused, slot)
     }
+    if options.isBare, let value = options.value, value.count <= FillBatch.longestValue, mayFillTogether(slot)
+    {
+      return fillTogether(
+        key, name, lease: lease, value: value, milliseconds: options.milliseconds, slot)
+    }
     var near: (value: [UInt8], expires: Instant?)?
     if key.rule.keepsNear, options.isPlain, let value = options.value, value.count <= settings.near.maxEntry {
       near = ([UInt8](value), options.milliseconds.map { now.after(milliseconds: $0) })
@@ -100,17 +105,16 @@ extension EventLoop {
     let token = clients[slot].token
     let meta = self.keys.meta
     withUpstream(slot) { upstream in
-      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 5)
+      upstream.begin(.fillMany, keys: sent.count + 1, arguments: sent.count * 4)
       upstream.output.bulk(meta)
       for index in sent { upstream.output.bulk(request[index]) }
       for index in sent {
-        if let lease = leases[index] {
-          upstream.output.bulk(lease.generation.hex)
-          upstream.output.bulk(keys[index]?.buckets ?? "")
-          upstream.output.bulk(lease.stamp.hex)
-          upstream.appendLimit(keys[index]?.rule.lifetime())
+        if let lease = leases[index], let key = keys[index] {
+          upstream.output.bulk(lease)
+          upstream.output.buckets(of: key)
+          upstream.appendLimit(key.rule.lifetime())
         } else {
-          for _ in 0..<4 { upstream.output.argument("") }
+          for _ in 0..<3 { upstream.output.argument("") }
         }
         upstream.output.bulk(request[index + 1])
       }
@@ -142,9 +146,9 @@ extension EventLoop {
       upstream.output.bulk(meta)
       key.bytes.withUnsafeBytes { upstream.output.bulk($0) }
       upstream.output.argument(mode)
-      upstream.output.bulk(lease.generation.hex)
-      upstream.output.bulk(key.buckets)
-      upstream.output.bulk(lease.stamp.hex)
+      upstream.output.bulk(lease.generation)
+      upstream.output.buckets(of: key)
+      upstream.output.bulk(lease.stamp)
       key.tags.withUnsafeBytes { upstream.output.bulk($0) }
       upstream.appendLimit(limit)
       command(&upstream.output)
@@ -221,6 +225,8 @@ struct SetOptions {
   var value: UnsafeRawBufferPointer?
   /// Whether the command simply puts the value there, so that its success means the value is stored.
   var isPlain = true
+  /// Whether nothing else is asked for, so that SET with this value and time to live does the same.
+  var isBare = false
   var returnsOld = false
   /// The time to live it gives; nil: none.
   var milliseconds: Int?
@@ -232,6 +238,7 @@ struct SetOptions {
       let time = request.integer(2)
       milliseconds = time.flatMap { name == "setex" ? Self.milliseconds(seconds: $0) : $0 }
       isPlain = milliseconds.map { $0 > 0 && $0 < 1 << 50 } ?? false
+      isBare = isPlain
     case "set":
       value = request[2]
       var index = 3
@@ -252,6 +259,7 @@ struct SetOptions {
         }
         index += 1
       }
+      isBare = isPlain && (request.count == 3 || request.count == 5)
     default:
       value = request[2]
       isPlain = false

@@ -37,6 +37,10 @@ final class Upstream {
   var input = IOBuffer(size: 64 * 1024)
   var output = IOBuffer(size: 64 * 1024)
   var awaited = Deque<Awaited>()
+  /// How many of them have been settled, and, of those that commands of clients await, when they were sent: by their
+  /// place among all that were ever awaited.
+  private var settledCount = 0
+  private var timed = Deque<(place: Int, command: Int, at: Instant)>()
   var wantsWrite = false
   /// Nothing is read while the client that it belongs to does not take what came.
   var readsPaused = false
@@ -51,6 +55,10 @@ final class Upstream {
   /// SHA-1 digests by which EVALSHA names our scripts; Redis tells them when it loads a script.
   var digests: [GuardScript: [UInt8]] = [:]
   private var failures = 0
+  /// SETs that are sent together, before anything else is.
+  var fills = FillBatch()
+  /// The state's key, for them.
+  var fillMeta = ""
   /// What is awaited between MULTI and EXEC; nil: no transaction is being sent.
   private var transaction: [Awaited]?
 
@@ -90,8 +98,23 @@ final class Upstream {
     if transaction == nil { awaited.append(request) } else { transaction?.append(request) }
   }
 
+  /// The last request that is awaited was sent for this command.
+  func time(_ command: Int, at instant: Instant) {
+    guard transaction == nil else { return }
+    timed.append((settledCount + awaited.count, command, instant))
+  }
+
+  /// The first awaited request has been answered; for which command it was sent, and when.
+  func takeTime() -> (command: Int, at: Instant)? {
+    settledCount += 1
+    guard let first = timed.first, first.place <= settledCount else { return nil }
+    timed.removeFirst()
+    return (first.command, first.at)
+  }
+
   /// What is sent until `endTransaction` goes between MULTI and EXEC.
   func beginTransaction() {
+    sendFills()
     transaction = []
     output.array(1)
     output.argument("MULTI")
@@ -236,6 +259,7 @@ final class Upstream {
   /// Gives the connection up; what was awaited is returned, to be answered with `reason`. The next attempt
   /// comes after a delay that doubles from 50 ms to 2 s, jittered so that a fleet does not come back at once.
   func fail(_ reason: String, now: Instant) -> Deque<Awaited> {
+    sendFills()
     if descriptor >= 0 { close(descriptor) }
     descriptor = -1
     ending = nil
@@ -253,6 +277,8 @@ final class Upstream {
     passingOn = nil
     digests = [:]
     transaction = nil
+    timed = []
+    settledCount = 0
     defer { awaited = [] }
     return awaited
   }
@@ -363,7 +389,7 @@ enum UpstreamConnector {
 }
 
 /// Calls `body` with the address of a Unix socket; nil if the path is too long for one (unix(7)).
-func withUnixAddress<Result>(
+public func withUnixAddress<Result>(
   _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
 ) -> Result? {
   var address = sockaddr_un()

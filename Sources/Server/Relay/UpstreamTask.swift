@@ -15,6 +15,8 @@ final class UpstreamTask {
     /// The state, asked for because reads are held back.
     case probe
     case fill(GovernedFill)
+    /// SETs of several clients, sent together.
+    case fills([FillBatch.Entry])
     /// What a load has found.
     case loadedFill(LoadedFill)
     /// The removal of a key that was written through, and then its value; the number is that in `Writing`.

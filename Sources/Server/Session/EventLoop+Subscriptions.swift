@@ -58,9 +58,11 @@ extension EventLoop {
     let slot = Int(owner.slot)
     do throws(ConnectFailure) {
       while let message = try upstream.nextUnasked() {
-        note(message, slot)
-        // Behind what is owed, so that it never comes into the middle of a reply.
-        clients[slot].reply { $0.append(message) }
+        if !Self.tellsOfState(message) {
+          note(message, slot)
+          // Behind what is owed, so that it never comes into the middle of a reply.
+          clients[slot].reply { $0.append(message) }
+        }
         upstream.input.consume(upstream.consumeReplies())
       }
       upstream.input.shrinkIfIdle(to: Self.idleBuffer)
@@ -71,6 +73,25 @@ extension EventLoop {
     // Whoever has ended its last subscription is a client like any other for its next command.
     giveBackIfFree(upstream.token)
     releaseWaiters()
+  }
+
+  /// Whether a message is a keyspace notification about a key of a fleet's state. Sidecars write these all the time, and
+  /// as in SCAN and KEYS an application sees nothing of them. Source: Redis documentation, "Redis keyspace
+  /// notifications" (`__keyspace@<db>__:<key>` with the event, `__keyevent@<db>__:<event>` with the key).
+  private static func tellsOfState(_ message: UnsafeRawBufferPointer) -> Bool {
+    var cursor = ReplyCursor(message)
+    guard cursor.enter() != nil, let word = cursor.string() else { return false }
+    if word.elementsEqual("pmessage".utf8) {
+      guard cursor.string() != nil else { return false }
+    } else if !word.elementsEqual("message".utf8) {
+      return false
+    }
+    guard let channel = cursor.string(), channel.starts(with: "__key".utf8), let content = cursor.string(),
+      let colon = channel.firstIndex(of: UInt8(ascii: ":"))
+    else { return false }
+    if channel.starts(with: "__keyevent@".utf8) { return StateKeys.isState(content) }
+    return channel.starts(with: "__keyspace@".utf8)
+      && StateKeys.isState(UnsafeRawBufferPointer(rebasing: channel[(colon + 1)...]))
   }
 
   private mutating func note(_ message: UnsafeRawBufferPointer, _ slot: Int) {

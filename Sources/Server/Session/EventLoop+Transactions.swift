@@ -62,7 +62,7 @@ extension EventLoop {
   private mutating func queueCommand(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
     guard let spec else {
       // A module's command has a dot in its name; any other that is not known here Redis 7.0 does not know.
-      if request[0].contains(UInt8(ascii: ".")) { return append(request, slot) }
+      if request[0].contains(UInt8(ascii: ".")) { return append(request, nil, slot) }
       clients[slot].session.transaction?.isFailed = true
       return unknown(request, slot)
     }
@@ -84,7 +84,7 @@ extension EventLoop {
       clients[slot].session.transaction?.isFailed = true
       return reply(slot) { $0.error(error) }
     }
-    append(request, slot)
+    append(request, spec, slot)
   }
 
   /// Keys that are written to PostgreSQL first cannot be part of what Redis does at one moment.
@@ -95,7 +95,7 @@ extension EventLoop {
     return nil
   }
 
-  private mutating func append(_ request: Request, _ slot: Int) {
+  private mutating func append(_ request: Request, _ spec: CommandSpec?, _ slot: Int) {
     let queued = clients[slot].session.transaction?.bytes.count ?? 0
     guard queued + request.length <= QueuedTransaction.mostBytes else {
       clients[slot].session.transaction?.isFailed = true
@@ -107,6 +107,7 @@ extension EventLoop {
     request.append(to: &bytes)
     clients[slot].session.transaction?.bytes.append(contentsOf: bytes.bytes)
     clients[slot].session.transaction?.lengths.append(bytes.count)
+    if Self.mayReplicate(request, spec) { clients[slot].session.transaction?.mayReplicate = true }
     reply(slot) { $0.status("QUEUED") }
   }
 
@@ -117,6 +118,9 @@ extension EventLoop {
   // MARK: EXEC
 
   static let aborted = "EXECABORT Transaction discarded because of previous errors."
+  /// What Redis says of commands that it would refuse now, though it has queued them: here all of them reach it with
+  /// EXEC. Source: Redis 7.0's multi.c, `execCommandAbort`.
+  private static let abortedBecause = "-EXECABORT Transaction discarded because of: "
 
   private mutating func exec(_ slot: Int) {
     guard let transaction = clients[slot].session.transaction else { return }
@@ -184,11 +188,22 @@ extension EventLoop {
   ) throws(ConnectFailure) {
     var cursor = ReplyCursor(replies)
     let queued = sent.awaited.reduce(0) { $0 + $1.replies }
-    for _ in 0...queued { _ = cursor.raw() }
+    var refusal: UnsafeRawBufferPointer?
+    for _ in 0...queued {
+      if refusal == nil, cursor.isError { refusal = cursor.peek }
+      _ = cursor.raw()
+    }
+    let isAborted = cursor.isError
     let answer = cursor.peek
-    guard !cursor.isError, !cursor.isNull, cursor.enter() == queued else {
+    guard !isAborted, !cursor.isNull, cursor.enter() == queued else {
       abandon(.transaction(sent))
-      if let slot { fail(sent, slot) { output, _ in output.append(answer) } }
+      if let slot {
+        fail(sent, slot) { output, _ in
+          guard isAborted, let refusal else { return output.append(answer) }
+          output.append(Self.abortedBecause)
+          output.append(UnsafeRawBufferPointer(rebasing: refusal.dropFirst()))
+        }
+      }
       return
     }
     settle(slot) { output, _ in output.array(sent.commands) }

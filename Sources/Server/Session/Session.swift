@@ -54,9 +54,11 @@ struct Subscriptions {
   /// It has been asked for, and Redis has not said OK.
   var asksMonitor = false
 
-  var isEmpty: Bool { names.allSatisfy(\.isEmpty) && awaited == 0 && !monitors }
+  var isEmpty: Bool { hasNoNames && awaited == 0 && !monitors }
   /// Whether there is nothing by which messages could be taken for replies.
-  var isWithoutNames: Bool { names.allSatisfy(\.isEmpty) && (awaited == 0 || monitors || asksMonitor) }
+  var isWithoutNames: Bool { hasNoNames && (awaited == 0 || monitors || asksMonitor) }
+  /// Asked with each command that is no near hit, so without a key path.
+  private var hasNoNames: Bool { names[0].isEmpty && names[1].isEmpty && names[2].isEmpty }
 
   func count(_ kind: Kind) -> Int { names[kind.rawValue].count }
 
@@ -99,6 +101,8 @@ struct QueuedTransaction {
   var lengths: [Int] = []
   /// A command was refused when it was queued: EXEC will not be carried out.
   var isFailed = false
+  /// It may write, so EXEC waits for the end of CLIENT PAUSE.
+  var mayReplicate = false
 }
 
 /// A transaction that was sent to Redis, whose replies are still to come.

@@ -19,7 +19,7 @@ struct Tracking {
   /// What transactions read in another database than the configured one, until EXEC.
   var queued: [TrackingTable.Client: [[UInt8]]] = [:]
   /// The oldest evidence under which a client may keep what it was given, in nanoseconds.
-  let bound: UInt64
+  var bound: UInt64
   /// Clients were told to forget everything, for want of evidence.
   var isStale = false
   /// The reply to EXEC is half written.
@@ -27,8 +27,11 @@ struct Tracking {
 
   init(_ settings: Settings) {
     table = TrackingTable(limit: settings.clients.trackedKeys)
-    bound =
-      (settings.caches.compactMap(\.staleness) + [settings.staleness]).map(\.bound).min()
+    bound = Self.bound(of: settings)
+  }
+
+  static func bound(of settings: Settings) -> UInt64 {
+    (settings.caches.compactMap(\.staleness) + [settings.staleness]).map(\.bound).min()
       ?? settings.staleness.bound
   }
 

@@ -200,14 +200,21 @@ extension EventLoop {
     let tellsClients = tracking.isActive && (isAll || !tracking.watchers.isWatching)
     guard let count = cursor.enter() else {
       // Before clients are told: whoever reads again then must not find the near copy.
-      if !isAll || tracking.watchers.namespace != nil { dropForeign() }
+      if !isAll || tracking.watchers.namespace != nil || tellsClients { dropForeign() }
       if tellsClients, !isAll || !tracking.watchers.hearFlush() { tracking.table.flush() }
       return
     }
     for _ in 0..<count {
       // Sidecars write the fleet's state all the time, and no application caches it.
-      guard let key = cursor.string(), !key.starts(with: "nearside:{".utf8) else { continue }
-      if !isAll || tracking.watchers.namespace != nil { evictForeign(key) }
+      guard let key = cursor.string(), !StateKeys.isState(key) else { continue }
+      // A client that broadcasts is told here of this host's own writes, too, and not again when they are answered. So
+      // what it reads next must not come from a reply of before that is still under way.
+      if !isAll || tracking.watchers.namespace != nil
+        || tellsClients && tracking.table.hasBroadcasts
+          && key.starts(with: settings.keyPrefix.utf8)
+      {
+        evictForeign(key)
+      }
       if tellsClients { tracking.table.changed([UInt8](key), now: now.nanoseconds) }
     }
     // A client that broadcasts is told of keys together as Redis puts them together.
@@ -218,7 +225,10 @@ extension EventLoop {
   private mutating func evictForeign(_ key: UnsafeRawBufferPointer) {
     let hash = near.hash(key)
     localWrites[Int(hash & 4095)] &+= 1
-    if near.remove(key, hash: hash) { counters.nearEvictedByRedis += 1 }
+    if near.remove(key, hash: hash) {
+      counters.nearEvictedByRedis += 1
+      noteForeign(key)
+    }
   }
 
   private mutating func dropForeign() {

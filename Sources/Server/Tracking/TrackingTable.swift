@@ -36,16 +36,12 @@ struct TrackingTable {
 
   private struct Key {
     var bytes: [UInt8]
-    /// Nearly every key has one holder: the second costs the memory of an array.
-    var first: Holder
-    var others: [Holder] = []
+    var holders: TrackedHolders
     /// The fence buckets of its groups.
     var groups: [Int32]
     var isGoverned: Bool
     /// When its value ends, in nanoseconds.
     var end: UInt64?
-
-    var count: Int { 1 + others.count }
   }
 
   /// How many entries there may be.
@@ -118,17 +114,11 @@ struct TrackingTable {
   ) {
     let holder = Holder(client: client, reply: reply)
     if let place = places[key] {
-      if keys[place].first.client == client {
-        keys[place].first = holder
-      } else if let other = keys[place].others.firstIndex(where: { $0.client == client }) {
-        keys[place].others[other] = holder
-      } else {
-        keys[place].others.append(holder)
-        count += 1
-      }
+      if keys[place].holders.set(holder) { count += 1 }
     } else {
       places[key] = keys.count
-      keys.append(Key(bytes: key, first: holder, groups: groups, isGoverned: isGoverned))
+      keys.append(
+        Key(bytes: key, holders: TrackedHolders(holder), groups: groups, isGoverned: isGoverned))
       for group in groups { self.groups[group, default: []].insert(key) }
       if !isGoverned { foreign += 1 }
       count += 1
@@ -194,18 +184,11 @@ struct TrackingTable {
   /// Whether the client was entered under the key.
   private mutating func leave(_ key: [UInt8], _ client: Client) -> Bool {
     guard let place = places[key] else { return false }
-    if keys[place].first.client == client {
-      if keys[place].others.isEmpty {
-        _ = remove(at: place)
-      } else {
-        keys[place].first = keys[place].others.removeLast()
-        count -= 1
-      }
-      return true
+    switch keys[place].holders.leave(client) {
+    case .unknown: return false
+    case .left: count -= 1
+    case .last: _ = remove(at: place)
     }
-    guard let other = keys[place].others.firstIndex(where: { $0.client == client }) else { return false }
-    keys[place].others.remove(at: other)
-    count -= 1
     return true
   }
 
@@ -260,8 +243,7 @@ struct TrackingTable {
   }
 
   private mutating func tell(_ key: Key) {
-    tell(key.first, key.bytes)
-    for holder in key.others { tell(holder, key.bytes) }
+    key.holders.forEach { tell($0, key.bytes) }
   }
 
   private mutating func tell(_ holder: Holder, _ key: [UInt8]) {
@@ -292,7 +274,7 @@ struct TrackingTable {
       self.groups[group]?.remove(key.bytes)
       if groups[group]?.isEmpty == true { groups[group] = nil }
     }
-    count -= key.count
+    count -= key.holders.count
     if !key.isGoverned { foreign -= 1 }
     return key
   }
@@ -332,15 +314,21 @@ struct TrackingTable {
       changed(key)
     }
     writes.purge(now: now)
-    for _ in 0..<min(1000, keys.count) {
+    var (left, keysLeft) = (1000, keys.count)
+    while left > 0, keysLeft > 0 {
+      keysLeft -= 1
       if sweep >= keys.count { sweep = 0 }
-      let key = keys[sweep].bytes
-      let before = keys.count
-      for holder in [keys[sweep].first] + keys[sweep].others where states[holder.client] == nil {
-        _ = leave(key, holder.client)
-      }
+      let (key, before) = (keys[sweep].bytes, keys.count)
+      // A hot key counts for as many as have read it, so that no tick takes long.
+      left -= keys[sweep].holders.count
+      for client in gone(at: sweep) { _ = leave(key, client) }
       if keys.count == before { sweep += 1 }
-      if keys.isEmpty { return }
     }
+  }
+
+  private func gone(at place: Int) -> [Client] {
+    var gone: [Client] = []
+    keys[place].holders.forEach { if states[$0.client] == nil { gone.append($0.client) } }
+    return gone
   }
 }

@@ -13,6 +13,7 @@ enum Operation {
   case get(String)
   case set(String, valueBytes: Int)
   case mget([String])
+  case delete(String)
 
   func encoded(_ dialect: Dialect) -> [UInt8] {
     switch (dialect, self) {
@@ -20,6 +21,8 @@ enum Operation {
     case (.memcached, .mget(let keys)): Array("get \(keys.joined(separator: " "))\r\n".utf8)
     case (.memcached, .set(let key, let bytes)):
       Array("set \(key) 0 0 \(bytes)\r\n\(Self.value(bytes))\r\n".utf8)
+    case (.memcached, .delete(let key)): Array("delete \(key)\r\n".utf8)
+    case (_, .delete(let key)): Self.command(["DEL", key])
     case (_, .get(let key)): Self.command(["GET", key])
     case (_, .mget(let keys)): Self.command(["MGET"] + keys)
     case (_, .set(let key, let bytes)): Self.command(["SET", key, Self.value(bytes)])

@@ -129,6 +129,12 @@ struct Requests {
     order = (0..<UInt32(workload.keys)).map { $0 }
   }
 
+  /// Those that delete every key, each once.
+  init(deleting workload: Workload, _ dialect: Dialect, prefix: String) {
+    for number in 0..<workload.keys { add(.delete(Self.key(number, prefix)), dialect) }
+    order = (0..<UInt32(workload.keys)).map { $0 }
+  }
+
   private mutating func add(_ operation: Operation, _ dialect: Dialect) {
     bytes += operation.encoded(dialect)
     starts.append(bytes.count)

@@ -3,8 +3,7 @@ import TestSupport
 /// Reads while the rows behind them change.
 enum Changes {
   static func measure(_ rounds: Rounds, tools: String, into report: inout Report) throws {
-    var rows: [Row] = []
-    let workload = Workload()
+    let workload = rounds.fit(Workload())
     let stage = try Stage([.nearside, .redis], workload, tools: tools)
     guard let site = stage.site else { return }
     let peers = [PeerName.nearside, .redis].compactMap { stage.peers[$0] }
@@ -12,18 +11,13 @@ enum Changes {
       let writer = rate > 0 ? try site.change(rate: rate, batch: batch, keys: workload.keys) : nil
       let before = try site.sidecar.count("near_invalidated")
       let name = rate == 0 ? "no change" : "\(Report.grouped(Double(rate))) changed rows a second"
-      var row = try rounds.measure(workload, peers, name: "\(workload.title), \(name)")
+      let row = try rounds.measure(workload, peers, name: "\(workload.title), \(name)")
       writer?.kill()
       if rate > 0, try site.sidecar.count("near_invalidated") == before {
         throw HarnessError("no change has reached the near cache")
       }
-      // Redis is told of nothing here, so what it answers grows old.
-      for place in row.figures.indices where row.figures[place].server != "nearside" {
-        row.figures[place].server += rate == 0 ? "" : " (not told)"
-      }
-      rows.append(row)
+      report.add(row, to: "Reads while rows change, of which Redis itself is told nothing")
     }
-    report.comparisons.append(.init(title: "Reads while rows change", rows: rows))
   }
 }
 

@@ -23,6 +23,16 @@ enum ProcessCost {
     }
   }
 
+  /// The most that has been resident at a time since the start, in bytes.
+  static func peak(_ pids: [pid_t]) -> Int {
+    pids.reduce(0) { sum, pid in
+      let line = (readFile("/proc/\(pid)/status") ?? "").split(separator: "\n").first {
+        $0.hasPrefix("VmHWM")
+      }
+      return sum + (line?.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 1024
+    }
+  }
+
   static func entries(_ folder: String) -> [String] {
     guard let directory = opendir(folder) else { return [] }
     defer { closedir(directory) }

@@ -23,6 +23,19 @@ struct Row {
 struct Rounds {
   var count: Int
   var seconds: Double
+  /// Only to show that everything runs.
+  var isShort = false
+
+  /// The load itself, or the same with few keys.
+  func fit(_ workload: Workload) -> Workload {
+    guard isShort else { return workload }
+    var few = workload
+    few.keys = min(few.keys, 2000)
+    return few
+  }
+
+  /// `many`, or in a short run `few`.
+  func pick<Number>(_ many: Number, _ few: Number) -> Number { isShort ? few : many }
 
   /// Measures the servers in turns, so that whatever else the machine does meets all of them.
   func measure(_ workload: Workload, _ peers: [Peer], name: String? = nil) throws -> Row {

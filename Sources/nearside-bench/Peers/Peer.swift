@@ -45,6 +45,12 @@ final class Peer {
 }
 
 extension Pinning {
+  /// Lets a process run on every processor but the load's.
+  static func spread(_ pid: pid_t) throws {
+    guard processors > 2 else { return }
+    try succeed(["taskset", "-acp", "0,2-\(processors - 1)", String(pid)])
+  }
+
   /// Binds a process to the processor of servers.
   static func pin(_ pid: pid_t) throws {
     guard processors > 1 else { return }

@@ -7,7 +7,10 @@ enum PeerName: String, CaseIterable {
   case redis = "redis-server"
   case memcached
   case nutcracker = "nutcracker + Redis"
+  /// The same with `listen.busyPoll`.
+  case busy = "nearside, busyPoll 50us"
   case echo = "C echo"
+  case uring = "C echo, io_uring"
   /// Keys that Nearside relays.
   case relayed = "nearside, relayed"
   case relay = "C relay + Redis"
@@ -19,18 +22,28 @@ final class Stage {
   let redis: RedisServer
   private(set) var peers: [PeerName: Peer] = [:]
   private(set) var site: NearsideSite?
+  /// The servers whose programs are not there.
+  private(set) var missing: [PeerName] = []
+  /// Where those that stand before Redis find it: the path of its Unix socket, or a port.
+  private let upstream: String
   private let workload: Workload
 
   /// - Parameters:
   ///   - names: the servers that are needed; those whose program is missing are left out.
   ///   - workload: says which keys there are, and how long values are.
   ///   - tools: the folder of this program, where those of its own source lie.
-  init(_ names: [PeerName], _ workload: Workload, tools: String) throws {
+  ///   - tcp: whether Redis is reached at a loopback port.
+  init(_ names: [PeerName], _ workload: Workload, tools: String, tcp: Bool = false) throws {
     self.workload = workload
     folder = try TemporaryFolder()
-    redis = try RedisServer(["--maxclients", "8000", "--io-threads", "1"])
+    let port = tcp ? try Self.freePort() : 0
+    redis = try RedisServer([
+      "--maxclients", "8000", "--io-threads", "1", "--port", String(port), "--bind", "127.0.0.1",
+    ])
+    upstream = tcp ? String(port) : redis.socket
     let redisPID = redis.pid.map { [$0] } ?? []
-    let stored = try Peer("redis-server", .unix(redis.socket), pids: redisPID, parts: [redis])
+    let stored = try Peer(
+      "redis-server", tcp ? .loopback(port) : .unix(redis.socket), pids: redisPID, parts: [redis])
     try stored.fill(workload)
     for name in names {
       switch name {
@@ -40,20 +53,32 @@ final class Stage {
         self.site = site
         peers[name] = try site.peer()
       case .relayed:
-        let site = try NearsideSite(Workload(keys: 1), redis: redis)
+        let url = tcp ? "redis://127.0.0.1:\(port)" : redis.url
+        let site = try NearsideSite(Workload(keys: 1), redis: redis, redisURL: url)
         peers[name] = try Peer(
           name.rawValue, .unix(site.sidecar.socket), pids: site.pids, parts: [site, redis])
       case .memcached: peers[name] = try memcached()
       case .nutcracker: peers[name] = try nutcracker()
-      case .echo: peers[name] = try echo(tools)
+      case .busy:
+        peers[name] = try NearsideSite(workload, listen: [#""busyPoll": "50us""#]).peer(name.rawValue)
+      case .echo: peers[name] = try echo(name, ["\(tools)/bench-echo"])
+      case .uring: peers[name] = try echo(name, ["\(tools)/bench-echo", "--uring"])
       case .relay:
         let socket = folder.file("relay.sock")
-        let process = try ChildProcess(["\(tools)/bench-relay", socket, redis.socket])
+        let process = try ChildProcess(["\(tools)/bench-relay", socket, upstream])
         try Self.wait(.unix(socket), process)
         peers[name] = try Peer(
           name.rawValue, .unix(socket), pids: [process.pid], parts: [process, redis])
       }
+      if peers[name] == nil { missing.append(name) }
     }
+  }
+
+  /// Whether this kernel lets programs use io_uring; if not, the report says why.
+  static func allowsURing(_ tools: String, into report: inout Report) throws -> Bool {
+    let done = try run(["\(tools)/bench-echo", "--uring"])
+    if done.exit != .code(0) { report.note("io_uring was not measured: \(done.errors)") }
+    return done.exit == .code(0)
   }
 
   private func memcached() throws -> Peer? {
@@ -83,18 +108,18 @@ final class Stage {
         timeout: 10000
         server_connections: 1
         servers:
-         - \(redis.socket):1 server
+         - \(upstream.hasPrefix("/") ? upstream : "127.0.0.1:" + upstream):1 server
       """
     let file = try folder.write(configuration + "\n", to: "nutcracker.yml")
     let process = try ChildProcess(
-      ["nutcracker", "-c", file, "-s", String(try freePort()), "-a", "127.0.0.1", "-v", "0"],
+      ["nutcracker", "-c", file, "-s", String(try Self.freePort()), "-a", "127.0.0.1", "-v", "0"],
       log: folder.file("nutcracker.log"))
     try Self.wait(.unix(socket), process)
     return try Peer(
       "nutcracker + Redis", .unix(socket), pids: [process.pid], parts: [process, redis])
   }
 
-  private func echo(_ tools: String) throws -> Peer {
+  private func echo(_ name: PeerName, _ program: [String]) throws -> Peer {
     let requests = Requests(workload, .resp, prefix: Peer.plainPrefix)
     let lengths = Set(
       (1..<min(requests.starts.count, 1000)).map { requests.starts[$0] - requests.starts[$0 - 1] })
@@ -105,13 +130,12 @@ final class Stage {
     if case .mget(let count) = workload.kind {
       reply = "*\(count)\r\n" + String(repeating: reply, count: count)
     }
-    let socket = folder.file("e.sock")
-    let process = try ChildProcess([
-      "\(tools)/bench-echo", socket, String(length), try folder.write(reply, to: "reply"),
-    ])
+    let socket = folder.file(name == .uring ? "u.sock" : "e.sock")
+    let process = try ChildProcess(
+      program + [socket, String(length), try folder.write(reply, to: "reply")])
     try Self.wait(.unix(socket), process)
     return try Peer(
-      "C echo", .unix(socket), .fixed(reply.utf8.count), pids: [process.pid], parts: [process]
+      name.rawValue, .unix(socket), .fixed(reply.utf8.count), pids: [process.pid], parts: [process]
     )
   }
 
@@ -126,7 +150,7 @@ final class Stage {
     }
   }
 
-  private func freePort() throws -> UInt16 {
+  private static func freePort() throws -> UInt16 {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }
     var address = sockaddr_in()

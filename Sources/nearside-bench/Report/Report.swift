@@ -1,4 +1,3 @@
-import Glibc
 import TestSupport
 
 /// What was measured, in the order in which it was.
@@ -7,6 +6,13 @@ struct Report {
   struct Comparison {
     var title: String
     var rows: [Row]
+
+    /// The servers of all rows; the first is the one that the others are compared with.
+    var servers: [String] {
+      rows.reduce(into: []) { all, row in
+        for figures in row.figures where !all.contains(figures.server) { all.append(figures.server) }
+      }
+    }
   }
 
   /// A figure that is no comparison of servers under one load: a time, a size, a ratio.
@@ -16,138 +22,110 @@ struct Report {
     var unit: String
   }
 
-  var comparisons: [Comparison] = []
-  var facts: [Fact] = []
-  let machine = Machine.description
+  /// Facts about one thing.
+  struct FactTable {
+    var title: String
+    var facts: [Fact]
+  }
 
-  /// For the README: Markdown.
-  var table: String {
-    var text = "\(machine)\n"
-    for comparison in comparisons {
-      text += "\n### \(comparison.title)\n"
-      for row in comparison.rows {
-        text += "\n\(row.name)\n\n"
-        text += "| | requests/s | nearside is | p50 | p99 | p99.9 | CPU a request | nearside's |\n"
-        text += "|---|---:|---:|---:|---:|---:|---:|---:|\n"
-        let own = row.figures.first
-        for figures in row.figures {
-          let isOwn = figures.server == own?.server
-          text +=
-            "| \(figures.server) | \(Self.grouped(figures.requestsPerSecond)) | "
-            + "\(isOwn ? "" : Self.ratio(own?.requestsPerSecond, figures.requestsPerSecond)) | "
-            + "\(Self.microseconds(figures.p50)) | \(Self.microseconds(figures.p99)) | "
-            + "\(Self.microseconds(figures.p999)) | \(Self.grouped(figures.processorTime)) ns | "
-            + "\(isOwn ? "" : Self.ratio(own?.processorTime, figures.processorTime)) |\(Self.remark(figures))\n"
-        }
-      }
+  private(set) var comparisons: [Comparison] = []
+  private(set) var facts: [FactTable] = []
+  /// What the reader of the tables has to know.
+  private(set) var notes: [String] = []
+  /// The groups that failed, and why.
+  var failures: [String] = []
+  var machine = ""
+  /// Where it is kept after each addition, in a form that `init(part:)` reads; nil: nowhere.
+  var file: String?
+
+  init() {}
+
+  mutating func add(_ row: Row, to title: String) {
+    if let place = comparisons.firstIndex(where: { $0.title == title }) {
+      comparisons[place].rows.append(row)
+    } else {
+      comparisons.append(Comparison(title: title, rows: [row]))
     }
-    if !facts.isEmpty {
-      text += "\n| | |\n|---|---:|\n"
-      for fact in facts { text += "| \(fact.name) | \(Self.plain(fact.value)) \(fact.unit) |\n" }
+    keep()
+  }
+
+  mutating func add(_ more: [Fact], to title: String) {
+    if let place = facts.firstIndex(where: { $0.title == title }) {
+      facts[place].facts += more
+    } else {
+      facts.append(FactTable(title: title, facts: more))
     }
-    return text
+    keep()
   }
 
-  private static func remark(_ figures: Figures) -> String {
-    var words: [String] = []
-    if figures.misses > 0 { words.append("\(figures.misses) misses") }
-    if figures.errors > 0 { words.append("\(figures.errors) errors") }
-    return words.isEmpty ? "" : " " + words.joined(separator: ", ")
+  mutating func note(_ text: String) {
+    if !notes.contains(text) { notes.append(text) }
+    keep()
   }
 
-  private static func ratio(_ own: Double?, _ other: Double) -> String {
-    guard let own, other > 0 else { return "" }
-    return hundredths(own / other) + "×"
+  mutating func fail(_ text: String) {
+    failures.append(text)
+    keep()
   }
 
-  private static func microseconds(_ value: Double) -> String {
-    value < 1000 ? "\(plain(value)) µs" : "\(plain(value / 1000)) ms"
+  mutating func merge(_ other: Report) {
+    for comparison in other.comparisons { for row in comparison.rows { add(row, to: comparison.title) } }
+    for table in other.facts { add(table.facts, to: table.title) }
+    for text in other.notes { note(text) }
+    failures += other.failures
   }
 
-  static func hundredths(_ value: Double) -> String {
-    let number = Int((value * 100).rounded())
-    let cents = number % 100
-    return "\(number / 100).\(cents < 10 ? "0" : "")\(cents)"
-  }
-
-  static func plain(_ value: Double) -> String {
-    value >= 100 ? grouped(value) : hundredths(value)
-  }
-
-  static func grouped(_ value: Double) -> String {
-    let digits = String(Int(value.rounded()))
-    var text = ""
-    for (place, digit) in digits.enumerated() {
-      if place > 0, (digits.count - place) % 3 == 0 { text += "," }
-      text.append(digit)
-    }
-    return text
-  }
-
-  var json: String {
-    let tables = comparisons.map { comparison in
-      let rows = comparison.rows.map { row in
-        let servers = row.figures.map { f in
-          "{\"server\": \(Self.quoted(f.server)), \"requests_per_second\": \(f.requestsPerSecond), "
-            + "\"p50_us\": \(f.p50), \"p99_us\": \(f.p99), \"p99_9_us\": \(f.p999), "
-            + "\"cpu_ns_per_request\": \(f.processorTime), \"misses\": \(f.misses), \"errors\": \(f.errors)}"
-        }
-        return "{\"name\": \(Self.quoted(row.name)), \"servers\": [\(servers.joined(separator: ", "))]}"
-      }
-      return "{\"title\": \(Self.quoted(comparison.title)), \"rows\": [\(rows.joined(separator: ", "))]}"
-    }
-    let facts = facts.map {
-      "{\"name\": \(Self.quoted($0.name)), \"value\": \($0.value), \"unit\": \(Self.quoted($0.unit))}"
-    }
-    return "{\"schema\": 1, \"machine\": \(Self.quoted(machine)), \"comparisons\": "
-      + "[\(tables.joined(separator: ", "))], \"facts\": [\(facts.joined(separator: ", "))]}\n"
-  }
-
-  private static func quoted(_ text: String) -> String {
-    var result = "\""
-    for character in text.unicodeScalars {
-      switch character {
-      case "\"", "\\": result += "\\\(character)"
-      case _ where character.value < 32: result += " "
-      default: result.unicodeScalars.append(character)
-      }
-    }
-    return result + "\""
+  private func keep() {
+    if let file { try? writeFile(part, to: file) }
   }
 }
 
-/// On what it was measured.
-enum Machine {
-  static var description: String {
-    let model =
-      (readFile("/proc/cpuinfo") ?? "").split(separator: "\n").first { $0.hasPrefix("model name") }?
-      .split(separator: ":").last.map { $0.drop { $0 == " " } } ?? "unknown processor"
-    let kernel = (readFile("/proc/sys/kernel/osrelease") ?? "").split(separator: "\n").first ?? ""
-    let redis = version(["redis-server", "--version"]) { $0.hasPrefix("v=") }.map {
-      "Redis \($0.dropFirst(2))"
-    }
-    let postgres = version(["psql", "--version"]) { $0.first?.isNumber == true }.map { "PostgreSQL \($0)" }
-    let memcached = version(["memcached", "--version"]) { $0.first?.isNumber == true }.map {
-      "memcached \($0)"
-    }
-    let proxy =
-      Peer.has("nutcracker") ? version(["nutcracker", "--version"]) { $0.hasPrefix("nutcracker-") } : nil
-    let parts =
-      ["\(Pinning.processors) × \(model)", "Linux \(kernel)"]
-      + [redis, postgres, memcached, proxy].compactMap { $0 }
-    return parts.joined(separator: ", ") + ", \(today)"
+// From the process of one group to that of all: one line for each row, figure and fact, with tabs between its parts.
+extension Report {
+  private static func line(_ parts: String...) -> String {
+    parts.map { String($0.map { $0 == "\t" || $0.isNewline ? " " : $0 }) }.joined(separator: "\t") + "\n"
   }
 
-  private static func version(_ command: [String], _ isVersion: (Substring) -> Bool) -> String? {
-    guard let done = try? run(command) else { return nil }
-    return (done.output + done.errors).split { $0.isWhitespace }.first(where: isVersion).map(String.init)
+  private var part: String {
+    var text = ""
+    for comparison in comparisons {
+      for row in comparison.rows {
+        text += Self.line("row", comparison.title, row.name)
+        for f in row.figures {
+          text += Self.line(
+            "figures", f.server, "\(f.requestsPerSecond)", "\(f.p50)", "\(f.p99)", "\(f.p999)",
+            "\(f.processorTime)", "\(f.misses)", "\(f.errors)")
+        }
+      }
+    }
+    for table in facts {
+      for fact in table.facts {
+        text += Self.line("fact", table.title, fact.name, "\(fact.value)", fact.unit)
+      }
+    }
+    for note in notes { text += Self.line("note", note) }
+    for failure in failures { text += Self.line("failure", failure) }
+    return text
   }
 
-  private static var today: String {
-    var now = time(nil)
-    var parts = tm()
-    gmtime_r(&now, &parts)
-    func two(_ value: Int32) -> String { value < 10 ? "0\(value)" : String(value) }
-    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+  init(part: String) {
+    var rows: [(title: String, row: Row)] = []
+    for line in part.split(separator: "\n") {
+      let words = line.split(separator: "\t", omittingEmptySubsequences: false).map(String.init)
+      func number(_ place: Int) -> Double { Double(words[place]) ?? 0 }
+      switch (words[0], words.count) {
+      case ("row", 3): rows.append((words[1], Row(name: words[2], figures: [])))
+      case ("figures", 9) where !rows.isEmpty:
+        rows[rows.count - 1].row.figures.append(
+          Figures(
+            server: words[1], requestsPerSecond: number(2), p50: number(3), p99: number(4), p999: number(5),
+            processorTime: number(6), misses: Int(words[7]) ?? 0, errors: Int(words[8]) ?? 0))
+      case ("fact", 5): add([Fact(name: words[2], value: number(3), unit: words[4])], to: words[1])
+      case ("note", 2): note(words[1])
+      case ("failure", 2): failures.append(words[1])
+      default: continue
+      }
+    }
+    for (title, row) in rows { add(row, to: title) }
   }
 }

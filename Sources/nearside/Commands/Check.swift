@@ -49,8 +49,8 @@ struct Check: ParsableCommand {
         settings: redis, keys: StateKeys(namespace: settings.namespace ?? ""), keyPrefix: settings.keyPrefix,
         writesBehind: settings.writesBehind)
       {
-        let isProblem = finding.severity == .problem
-        Output.error((isProblem ? "error: " : "warning: ") + finding.description)
+        let isProblem = finding.severity == .error
+        Output.error((isProblem ? "error: " : "warning: ") + finding.sentence)
         if finding.isTemporary { isDown = true } else if isProblem { findings += 1 }
       }
     }

@@ -11,6 +11,9 @@ struct ConfigurationOption: ParsableArguments {
       valueName: "FILE"))
   var file: String?
 
+  /// Whether somebody has said which one is meant.
+  var isNamed: Bool { file != nil || Environment.value("NEARSIDE_CONFIG") != nil }
+
   private var path: String {
     file ?? Environment.value("NEARSIDE_CONFIG") ?? "/etc/nearside/config.json"
   }
@@ -19,23 +22,52 @@ struct ConfigurationOption: ParsableArguments {
   struct Loaded {
     var settings: Settings
     var source: SourceText
+    /// What its author should know, with places; empty: nothing.
+    var warnings: String
   }
 
   /// Reads the configuration. One that cannot be used ends the process with EX_CONFIG after every error in it
   /// has been shown.
   func load() throws -> Loaded {
-    let name = path == "-" ? "<stdin>" : path
-    guard let text = path == "-" ? Files.read(descriptor: 0) : Files.read(path) else {
-      Output.error("Cannot read \(name): \(String(cString: strerror(errno))). Give the file with --config.")
+    switch source.read(outcome: "Nothing was started.") {
+    case .success(let loaded):
+      if !loaded.warnings.isEmpty { Output.error(loaded.warnings) }
+      return loaded
+    case .failure(let unusable):
+      Output.error(unusable.text)
       throw ExitCode(ExitStatus.configuration)
+    }
+  }
+
+  var source: ConfigurationFile { ConfigurationFile(path: path) }
+}
+
+/// Where the configuration stands.
+struct ConfigurationFile: Sendable {
+  /// `-` is standard input.
+  var path: String
+
+  var isStandardInput: Bool { path == "-" }
+
+  /// Why it cannot be used: every error in it, with its place.
+  struct Unusable: Error { var text: String }
+
+  /// - Parameter outcome: a sentence behind the errors.
+  func read(outcome: String = "") -> Result<ConfigurationOption.Loaded, Unusable> {
+    let name = isStandardInput ? "<stdin>" : path
+    guard let text = isStandardInput ? Files.read(descriptor: 0) : Files.read(path) else {
+      return .failure(
+        Unusable(
+          text: "Cannot read \(name): \(String(cString: strerror(errno))). Give the file with --config."))
     }
     let reading = ConfigurationReader.read(
       text, file: name, environment: Environment.all(), readFile: { Files.read($0) })
-    if !reading.diagnostics.isEmpty {
-      Output.error(reading.report.text(outcome: reading.settings == nil ? "Nothing was started." : ""))
+    guard let settings = reading.settings else {
+      return .failure(Unusable(text: reading.report.text(outcome: outcome)))
     }
-    guard let settings = reading.settings else { throw ExitCode(ExitStatus.configuration) }
-    return Loaded(settings: settings, source: reading.source)
+    let warnings = reading.diagnostics.isEmpty ? "" : reading.report.text(outcome: "")
+    return .success(
+      ConfigurationOption.Loaded(settings: settings, source: reading.source, warnings: warnings))
   }
 }
 
@@ -82,10 +114,11 @@ enum Files {
     return read(descriptor: descriptor)
   }
 
-  static func write(_ text: String, descriptor: Int32) {
-    var text = text
-    text.withUTF8 { bytes in
-      var rest = UnsafeRawBufferPointer(bytes)
+  static func write(_ text: String, descriptor: Int32) { write(Array(text.utf8), descriptor: descriptor) }
+
+  static func write(_ bytes: [UInt8], descriptor: Int32) {
+    bytes.withUnsafeBytes { bytes in
+      var rest = bytes
       while !rest.isEmpty {
         let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
         if count < 0, errno == EINTR { continue }

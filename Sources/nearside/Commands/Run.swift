@@ -1,3 +1,4 @@
+import Admin
 import ArgumentParser
 import Configuration
 import Glibc
@@ -10,7 +11,8 @@ struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Run the sidecar.",
     discussion: """
-      Runs in the foreground until SIGTERM or SIGINT. A configuration that cannot be used, a missing right or \
+      Runs in the foreground until SIGTERM or SIGINT. SIGHUP has it read the configuration again: the log says \
+      what is taken over, and what needs a restart. A configuration that cannot be used, a missing right or \
       a missing publication ends it at once (exit codes 78 and 77); a PostgreSQL or Redis that is only down is \
       waited for, and the socket says so meanwhile.
 
@@ -31,6 +33,7 @@ struct Run: ParsableCommand {
     sigemptyset(&signals)
     sigaddset(&signals, SIGTERM)
     sigaddset(&signals, SIGINT)
+    sigaddset(&signals, SIGHUP)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
 
     if let warning = DescriptorLimit.raise(for: settings.clients.most) { log.warning("\(warning)") }
@@ -40,17 +43,23 @@ struct Run: ParsableCommand {
       throw ExitCode(ExitStatus.bug)
     }
     let stop = StopSignal()
+    let environment = Environment.all()
+    let manager = ServiceManager(environment: environment)
     let loader = try startLoader(settings, mailbox)
     let logWriter = LogWriterThread(settings.postgres) { mailbox.written($0, $1) }
     guard let logWriter else { throw Self.noThread() }
+    let audit: AuditThread?
     var loop: EventLoop
     let places: String
+    let socket: String
     do throws(ListenError) {
-      let listener = try ListenSocket(settings.listen)
+      let listener = try Self.listener(settings.listen, environment)
       places = listener.places
+      socket = listener.path
+      audit = AuditThread(settings, socket: socket, mailbox, stop, Logger(label: "audit"))
       loop = try EventLoop(
         settings: settings, listener: listener, mailbox: mailbox, sql: loader,
-        logWriter: logWriter, log: Logger(label: "server"), version: Version.text)
+        logWriter: logWriter, sampler: audit, log: Logger(label: "server"), version: Version.text)
     } catch {
       Output.error(error.description)
       throw ExitCode(ExitStatus.cannotCreate)
@@ -90,13 +99,58 @@ struct Run: ParsableCommand {
           })
       }
     }
-    let waiter = Worker.start("signals") { Self.waitForSignal(stop, mailbox) }
+    let watch = settings.redis.map { RedisWatch($0, stop) }
+    if let watch { threads.append(Worker.start("redis-info") { watch.run() }) }
+    if let audit { threads.append(Worker.start("audit") { audit.run() }) }
+    let reloader = Reloader(configurationOption.source, settings, mailbox, manager, log)
+    let admin = try startAdmin(settings, AdminDesk(reloader, mailbox, socket: socket, redis: watch), log)
+    if let manager {
+      let reports = ServiceReports(manager: manager, mailbox: mailbox, stop: stop)
+      threads.append(Worker.start("service") { reports.run() })
+    }
+    let waiter = Worker.start("signals") {
+      Self.waitForSignal(stop, mailbox, manager, reloader, settings.log)
+    }
     guard waiter != nil, threads.allSatisfy({ $0 != nil }) else { throw Self.noThread() }
+    manager?.ready()
     loop.run()
+    admin?.stop()
     // Not before: what the loop still owes may need it.
     loader?.stop()
     logWriter.stop()
     for thread in threads { thread?.join() }
+  }
+
+  private static func listener(
+    _ settings: ListenSettings, _ environment: [String: String]
+  ) throws(ListenError) -> ListenSocket {
+    let handed = HandedSockets.take(environment: environment)
+    return handed.isEmpty ? try ListenSocket(settings) : try ListenSocket(handed: handed, settings)
+  }
+
+  /// Nil if it is to listen nowhere.
+  private func startAdmin(_ settings: Settings, _ desk: AdminDesk, _ log: Logger) throws -> AdminServer? {
+    let admin = settings.admin
+    if admin.socket == nil, (settings.listen.path + ".admin").utf8.count > 107 {
+      log.warning(
+        "there is no admin socket: \(settings.listen.path).admin is longer than the 107 bytes of a Unix socket's path"
+      )
+    }
+    guard admin.socket != nil || admin.tcp != nil else { return nil }
+    do {
+      var socket: (descriptor: Int32, path: String)?
+      if let path = admin.socket { socket = (try ListenSocket.beside(settings.listen, at: path), path) }
+      let admission = try Admission(settings.listen)
+      let server = try AdminServer(
+        socket: socket, tcp: admin.tcp.map { ($0.host, Int($0.port)) }, source: desk,
+        admits: { $0 == geteuid() || admission.admits(user: $0, group: $1) })
+      let places = [server.places.socket, server.places.tcp.map { "http://" + $0 }].compactMap { $0 }
+      log.notice("admin endpoint on \(places.joined(separator: " and "))")
+      return server
+    } catch {
+      Output.error("\(error)")
+      throw ExitCode(ExitStatus.cannotCreate)
+    }
   }
 
   /// Nil if no cache has a statement to run.
@@ -113,17 +167,29 @@ struct Run: ParsableCommand {
     return ExitCode(ExitStatus.bug)
   }
 
-  /// Stops everything at SIGTERM or SIGINT. What has not ended 10 s later, or at a second signal, is left to the
-  /// end of the process: the tail may be waiting for a slot that PostgreSQL creates only once all writers of
-  /// that moment have finished.
-  private static func waitForSignal(_ stop: StopSignal, _ mailbox: LoopMailbox) {
+  /// Reads the configuration again at SIGHUP, and stops everything at SIGTERM or SIGINT. What has not ended 10 s
+  /// later, or at a second signal, is left to the end of the process: the tail may be waiting for a slot that
+  /// PostgreSQL creates only once all writers of that moment have finished.
+  private static func waitForSignal(
+    _ stop: StopSignal, _ mailbox: LoopMailbox, _ manager: ServiceManager?, _ reloader: Reloader,
+    _ lines: LogSettings
+  ) {
     var signals = sigset_t()
     sigemptyset(&signals)
     sigaddset(&signals, SIGTERM)
     sigaddset(&signals, SIGINT)
+    sigaddset(&signals, SIGHUP)
     var caught: Int32 = 0
-    sigwait(&signals, &caught)
+    while caught != SIGTERM && caught != SIGINT {
+      var second = timespec(tv_sec: 1, tv_nsec: 0)
+      caught = sigtimedwait(&signals, nil, &second)
+      // On a thread of its own, so that a file which cannot be read to its end does not keep SIGTERM waiting.
+      if caught == SIGHUP { _ = Worker.detached("reload") { reloader.reload() } }
+      LogLines.flush(lines)
+    }
+    sigdelset(&signals, SIGHUP)
     Logger(label: "nearside").notice("stopping on signal \(caught)")
+    manager?.stopping()
     stop.set()
     mailbox.stop()
     var limit = timespec(tv_sec: 10, tv_nsec: 0)

@@ -31,14 +31,14 @@ enum StartCheck {
     let keys = StateKeys(namespace: settings.namespace ?? "")
     let findings = RedisPreflight.findings(
       settings: redis, keys: keys, keyPrefix: settings.keyPrefix, writesBehind: settings.writesBehind)
-    for finding in findings where finding.severity == .warning { log.warning("\(finding.description)") }
-    let problems = findings.filter { $0.severity == .problem }
+    for finding in findings where finding.severity == .warning { log.warning("\(finding.sentence)") }
+    let problems = findings.filter { $0.severity == .error }
     guard !problems.isEmpty else { return }
     guard problems.contains(where: { !$0.isTemporary }) else {
-      for problem in problems { log.error("\(problem.description)") }
+      for problem in problems { log.error("\(problem.sentence)") }
       return
     }
-    for problem in problems { Output.error(problem.description) }
+    for problem in problems { Output.error(problem.sentence) }
     throw ExitCode(ExitStatus.configuration)
   }
 
@@ -80,22 +80,8 @@ struct DatabaseCheck {
           check.warnings.append(sentence)
         }
       }
-      let plan = KeyPlan(settings)
-      var seen = Set<PlanProblem>()
-      var tables: [(rule: TableRule, catalogue: CatalogueTable)] = []
-      for table in settings.tables {
-        let found = try Catalogue.read(
-          schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
-        if let first = found.first { tables.append((table, first)) }
-        for problem in found.flatMap({ plan.problems(with: $0) }) where seen.insert(problem).inserted {
-          check.problems.append(problem)
-        }
-      }
-      for (lookup, error) in try LookupSession.problems(settings.postgres, plan: plan) {
-        let message = "the lookup cannot be prepared: \(error)"
-        check.problems.append(PlanProblem(place: lookup.rule.place, message: message, isFatal: true))
-      }
-      check.problems += try StatementCheck.problems(settings, tables: tables)
+      check.problems = try rules(settings, session)
+      check.problems += try statements(settings, session)
       if check.isReady { _ = try ReplicationStream(settings.postgres).identifySystem() }
       return .success(check)
     } catch {
@@ -104,5 +90,38 @@ struct DatabaseCheck {
       }
       return .failure(error)
     }
+  }
+
+  /// Holds the rules for tables against the catalogue.
+  static func rules(_ settings: Settings, _ session: borrowing SQLSession) throws(PostgresError)
+    -> [PlanProblem]
+  {
+    let plan = KeyPlan(settings)
+    var seen = Set<PlanProblem>()
+    var problems: [PlanProblem] = []
+    for table in settings.tables {
+      let found = try Catalogue.read(
+        schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
+      problems += found.flatMap { plan.problems(with: $0) }.filter { seen.insert($0).inserted }
+    }
+    return problems
+  }
+
+  /// Has the statements of `lookup`, `load` and `write` prepared as the roles that will run them.
+  static func statements(
+    _ settings: Settings, _ session: borrowing SQLSession
+  ) throws(PostgresError) -> [PlanProblem] {
+    var problems: [PlanProblem] = []
+    for (lookup, error) in try LookupSession.problems(settings.postgres, plan: KeyPlan(settings)) {
+      let message = "the lookup cannot be prepared: \(error)"
+      problems.append(PlanProblem(place: lookup.rule.place, message: message, isFatal: true))
+    }
+    var tables: [(rule: TableRule, catalogue: CatalogueTable)] = []
+    for table in settings.tables {
+      let found = try Catalogue.read(
+        schema: table.schema, name: table.name, publication: settings.postgres.publication, session)
+      if let first = found.first { tables.append((table, first)) }
+    }
+    return problems + (try StatementCheck.problems(settings, tables: tables))
   }
 }

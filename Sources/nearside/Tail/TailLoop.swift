@@ -1,6 +1,8 @@
+import CLinux
 import Glibc
 import Invalidation
 import Logging
+import Metrics
 import Postgres
 import Server
 
@@ -20,18 +22,25 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private let mailbox: LoopMailbox
   private let role: TailReport.Role
 
-  /// The question under way, and when it was asked.
-  private var asked: (question: Question, at: Instant)?
+  /// What PostgreSQL is being asked, and since when; a nil question is the one about the slot.
+  private var asked: (question: Question?, at: Instant)?
+  private var slot: SlotWatch
+  /// Why the slot is given up; nil: it is not.
+  private var excess: String?
   private var sqlWantsToWrite = false
   private var lastConfirm = Instant(nanoseconds: 0)
   private var lastReport = Instant(nanoseconds: 0)
   /// Whether the stream had nothing more when it was last read.
   private var drained = false
+  private var pace = ReadPace(now: bootClock())
   /// A Relation message that waits for the catalogue.
   private var unlearnt: Unlearnt?
   /// What is wrong with rules since their tables have changed, by the table's id. Until it is mended every
   /// change of such a table costs a new generation, since its keys cannot be told.
   private var broken: [UInt32: String] = [:]
+  private var figures = TailFigures()
+  /// What earlier holds of the slot have counted, by `LogReader.changes`.
+  private var earlier = TailFigures()
 
   private struct Unlearnt {
     var id: UInt32
@@ -53,9 +62,10 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   init(
     stream: consuming ReplicationStream, lookups: consuming LookupSession?, timeout: UInt64,
     sql: consuming SQLSession, questions: TailSQL, sink: consuming Sink, session: consuming TailSession,
-    plan: KeyPlan, publication: String, stop: StopSignal, log: Logger, mailbox: LoopMailbox,
-    role: TailReport.Role
+    plan: KeyPlan, publication: String, slot: SlotWatch, stop: StopSignal, log: Logger,
+    mailbox: LoopMailbox, role: TailReport.Role
   ) {
+    self.slot = slot
     self.stream = stream
     self.lookups = Lookups(session: lookups, plan: plan, timeout: timeout, log: log)
     self.sql = sql
@@ -79,8 +89,18 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   }
 
   /// `regressed` tells that the state has gone back in time, and is cleared by the new generation that
-  /// follows.
-  mutating func run(regressed: inout Bool) throws(TailTrouble) -> End {
+  /// follows. `figures` goes on from what earlier holds have counted.
+  mutating func run(
+    regressed: inout Bool, figures: inout TailFigures
+  ) throws(TailTrouble) -> End {
+    earlier = figures
+    self.figures = figures
+    defer {
+      count()
+      figures = self.figures
+      // Whoever does not hold it is not told of it.
+      figures.slot = nil
+    }
     while !stop.isSet {
       try readLog()
       if let unlearnt {
@@ -88,10 +108,13 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
         continue
       }
       try converse()
+      if let excess { throw TailTrouble(sentence: "It is given up and made anew: \(excess).") }
       try lookups.turn(&session)
       var until = bootClock()
       do throws(SinkError) {
         while let reply = try sink.receive() {
+          let oldest = session.sending.oldestCommit
+          defer { noteApplied(oldest) }
           switch session.replied(reply, now: bootClock()) {
           case .goOn: break
           case .began(let generation, let reason):
@@ -132,13 +155,18 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
 
   private mutating func readLog() throws(TailTrouble) {
     guard !session.isFull else { return }
+    var count = 0
+    defer { pace.took(count, now: bootClock()) }
     do throws(DrainError<PgOutputError>) {
       let left = try stream.drain(limit: Self.messagesPerTurn) { (message) throws(PgOutputError) in
+        count += 1
         switch message {
         case .keepalive(let end, _):
+          figures.serverEnd = max(figures.serverEnd, end.rawValue)
           session.heardKeepalive(end)
           return true
-        case .data(_, _, let payload):
+        case .data(_, let end, let payload):
+          figures.serverEnd = max(figures.serverEnd, end.rawValue)
           let event = try reader.read(payload, into: &session.pending)
           if case .unknownRelation(let id, let schema, let name) = event {
             unlearnt = Unlearnt(id: id, schema: schema, name: name, message: [UInt8](payload))
@@ -210,7 +238,12 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
         sqlWantsToWrite = try sql.consume()
         if let rows = try sql.result() {
           asked = nil
-          session.answered(try questions.answer(question, rows), now: bootClock())
+          if let question {
+            session.answered(try questions.answer(question, rows), now: bootClock())
+          } else {
+            excess = slot.answered(rows, log)
+            figures.slot = slot.report
+          }
         } else if bootClock().since(at) > Self.questionTimeout {
           throw PostgresError(
             kind: .timedOut, what: "PostgreSQL has not answered a small question in time", place: sql.place)
@@ -219,6 +252,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       // While the catalogue is to be asked, nothing else is.
       guard asked == nil, unlearnt == nil else { return }
       let now = bootClock()
+      if let (text, parameters) = slot.ask(now: now) {
+        sqlWantsToWrite = try sql.send(text, parameters)
+        asked = (nil, now)
+        return
+      }
       guard let question = session.ask(now: now, drained: drained) else { return }
       let (text, parameters) = questions.statement(question)
       sqlWantsToWrite = try sql.send(text, parameters)
@@ -243,11 +281,43 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     }
     if now.since(lastReport) >= 100_000_000 {
       lastReport = now
+      count()
       mailbox.report(
         TailReport(
           role: role, trouble: trouble,
-          position: session.position, confirmed: stream.confirmed))
+          position: session.position, confirmed: stream.confirmed, figures: figures))
     }
+  }
+
+  // MARK: Figures
+
+  private static func wallTime() -> WallTime { WallTime(nanoseconds: clinux_wall_nanoseconds()) }
+
+  /// A reply has come. If it was the last one about what was being sent, the state reflects a batch whose oldest
+  /// transaction was committed then.
+  private mutating func noteApplied(_ oldest: Int64?) {
+    guard let oldest, session.sending.oldestCommit == nil else { return }
+    figures.delay.observe(Self.wallTime().since(WallTime(postgres: oldest)))
+  }
+
+  /// Brings the figures up to date.
+  private mutating func count() {
+    figures.transactions = earlier.transactions + Int(clamping: session.transactions)
+    let oldest = [session.sending.oldestCommit, session.pending.oldestCommit].compactMap { $0 }.min()
+    figures.lag = oldest.map { Self.wallTime().since(WallTime(postgres: $0)) } ?? 0
+    var changes = earlier.changes
+    let places = Dictionary(
+      uniqueKeysWithValues: changes.enumerated().map { ([$1.table, $1.operation], $0) })
+    for (index, count) in reader.changes.enumerated() where count > 0 {
+      let change = TailFigures.Change(
+        table: plan.tableNames[index / 3], operation: ["insert", "update", "delete"][index % 3], count: count)
+      if let known = places[[change.table, change.operation]] {
+        changes[known].count += count
+      } else {
+        changes.append(change)
+      }
+    }
+    figures.changes = changes
   }
 
   private var trouble: String? {
@@ -257,19 +327,19 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
 
   private func wait(until: Instant) {
     let now = bootClock()
-    // Rounded up: a poll that returns a moment early would only turn in a circle.
-    let rest = session.restsUntil.flatMap { $0 > now ? $0 : nil }
-    let milliseconds = min(100, (min(until, rest ?? until).since(now) + 999_999) / 1_000_000)
+    let rest = pace.pause > 0 ? pace.pause : session.restsUntil.map { $0.since(now) } ?? 0
+    let rests = !session.isFull && rest > 0
+    let nanoseconds = min(100_000_000, until.since(now), rests ? rest : .max)
     var descriptors = [
       pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
-      pollfd(fd: session.isFull || rest != nil ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: session.isFull || rests ? -1 : stream.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: asked == nil ? -1 : sql.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     if sink.wantsToWrite { descriptors[0].events |= Int16(POLLOUT) }
     if stream.wantsToWrite { descriptors[2].events |= Int16(POLLOUT) }
     if lookups.descriptor >= 0 { descriptors.append(lookups.pollfd) }
     if sqlWantsToWrite { descriptors[3].events |= Int16(POLLOUT) }
-    _ = poll(&descriptors, nfds_t(descriptors.count), Int32(milliseconds))
+    _ = clinux_poll(&descriptors, descriptors.count, nanoseconds)
   }
 }

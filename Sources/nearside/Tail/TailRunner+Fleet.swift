@@ -1,6 +1,7 @@
 import Configuration
 import Invalidation
 import Logging
+import Metrics
 import Postgres
 import Redis
 import Server
@@ -12,6 +13,7 @@ extension TailRunner {
     let slot = settings.postgres.slot.name
     var created = false
     guard try standBy(slot, sql), let redis = settings.redis else { return }
+    try relieve(slot, sql)
     // First of all: the slot is for someone who can also write what it says.
     let sink = try redisSink(redis)
     let lookups = try lookupSession()
@@ -58,8 +60,26 @@ extension TailRunner {
     try tail(
       stream, sink, sql: sql, lookups, questions,
       Hold(
-        server: server, created: created, confirmed: confirmed, sample: sample,
+        slot: slot, server: server, created: created, confirmed: confirmed, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .tailer))
+  }
+
+  /// Drops a slot that nobody holds and that costs the server too much; also when the rest of what a tailer needs is
+  /// not there, such as Redis.
+  private mutating func relieve(_ slot: String, _ sql: borrowing SQLSession) throws(TailTrouble) {
+    figures.slot = nil
+    guard let status = try trouble({ () throws(PostgresError) in try SlotStatus.read(slot, sql) }) else {
+      return
+    }
+    let bound = settings.postgres.slot.maxRetained
+    // For whoever asks while nobody can hold it.
+    figures.slot = SlotReport(slot, status.health, bound: bound)
+    var guardian = SlotGuard(bound: bound)
+    guard let bound, case .giveUp(let reason) = guardian.heard(status.health) else { return }
+    let isGone = try trouble { () throws(PostgresError) in
+      try SlotStatus.drop(slot, keepingMoreThan: bound, sql)
+    }
+    if isGone { log.warning("dropped replication slot \(slot): \(reason)") }
   }
 
   /// Waits until nobody holds the slot. False: the process stops.
@@ -69,6 +89,7 @@ extension TailRunner {
     while !stop.isSet {
       let status = try trouble { () throws(PostgresError) in try SlotStatus.read(slot, sql) }
       guard let status, status.isActive else { return true }
+      figures.slot = nil
       mailbox.report(TailReport(role: .follower, confirmed: status.confirmedFlush ?? .zero))
       if lastTrouble != "" { log.notice("following: another sidecar holds replication slot \(slot)") }
       lastTrouble = ""

@@ -3,6 +3,7 @@ import Configuration
 import Glibc
 import Invalidation
 import Logging
+import Metrics
 import Postgres
 import Redis
 import Server
@@ -24,6 +25,8 @@ struct TailRunner: ~Copyable {
   /// The stream ended because its publication was missing. A slot reads publications as they were when the
   /// log was written, so it fails for good at that place, also when there is a publication again.
   var slotIsUseless = false
+  /// What all holds of the slot together have counted.
+  var figures = TailFigures()
 
   init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
     self.settings = settings
@@ -65,7 +68,8 @@ struct TailRunner: ~Copyable {
 
   private mutating func report(_ trouble: TailTrouble) {
     mailbox.report(
-      TailReport(role: .waiting, trouble: trouble.sentence, isPostgresAway: trouble.isPostgresAway))
+      TailReport(
+        role: .waiting, trouble: trouble.sentence, isPostgresAway: trouble.isPostgresAway, figures: figures))
     if trouble.sentence != lastTrouble { log.error("\(trouble.sentence)") }
     lastTrouble = trouble.sentence
   }
@@ -92,7 +96,7 @@ struct TailRunner: ~Copyable {
     try tail(
       stream, LocalSink(mailbox: mailbox), sql: sql, lookups, questions,
       Hold(
-        server: server, created: true, confirmed: point, sample: sample,
+        slot: slot, server: server, created: true, confirmed: point, sample: sample,
         fingerprint: fingerprint, catalogue: catalogue, role: .standalone))
   }
 
@@ -133,6 +137,7 @@ struct TailRunner: ~Copyable {
 
   /// What was found when the slot was taken.
   struct Hold {
+    var slot: String
     var server: ServerIdentity
     var created: Bool
     var confirmed: LSN
@@ -181,9 +186,12 @@ struct TailRunner: ~Copyable {
     var loop = TailLoop(
       stream: stream, lookups: lookups, timeout: settings.postgres.loader.timeout, sql: sql,
       questions: questions, sink: sink, session: session, plan: plan,
-      publication: settings.postgres.publication, stop: stop, log: log, mailbox: mailbox, role: hold.role)
+      publication: settings.postgres.publication,
+      slot: SlotWatch(name: hold.slot, bound: settings.postgres.slot.maxRetained), stop: stop, log: log,
+      mailbox: mailbox, role: hold.role)
     loop.learn(hold.catalogue)
-    switch try loop.run(regressed: &regressed) {
+    let end = try loop.run(regressed: &regressed, figures: &figures)
+    switch end {
     case .stopped: break
     case .ended(.regressed):
       regressed = true
