@@ -11,6 +11,15 @@ release="if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', 
 messages=$(mktemp)
 trap 'rm -f "$messages"' EXIT
 
+# subscribe COMMAND…: begins to collect what a channel is told, and returns once the subscription holds. The file is
+# emptied before the command starts: it holds the lines of the one before.
+subscribe() {
+  : >"$messages"
+  "$@" >>"$messages" 2>&1 &
+  subscriber=$!
+  waits_for subscribe
+}
+
 # waits_for TEXT: until a line of the messages is TEXT.
 waits_for() {
   for _ in $(seq 200); do
@@ -38,9 +47,7 @@ for version in -2 -3; do
   same "$("${cli[@]}" SET lock two NX PX 60000)" OK
   same "$("${cli[@]}" EVAL "$release" 1 lock two)" 1
 
-  "${cli[@]}" SUBSCRIBE news >"$messages" 2>&1 &
-  subscriber=$!
-  waits_for subscribe
+  subscribe "${cli[@]}" SUBSCRIBE news
   same "$("${cli[@]}" PUBLISH news "one of $version")" 1
   waits_for "one of $version"
   kill "$subscriber"
@@ -48,9 +55,7 @@ for version in -2 -3; do
 done
 
 redis-benchmark -s "$path" -q -n 2000 -c 20 -P 8 -t set,get,incr,lpush,mset >/dev/null
-redis-cli -s "$path" SUBSCRIBE load >"$messages" 2>&1 &
-subscriber=$!
-waits_for subscribe
+subscribe redis-cli -s "$path" SUBSCRIBE load
 redis-benchmark -s "$path" -q -n 500 -c 5 PUBLISH load m >/dev/null
 same "$(redis-cli -s "$path" PUBLISH load last)" 1
 waits_for last

@@ -220,17 +220,23 @@ struct ReadThroughTests {
     let reply = try client.call(["MGET"] + keys)
     #expect(
       reply == .array((first..<first + count).map { $0 > 100 ? nil : .bulk("User \($0)") }))
+    let asked = try calls(world)
+    #expect(asked == (isMany ? "1" : "10"))
+    // On a busy machine what is known near may be too old for a moment, and what has no row is asked for again: only
+    // what one MGET has caused is counted.
     try eventually("all is near or known to be absent") { () throws -> Bool in
       let before = try sidecar.count("loads")
       _ = try client.call(["MGET"] + keys)
       return try sidecar.count("loads") == before
     }
     if isMany {
+      let before = try #require(Int(try calls(world)))
       try world.psql("UPDATE users SET name = 'Ada' WHERE id = 7; INSERT INTO users VALUES (101, 'e', 'Eve')")
       try world.settle(sidecar)
       #expect(try client.call("MGET", world.key("user:7"), world.key("user:101")) == .array(["Ada", "Eve"]))
+      let after = try calls(world)
+      #expect(after == "\(before + 1)")
     }
-    #expect(try calls(world) == (isMany ? "2" : "10"))
   }
 
   @Test(

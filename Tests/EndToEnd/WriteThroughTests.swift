@@ -284,8 +284,10 @@ struct WriteThroughTests {
     #expect(try stock(world, 7) == "11")
   }
 
-  @Test("SIGTERM waits for a write that is under way")
-  func stopped() throws {
+  /// `isFrozen`: the process is stopped and goes on while it waits, as a debugger or a frozen container makes it do.
+  /// Both interrupt system calls that wait for signals (signal(7), "Interruption of system calls").
+  @Test("SIGTERM waits for a write that is under way", arguments: [false, true])
+  func stopped(isFrozen: Bool) throws {
     // On a busy machine the first connection may take longer than a statement may by default.
     let world = try world(
       "UPDATE products SET stock = :value::int WHERE id = :id AND pg_sleep(0.7) IS NOT NULL",
@@ -302,8 +304,18 @@ struct WriteThroughTests {
       $0 == "1"
     }
     sidecar.signal(SIGTERM)
-    let reply = try client.receive()
-    #expect(reply == .ok)
+    if isFrozen {
+      try eventually("it stops") { sidecar.log.contains("stopping on signal") }
+      // More than once: the first may come before it waits.
+      for _ in 0..<5 {
+        sidecar.signal(SIGSTOP)
+        try eventually("it is stopped") { sidecar.isStopped }
+        sidecar.signal(SIGCONT)
+        try eventually("it goes on") { !sidecar.isStopped }
+      }
+    }
+    let reply = try? client.receive()
+    #expect(reply == .ok, "\(sidecar.log)")
     #expect(try stock(world, 7) == "11")
     #expect(try sidecar.wait() == .code(0))
   }

@@ -94,6 +94,12 @@ public final class Sidecar: Sendable {
   public var isRunning: Bool { process.withLock { $0?.isRunning ?? false } }
   public var pid: pid_t? { process.withLock { $0?.pid } }
 
+  /// Whether it is stopped by a signal (proc(5), the state in /proc/PID/stat, behind the name in brackets).
+  public var isStopped: Bool {
+    guard let pid, let line = readFile("/proc/\(pid)/stat") else { return false }
+    return line.split(separator: ")").last?.hasPrefix(" T") ?? false
+  }
+
   /// What it wrote so far, all starts together.
   public var log: String { readFile(folder.file("log")) ?? "" }
 

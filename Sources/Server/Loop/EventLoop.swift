@@ -251,6 +251,7 @@ public struct EventLoop: ~Copyable {
         if let stopBy, owesNothing || now >= stopBy { break }
       }
     }
+    tellOwed(drain)
     joinReaders()
     ledgerStore.save(ledger, now: now)
   }
@@ -273,6 +274,17 @@ public struct EventLoop: ~Copyable {
       if !clients[slot].owed.isEmpty || !clients[slot].output.isEmpty { return false }
     }
     return true
+  }
+
+  /// A client that is given no answer any more may ask its operator why.
+  private func tellOwed(_ drain: UInt64) {
+    guard !owesNothing else { return }
+    let owed = inUse.indices.filter { inUse[$0] && !(clients[$0].owed.isEmpty && clients[$0].output.isEmpty) }
+    log.warning(
+      "stopping after \(drain / 1_000_000) ms although answers are owed",
+      metadata: [
+        "clients": "\(owed.count)", "writes": "\(writing.writes.count)", "lent": "\(lending.lent)",
+      ])
   }
 
   mutating func handle(_ event: clinux_event) {
