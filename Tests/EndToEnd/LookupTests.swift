@@ -24,7 +24,7 @@ struct LookupTests {
   func merged() throws {
     // A lookup takes its time, so that the changes of both transactions wait for the same run.
     let world = try World(
-      tables: Self.tables("SELECT id FROM orders WHERE id = :order_id AND pg_sleep(0.02) IS NOT NULL"),
+      tables: Self.tables("SELECT id FROM orders, pg_sleep(0.02) WHERE id = :order_id"),
       schema: Self.schema,
       options: [
         #"""
@@ -120,7 +120,7 @@ struct LookupTests {
   @Test("A lookup that PostgreSQL neither answers nor gives up ends the hold of the slot, and is asked again")
   func silent() throws {
     let world = try World(
-      tables: Self.tables("SELECT id FROM orders WHERE id = :order_id AND pg_sleep(0.3) IS NOT NULL"),
+      tables: Self.tables("SELECT id FROM orders, pg_sleep(0.3) WHERE id = :order_id"),
       schema: Self.schema, options: [#""postgres": { "loader": { "timeout": "1s" } }"#],
       postgres: PostgresServer())
     let sidecar = try world.sidecar()

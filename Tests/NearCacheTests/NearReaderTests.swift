@@ -149,7 +149,7 @@ struct NearReaderTests {
   func blind() throws {
     // On a machine that runs one thread at a time it may take a while until one is stopped in the middle.
     var wrong = 0
-    for _ in 0..<5 where wrong == 0 {
+    for _ in 0..<20 where wrong == 0 {
       let seen = try Self.run(blindly: true, seconds: 3)
       wrong = seen.torn.load(ordering: .relaxed) + seen.wrongEnd.load(ordering: .relaxed)
     }
