@@ -1,6 +1,5 @@
 import Admin
 import ArgumentParser
-import CLinux
 import Configuration
 import Glibc
 import Invalidation
@@ -193,9 +192,9 @@ struct Run: ParsableCommand {
     manager?.stopping()
     stop.set()
     mailbox.stop()
-    let limit = clinux_boot_nanoseconds() + 10_000_000_000
+    let limit = bootClock().nanoseconds + 10_000_000_000
     while true {
-      let left = limit - min(limit, clinux_boot_nanoseconds())
+      let left = limit - min(limit, bootClock().nanoseconds)
       var wait = timespec(tv_sec: Int(left / 1_000_000_000), tv_nsec: Int(left % 1_000_000_000))
       // EINTR is no signal of these: the process was stopped and goes on, in a debugger or a freezing container.
       guard sigtimedwait(&signals, nil, &wait) == -1, errno == EINTR else { _exit(0) }
