@@ -67,6 +67,11 @@ public struct Settings: Sendable {
   /// `shop:`, or nothing without a namespace.
   public var keyPrefix: String { namespace.map { $0 + ":" } ?? "" }
 
+  /// The least of the bounds that reads here have, in nanoseconds.
+  public var shortestBound: UInt64 {
+    caches.reduce(staleness.bound) { min($0, $1.staleness?.bound ?? $0) }
+  }
+
   /// The templates of all governed keys: those that a change of some table's row clears, by a key, by a
   /// prefix or by a tag.
   public var governed: [KeyTemplate] {

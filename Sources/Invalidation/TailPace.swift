@@ -1,4 +1,4 @@
-/// How long the tailer gathers keys before it writes again.
+/// How long the tailer gathers keys before it writes again, and how long nothing has come.
 ///
 /// A transaction that comes alone is written at once. Where they come thick, a write for each would cost Redis, this
 /// host and the walsender more than all the keys do, so writes keep a distance, and the batches grow by themselves.
@@ -11,13 +11,25 @@ struct TailPace {
 
   private var start: Instant
   private var transactions: UInt64 = 0
+  private var seen: UInt64 = 0
+  /// When a transaction was last heard of, or a generation began.
+  private(set) var quietSince: Instant
   /// Nanoseconds from one write to the next.
   private(set) var pause: UInt64 = 0
 
-  init(now: Instant) { start = now }
+  init(now: Instant) {
+    start = now
+    quietSince = now
+  }
+
+  mutating func disturbed(now: Instant) { quietSince = now }
 
   /// - Parameter transactions: how many have ended since the session began.
   mutating func judge(_ transactions: UInt64, now: Instant) {
+    if transactions != seen {
+      seen = transactions
+      quietSince = now
+    }
     let passed = now.since(start)
     guard passed >= Self.window else { return }
     pause = (transactions - self.transactions) * Self.window >= Self.many * passed ? Self.distance : 0

@@ -34,11 +34,11 @@ extension TailSession {
 
     init(next: Instant) { self.next = next }
 
-    mutating func ask(_ watched: [UInt64], now: Instant) {
+    mutating func ask(_ watched: [UInt64], now: Instant, period: UInt64) {
       asked = now
       self.watched = watched
       isStoring = false
-      next = Instant(nanoseconds: now.nanoseconds + TailSession.beatPeriod)
+      next = Instant(nanoseconds: now.nanoseconds + period)
     }
 
     mutating func heard(_ sample: Sample, now: Instant) {
@@ -71,6 +71,11 @@ extension TailSession {
       next = max(next, now)
     }
 
+    /// Rests no longer.
+    mutating func hurry(now: Instant) {
+      next = min(next, Instant(nanoseconds: now.nanoseconds + Cadence.busy))
+    }
+
     /// Whatever is on its way belongs to a generation that ends.
     mutating func forget() {
       sample = nil
@@ -90,7 +95,8 @@ extension TailSession {
     } else if let generation, needsMark {
       question = .mark(generation)
     } else if maySample, now >= beat.next || beat.isStoring {
-      beat.ask(watch.transactions, now: now)
+      beat.ask(
+        watch.transactions, now: now, period: cadence.period(quietSince: pace.quietSince, now: now))
       questionRound = beat.round
       question = .sample(watched: watch.transactions)
     } else if drained, let instant = nudgeDue, now >= instant {
@@ -186,7 +192,7 @@ extension TailSession {
   /// When `ask` has something to ask, as things are now. While a question is under way its answer comes
   /// first.
   func whenToAsk(_ now: Instant) -> Instant {
-    let latest = Instant(nanoseconds: now.nanoseconds + Self.beatPeriod)
+    let latest = Instant(nanoseconds: now.nanoseconds + cadence.resting)
     guard question == nil else { return latest }
     if wantsFingerprint || needsMark { return now }
     var until = min(latest, nextFingerprint)

@@ -4,7 +4,7 @@ extension TailSession {
   public mutating func next(now: Instant, drained: Bool, random: () -> Generation) -> Action {
     pace.judge(transactions, now: now)
     guard underWay == .nothing else {
-      return .wait(until: Instant(nanoseconds: now.nanoseconds + Self.beatPeriod))
+      return .wait(until: Instant(nanoseconds: now.nanoseconds + Cadence.busy))
     }
     if isEnding, let ending {
       return isMarked || !usesCanary ? .end(ending) : .wait(until: whenToAsk(now))
@@ -16,7 +16,7 @@ extension TailSession {
       guard !wantsFingerprint else { return .wait(until: whenToAsk(now)) }
       // What arises from here on lies beyond the position, and needs another one.
       self.due = nil
-      return begin(random(), because: due)
+      return begin(random(), because: due, now: now)
     }
     guard let generation else { preconditionFailure("no generation and none due") }
     let check = WriteCheck(token: token, generation: generation, count: count)
@@ -38,7 +38,7 @@ extension TailSession {
 
   /// A new generation knows everything up to the position: the keys of what has ended are in it. Leases are
   /// given from V and refused below the position, so that nobody fills before everything up to it is visible.
-  private mutating func begin(_ new: Generation, because reason: String) -> Action {
+  private mutating func begin(_ new: Generation, because reason: String, now: Instant) -> Action {
     sending.removeAll()
     unsent = 0
     unsentGroups = 0
@@ -48,6 +48,8 @@ extension TailSession {
     let visible = min(seen, start)
     let watching = !watch.isEmpty && !weakness.contains(.noWatch)
     beat.forget()
+    beat.hurry(now: now)
+    pace.disturbed(now: now)
     isMarked = false
     underWay = .generation(
       new, applied: start, visible: visible, watching: watching, ends: ending != nil, reason: reason)

@@ -61,6 +61,7 @@ public struct TailSession: ~Copyable {
   var clearing: Clearing
   var lastApply: Instant
   var pace: TailPace
+  public var cadence: Cadence
 
   // What PostgreSQL says by SQL; `TailSession+Questions.swift`.
   let usesCanary: Bool
@@ -128,7 +129,6 @@ public struct TailSession: ~Copyable {
   public static let groupsPerStep = 100
   /// Complete keys that may wait before the log's reader should pause.
   public static let mostPending = 20_000
-  static let beatPeriod: UInt64 = 100_000_000
   /// How often a position without keys is stored by itself, so that who waits for it is answered soon.
   static let idlePeriod: UInt64 = 20_000_000
   /// How often V is stored by itself while other commits are still invisible.
@@ -142,12 +142,13 @@ public struct TailSession: ~Copyable {
   ///   - usesCanary: whether the canary can be written and read.
   ///   - lookups: those of the plan.
   ///   - fingerprint: of what the catalogue said before it was read for this session.
+  ///   - cadence: how often it beats; may be changed later.
   ///   - keysPerStep: at most 1000; fewer so that a test need not make a thousand keys.
   ///   - groupsPerStep, mostPending: likewise.
   public init(
     token: String, server: ServerIdentity, mapping: String, acquisition: Acquisition, confirmed: LSN,
     running: Snapshot? = nil, usesCanary: Bool = true, fingerprint: String = "", lookups: [Lookup] = [],
-    now: Instant,
+    cadence: Cadence = Cadence(), now: Instant,
     keysPerStep: Int = TailSession.keysPerStep, groupsPerStep: Int = TailSession.groupsPerStep,
     mostPending: Int = TailSession.mostPending
   ) {
@@ -160,6 +161,7 @@ public struct TailSession: ~Copyable {
     self.usesCanary = usesCanary
     self.fingerprint = fingerprint
     self.lookups = LookupQueue(lookups)
+    self.cadence = cadence
     position = confirmed
     target = confirmed
     lastApply = now

@@ -6,18 +6,17 @@ import Invalidation
 ///
 /// One poll is a pipeline of two commands. HMGET answers at once with the state; XREAD answers with the
 /// entries behind the last one heard, and waits for them if there are none. So an entry arrives as soon as
-/// it is written, and without any the state is asked again after `wait`.
+/// it is written, and without any the state is asked again after the cadence's period.
 ///
 /// The feed draws no conclusions. A gap in the journal, a state that goes back, evidence that grows old: all
 /// that is for the one who hears.
 public struct RedisFeed {
-  /// How long XREAD waits, in milliseconds; so also the time between two polls when nothing happens.
-  static let wait = 100
-
   private var generation: Generation?
   private var position = JournalID.zero
+  /// When an entry or another generation was last heard of.
+  private var quietSince: Instant
 
-  /// Follows until `stop` says so (asked at least every 100 ms while Redis answers); to be called on a
+  /// Follows until `stop` says so (asked in the cadence while Redis answers); to be called on a
   /// thread of its own. Everything is heard on that thread, in order:
   ///
   /// - `.state` for each poll, with the instant before it was sent;
@@ -26,19 +25,18 @@ public struct RedisFeed {
   /// - `.unreachable` for each attempt that failed. The next one follows after 50 ms, growing to 2 s, less a
   ///   random part so that a fleet does not come back all at once; the position in the journal is kept.
   public static func follow(
-    settings: RedisSettings, keys: StateKeys, until stop: @Sendable () -> Bool,
-    clock: @Sendable () -> Instant, hear: @Sendable (FeedEvent) -> Void
+    settings: RedisSettings, keys: StateKeys, cadence: SharedCadence = SharedCadence(Cadence()),
+    until stop: @Sendable () -> Bool, clock: @Sendable () -> Instant, hear: @Sendable (FeedEvent) -> Void
   ) {
-    var feed = RedisFeed()
+    var feed = RedisFeed(quietSince: clock())
     var pauses = RetryPauses()
     while !stop() {
       do throws(RedisError) {
-        var connection = try RedisConnection(
-          settings, name: "nearside-feed", patience: UInt64(wait) * 1_000_000)
+        var connection = try RedisConnection(settings, name: "nearside-feed", patience: Cadence.longest)
         while !stop() {
-          let known = try feed.poll(&connection, keys, clock, hear)
+          let known = try feed.poll(&connection, keys, cadence.value, clock, hear)
           pauses.worked()
-          if !known { RetryPauses.rest(UInt64(wait) * 1_000_000, until: stop) }
+          if !known { RetryPauses.rest(Cadence.busy, until: stop) }
         }
       } catch {
         hear(.unreachable(error.description))
@@ -49,15 +47,16 @@ public struct RedisFeed {
 
   /// One poll. Whether there is a state.
   private mutating func poll(
-    _ connection: inout RedisConnection, _ keys: StateKeys, _ clock: @Sendable () -> Instant,
-    _ hear: @Sendable (FeedEvent) -> Void
+    _ connection: inout RedisConnection, _ keys: StateKeys, _ cadence: Cadence,
+    _ clock: @Sendable () -> Instant, _ hear: @Sendable (FeedEvent) -> Void
   ) throws(RedisError) -> Bool {
     let asked = clock()
     try connection.append(["HMGET", keys.meta] + FleetState.fieldNames)
     let reading = generation
     if let reading {
+      let wait = cadence.period(quietSince: quietSince, now: asked) / 1_000_000
       try connection.append([
-        "XREAD", "COUNT", "1000", "BLOCK", String(Self.wait), "STREAMS", keys.journal(reading),
+        "XREAD", "COUNT", "1000", "BLOCK", String(wait), "STREAMS", keys.journal(reading),
         position.description,
       ])
     }
@@ -66,6 +65,7 @@ public struct RedisFeed {
     if state?.generation != generation {
       generation = state?.generation
       position = state?.journal ?? .zero
+      quietSince = asked
     }
     guard let reading else { return state != nil }
     let reply = try connection.receive()
@@ -73,6 +73,7 @@ public struct RedisFeed {
     guard reading == generation else { return state != nil }
     if case .error(let text) = reply { throw RedisError(answer: text, place: connection.place) }
     let items = try Self.items(reply, place: connection.place)
+    if !items.isEmpty { quietSince = clock() }
     if let last = items.last?.elements?.first?.text.flatMap({ JournalID($0) }) { position = last }
     // An entry that nobody of ours wrote is left out; the next one's chain then shows a gap.
     let entries = items.compactMap { Self.entry($0) }

@@ -1,5 +1,6 @@
 import Admin
 import Configuration
+import Invalidation
 import Logging
 import Metrics
 import Server
@@ -8,6 +9,7 @@ import Synchronization
 /// Reads the configuration again while the sidecar runs: all of it is good, or nothing changes.
 final class Reloader: Sendable {
   private let file: ConfigurationFile
+  private let cadence: SharedCadence
   private let mailbox: LoopMailbox
   private let manager: ServiceManager?
   private let log: Logger
@@ -22,9 +24,10 @@ final class Reloader: Sendable {
   }
 
   init(
-    _ file: ConfigurationFile, _ settings: Settings, _ mailbox: LoopMailbox, _ manager: ServiceManager?,
-    _ log: Logger
+    _ file: ConfigurationFile, _ settings: Settings, _ cadence: SharedCadence, _ mailbox: LoopMailbox,
+    _ manager: ServiceManager?, _ log: Logger
   ) {
+    self.cadence = cadence
     self.file = file
     self.mailbox = mailbox
     self.manager = manager
@@ -61,6 +64,7 @@ final class Reloader: Sendable {
           $0.report.needRestart = changes.needRestart
         }
         LogLines.level = changes.settings.log.level
+        cadence.change(to: Cadence(bound: changes.settings.shortestBound))
         if !changes.live.isEmpty { mailbox.take(changes) }
         if !loaded.warnings.isEmpty { log.warning("\(loaded.warnings)") }
         tell(changes)

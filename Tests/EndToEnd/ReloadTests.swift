@@ -54,6 +54,26 @@ struct ReloadTests {
     #expect(try sidecar.terminate() == .code(0))
   }
 
+  @Test("Where nothing changes beats are rarer the longer the bound is, and a shorter one makes them frequent again")
+  func cadence() throws {
+    let world = try World(options: [#""staleness": { "bound": "30s" }"#])
+    let redis = try #require(world.redis)
+    let sidecar = try world.sidecar()
+    /// In a second. The tailer counts its beats in the fleet's state.
+    func beats() throws -> Int {
+      let state = "nearside:{\(world.database)}:m"
+      let before = try #require(Int(try redis.cli("HGET", state, "h")))
+      let start = ContinuousClock.now
+      sleep(.seconds(2))
+      let after = try #require(Int(try redis.cli("HGET", state, "h")))
+      return Int(Double(after - before) * 1000 / (ContinuousClock.now - start).milliseconds)
+    }
+    try eventually("it rests", within: .seconds(30)) { try beats() <= 4 }
+    #expect(try Int(sidecar.status()["staleness_ms"] ?? "").map { $0 < 5000 } == true)
+    try rewrite(sidecar, #""bound": "30s""#, #""bound": "800ms""#)
+    try eventually("it beats as a shorter bound wants", within: .seconds(30)) { try beats() >= 7 }
+  }
+
   @Test("A shorter bound holds for what is near already")
   func boundOfEntries() throws {
     let world = try World(

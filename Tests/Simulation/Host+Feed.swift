@@ -8,9 +8,8 @@ extension Host {
     var generation: Generation?
     var position = JournalID.zero
     var pause: UInt64 = 50_000_000
+    var quietSince = Instant(nanoseconds: 0)
   }
-
-  static let feedWait: UInt64 = 100_000_000
 
   func feedConnect() {
     guard world.redis.isUp else { return feedFailed() }
@@ -49,30 +48,33 @@ extension Host {
         if state?.generation != feed.generation {
           feed.generation = state?.generation
           feed.position = state?.journal ?? .zero
+          feed.quietSince = asked
         }
         guard reading == nil else { return }
         feed.pause = 50_000_000
         if state == nil {
-          after(Host.feedWait) { [self] in feedPoll(link) }
+          after(Cadence.busy) { [self] in feedPoll(link) }
         } else {
           feedPoll(link)
         }
       }
     }
     guard let reading else { return }
+    let wait = Cadence(bound: world.swarm.bound).period(quietSince: feed.quietSince, now: asked)
     link.send { [self] in
-      redis.read(reading, after: position, patience: Host.feedWait) { [self] entries in
+      redis.read(reading, after: position, patience: wait) { [self] entries in
         link.answer { [self] in
           feed.pause = 50_000_000
           if reading == feed.generation {
             if let last = entries.last {
+              feed.quietSince = clock
               feed.position = last.id
               post(.entries(entries, generation: reading))
               if last.isEmpty { feed.generation = nil }
             }
             feedPoll(link)
           } else if feed.generation == nil {
-            after(Host.feedWait) { [self] in feedPoll(link) }
+            after(Cadence.busy) { [self] in feedPoll(link) }
           } else {
             feedPoll(link)
           }

@@ -242,7 +242,7 @@ final class Tailer {
       session = TailSession(
         token: token, server: server, mapping: Host.mapping, acquisition: acquisition,
         confirmed: held.confirmed, running: held.running, fingerprint: String(held.definitions),
-        now: host.clock,
+        cadence: Cadence(bound: world.swarm.bound), now: host.clock,
         keysPerStep: world.swarm.keysPerStep, groupsPerStep: world.swarm.keysPerStep, mostPending: 50)
       session?.weakness = world.weakness.product
       self.confirmed = .zero

@@ -263,7 +263,11 @@ public struct EventLoop: ~Copyable {
     if pausesShared { return 10 }
     if !loading.behind.isEmpty { return 5 }
     if governance.hasTurns, !loading.waits.isEmpty { return 10 }
-    return writing.awaiting.isEmpty && writing.full.isEmpty ? 100 : 10
+    guard writing.awaiting.isEmpty && writing.full.isEmpty else { return 10 }
+    // What is left of time is a matter of seconds, and whoever has something to tell wakes the loop.
+    let isCalm =
+      loading.waits.isEmpty && waiting.isEmpty && held.isEmpty && (embedded != nil || resp2.isReady)
+    return isCalm ? 250 : 100
   }
 
   var owesNothing: Bool {

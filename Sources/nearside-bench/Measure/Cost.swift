@@ -16,6 +16,8 @@ enum Cost {
     }
     let limit = try site.sidecar.count("near_limit_bytes")
     let resident = ProcessCost.resident(site.pids)
+    // Idle is when nothing has changed for a while (`Cadence.patience`).
+    sleep(.seconds(rounds.pick(7, 0)))
     let before = ProcessCost.nanoseconds(site.pids)
     let seconds = rounds.pick(10, 1)
     sleep(.seconds(seconds))

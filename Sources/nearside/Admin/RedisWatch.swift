@@ -43,7 +43,7 @@ final class RedisWatch: Sendable {
   func run() {
     while !stop.isSet {
       guard isOfInterest else {
-        stop.wait(200_000_000)
+        stop.wait(500_000_000)
         continue
       }
       // A Redis that is away, or a user that may not: there are no figures, and others say why.

@@ -66,10 +66,12 @@ struct Run: ParsableCommand {
     }
     log.notice("listening on \(places)")
 
+    let cadence = SharedCadence(Cadence(bound: settings.shortestBound))
     var threads: [Worker.Handle?] = []
     threads.append(
       Worker.start("tail") {
-        var runner = TailRunner(settings: settings, mailbox: mailbox, stop: stop, log: Logger(label: "tail"))
+        var runner = TailRunner(
+          settings: settings, cadence: cadence, mailbox: mailbox, stop: stop, log: Logger(label: "tail"))
         runner.run()
       })
     if BehindPlan(settings) != nil {
@@ -86,8 +88,8 @@ struct Run: ParsableCommand {
       threads.append(
         Worker.start("feed") {
           RedisFeed.follow(
-            settings: redis, keys: StateKeys(namespace: namespace), until: { stop.isSet },
-            clock: { bootClock() }, hear: { mailbox.hear($0) })
+            settings: redis, keys: StateKeys(namespace: namespace), cadence: cadence,
+            until: { stop.isSet }, clock: { bootClock() }, hear: { mailbox.hear($0) })
         })
       if !settings.subscribe.isEmpty {
         let log = Logger(label: "channels")
@@ -102,7 +104,7 @@ struct Run: ParsableCommand {
     let watch = settings.redis.map { RedisWatch($0, stop) }
     if let watch { threads.append(Worker.start("redis-info") { watch.run() }) }
     if let audit { threads.append(Worker.start("audit") { audit.run() }) }
-    let reloader = Reloader(configurationOption.source, settings, mailbox, manager, log)
+    let reloader = Reloader(configurationOption.source, settings, cadence, mailbox, manager, log)
     let admin = try startAdmin(settings, AdminDesk(reloader, mailbox, socket: socket, redis: watch), log)
     if let manager {
       let reports = ServiceReports(manager: manager, mailbox: mailbox, stop: stop)

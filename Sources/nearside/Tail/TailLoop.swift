@@ -17,6 +17,7 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var reader: LogReader
   private let plan: KeyPlan
   private let publication: String
+  private let cadence: SharedCadence
   private let stop: StopSignal
   private let log: Logger
   private let mailbox: LoopMailbox
@@ -30,8 +31,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   private var sqlWantsToWrite = false
   private var lastConfirm = Instant(nanoseconds: 0)
   private var lastReport = Instant(nanoseconds: 0)
+  private var told: TailReport?
   /// Whether the stream had nothing more when it was last read.
   private var drained = false
+  /// False: all of the log that was there has been read, and poll(2) has told of nothing since.
+  private var logMayHaveMore = true
   private var pace = ReadPace(now: bootClock())
   /// A Relation message that waits for the catalogue.
   private var unlearnt: Unlearnt?
@@ -62,10 +66,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
   init(
     stream: consuming ReplicationStream, lookups: consuming LookupSession?, timeout: UInt64,
     sql: consuming SQLSession, questions: TailSQL, sink: consuming Sink, session: consuming TailSession,
-    plan: KeyPlan, publication: String, slot: SlotWatch, stop: StopSignal, log: Logger,
-    mailbox: LoopMailbox, role: TailReport.Role
+    plan: KeyPlan, publication: String, slot: SlotWatch, cadence: SharedCadence, stop: StopSignal,
+    log: Logger, mailbox: LoopMailbox, role: TailReport.Role
   ) {
     self.slot = slot
+    self.cadence = cadence
     self.stream = stream
     self.lookups = Lookups(session: lookups, plan: plan, timeout: timeout, log: log)
     self.sql = sql
@@ -102,7 +107,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       figures.slot = nil
     }
     while !stop.isSet {
-      try readLog()
+      session.cadence = cadence.value
+      if logMayHaveMore { try readLog() }
       if let unlearnt {
         try learn(unlearnt)
         continue
@@ -128,10 +134,10 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
         switch session.next(now: bootClock(), drained: drained, random: Generation.random) {
         case .send(let request):
           try sink.send(request)
-          until = Instant(nanoseconds: bootClock().nanoseconds + 100_000_000)
+          until = Instant(nanoseconds: bootClock().nanoseconds + Cadence.busy)
         case .apply(let request, let chunk):
           try sink.apply(request, keys: session.sending, chunk: chunk)
-          until = Instant(nanoseconds: bootClock().nanoseconds + 100_000_000)
+          until = Instant(nanoseconds: bootClock().nanoseconds + Cadence.busy)
         case .wait(let instant): until = instant
         case .end(let ending): return .ended(ending)
         }
@@ -282,10 +288,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     if now.since(lastReport) >= 100_000_000 {
       lastReport = now
       count()
-      mailbox.report(
-        TailReport(
-          role: role, trouble: trouble,
-          position: session.position, confirmed: stream.confirmed, figures: figures))
+      let report = TailReport(
+        role: role, trouble: trouble, position: session.position, confirmed: stream.confirmed, figures: figures)
+      // Nobody is woken to be told the same.
+      if report != told { mailbox.report(report) }
+      told = report
     }
   }
 
@@ -325,11 +332,11 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     return all.isEmpty ? nil : all.joined(separator: "; ")
   }
 
-  private func wait(until: Instant) {
+  private mutating func wait(until: Instant) {
     let now = bootClock()
     let rest = pace.pause > 0 ? pace.pause : session.restsUntil.map { $0.since(now) } ?? 0
     let rests = !session.isFull && rest > 0
-    let nanoseconds = min(100_000_000, until.since(now), rests ? rest : .max)
+    let nanoseconds = min(Cadence.longest, until.since(now), rests ? rest : .max)
     var descriptors = [
       pollfd(fd: sink.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
@@ -341,5 +348,6 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
     if lookups.descriptor >= 0 { descriptors.append(lookups.pollfd) }
     if sqlWantsToWrite { descriptors[3].events |= Int16(POLLOUT) }
     _ = clinux_poll(&descriptors, descriptors.count, nanoseconds)
+    logMayHaveMore = !drained || descriptors[2].fd < 0 || descriptors[2].revents != 0
   }
 }

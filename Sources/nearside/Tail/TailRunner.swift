@@ -13,6 +13,7 @@ import Server
 struct TailRunner: ~Copyable {
   let settings: Settings
   let plan: KeyPlan
+  let cadence: SharedCadence
   let mailbox: LoopMailbox
   let stop: StopSignal
   let log: Logger
@@ -28,8 +29,11 @@ struct TailRunner: ~Copyable {
   /// What all holds of the slot together have counted.
   var figures = TailFigures()
 
-  init(settings: Settings, mailbox: LoopMailbox, stop: StopSignal, log: Logger) {
+  init(
+    settings: Settings, cadence: SharedCadence, mailbox: LoopMailbox, stop: StopSignal, log: Logger
+  ) {
     self.settings = settings
+    self.cadence = cadence
     self.mailbox = mailbox
     self.stop = stop
     self.log = log
@@ -180,15 +184,16 @@ struct TailRunner: ~Copyable {
     let session = TailSession(
       token: token, server: hold.server, mapping: settings.mappingHash, acquisition: acquisition,
       confirmed: hold.confirmed, running: hold.sample.snapshot, usesCanary: questions.usesCanary,
-      fingerprint: hold.fingerprint, lookups: plan.lookups, now: bootClock())
+      fingerprint: hold.fingerprint, lookups: plan.lookups, cadence: cadence.value,
+      now: bootClock())
     log.notice("tailing \(stream.place) from \(hold.confirmed)")
     lastTrouble = ""
     var loop = TailLoop(
       stream: stream, lookups: lookups, timeout: settings.postgres.loader.timeout, sql: sql,
       questions: questions, sink: sink, session: session, plan: plan,
       publication: settings.postgres.publication,
-      slot: SlotWatch(name: hold.slot, bound: settings.postgres.slot.maxRetained), stop: stop, log: log,
-      mailbox: mailbox, role: hold.role)
+      slot: SlotWatch(name: hold.slot, bound: settings.postgres.slot.maxRetained), cadence: cadence,
+      stop: stop, log: log, mailbox: mailbox, role: hold.role)
     loop.learn(hold.catalogue)
     let end = try loop.run(regressed: &regressed, figures: &figures)
     switch end {
