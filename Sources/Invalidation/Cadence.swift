@@ -40,4 +40,3 @@ public final class SharedCadence: Sendable {
 
   public func change(to cadence: Cadence) { resting.store(cadence.resting, ordering: .relaxed) }
 }
-

@@ -54,7 +54,9 @@ struct ReloadTests {
     #expect(try sidecar.terminate() == .code(0))
   }
 
-  @Test("Where nothing changes beats are rarer the longer the bound is, and a shorter one makes them frequent again")
+  @Test(
+    "Where nothing changes beats are rarer the longer the bound is, and a shorter one makes them frequent again"
+  )
   func cadence() throws {
     let world = try World(options: [#""staleness": { "bound": "30s" }"#])
     let redis = try #require(world.redis)

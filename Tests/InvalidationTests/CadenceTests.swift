@@ -8,7 +8,8 @@ struct CadenceTests {
   @Test(
     "At rest it is an eighth of the bound, from 100 to 250 ms; two beats and a poll are less than half the bound",
     arguments: [
-      (UInt64(300), UInt64(100)), (500, 100), (800, 100), (1000, 125), (1600, 200), (2000, 250), (60_000, 250),
+      (UInt64(300), UInt64(100)), (500, 100), (800, 100), (1000, 125), (1600, 200), (2000, 250),
+      (60_000, 250),
     ])
   func resting(bound: UInt64, period: UInt64) {
     let cadence = Cadence(bound: bound * 1_000_000)

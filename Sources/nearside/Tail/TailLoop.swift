@@ -289,7 +289,8 @@ struct TailLoop<Sink: TailSink & ~Copyable>: ~Copyable {
       lastReport = now
       count()
       let report = TailReport(
-        role: role, trouble: trouble, position: session.position, confirmed: stream.confirmed, figures: figures)
+        role: role, trouble: trouble, position: session.position, confirmed: stream.confirmed,
+        figures: figures)
       // Nobody is woken to be told the same.
       if report != told { mailbox.report(report) }
       told = report
