@@ -45,6 +45,12 @@ struct Bench: ParsableCommand {
   @Option(help: "How many seconds a round takes. Default: 2.")
   var seconds: Double?
 
+  @Option(
+    help: """
+      For the group eviction: a file with the requests of a real cache, a key on each line. May be given again.
+      """)
+  var trace: [String] = []
+
   @Option(help: "Writes the tables to this file, as Markdown.")
   var markdown: String?
 
@@ -103,6 +109,8 @@ struct Bench: ParsableCommand {
     var command = [own, "--only", group.rawValue, "--part", file]
     command += ["--rounds", String(length.count), "--seconds", String(length.seconds)]
     if short { command.append("--short") }
+    // That process works in another folder.
+    if group == .eviction { command += trace.flatMap { ["--trace", absolute($0)] } }
     var failure: String?
     do {
       let done = try TestSupport.run(command, within: .seconds(2 * group.seconds(length) + 120))
@@ -116,12 +124,18 @@ struct Bench: ParsableCommand {
     return report
   }
 
+  private func absolute(_ path: String) -> String {
+    guard let whole = realpath(path, nil) else { return path }
+    defer { free(whole) }
+    return String(cString: whole)
+  }
+
   private func measure(_ group: Group, into file: String, tools: String) {
     var report = Report()
     report.file = file
     do {
       try Pinning.pinGenerator()
-      try group.measure(length, tools: tools, into: &report)
+      try group.measure(length, tools: tools, traces: trace, into: &report)
     } catch {
       report.fail("\(group.rawValue): \(error)")
     }

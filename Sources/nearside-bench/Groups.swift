@@ -45,7 +45,7 @@ enum Group: String, CaseIterable {
     case .tail: time(180)
     case .apply: time(40)
     case .latency: time(40)
-    case .eviction: time(20)
+    case .eviction: time(40)
     case .cost: time(45)
     case .uring: time(5, 4, 2)
     case .huge: time(420)
@@ -63,7 +63,12 @@ enum Group: String, CaseIterable {
     return text + "--all takes about \((sum + 59) / 60) minutes: 5 rounds of 2 s of each server in each row."
   }
 
-  func measure(_ rounds: Rounds, tools: String, into report: inout Report) throws {
+  /// - Parameters:
+  ///   - tools: the folder of the programs that were built with this one.
+  ///   - traces: files for the group eviction.
+  func measure(
+    _ rounds: Rounds, tools: String, traces: [String], into report: inout Report
+  ) throws {
     /// Rows over servers that hold the same keys.
     func compare(_ title: String, _ workloads: [Workload], _ names: [PeerName], tcp: Bool = false) throws {
       let workloads = workloads.map(rounds.fit)
@@ -118,7 +123,7 @@ enum Group: String, CaseIterable {
     case .tail: try Tail.measure(rounds, into: &report)
     case .apply: try Applying.measure(rounds, into: &report)
     case .latency: try Latency.measure(rounds, into: &report)
-    case .eviction: try Eviction.measure(rounds, into: &report)
+    case .eviction: try Eviction.measure(rounds, traces: traces, into: &report)
     case .cost: try Cost.measure(rounds, into: &report)
     case .huge: try Tail.measureHuge(rounds, into: &report)
     }

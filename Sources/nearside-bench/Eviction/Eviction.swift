@@ -9,11 +9,13 @@ import TestSupport
 enum Eviction {
   static let value = [UInt8](repeating: 120, count: 100)
 
-  static func measure(_ rounds: Rounds, into report: inout Report) throws {
+  /// - Parameter traces: files with the requests of real caches; see `Trace`.
+  static func measure(_ rounds: Rounds, traces: [String], into report: inout Report) throws {
     try insert(rounds.pick(1_000_000, 20_000), into: &report)
     let keys = rounds.pick(1_000_000, 20_000)
     let popular = Popularity.zipf.draws(rounds.pick(1 << 22, 1 << 17), keys: keys)
-    try compare("Zipf 0.99", popular.map { Int32($0) }, keys, into: &report)
+    // The first half fills the cache.
+    try compare("Zipf 0.99", popular.map { Int32($0) }, keys, from: popular.count / 2, into: &report)
     // Three of ten requests go over other keys, one after the other.
     var (next, random) = (0, SplitMix(state: 7))
     let mixed = popular.map { key -> Int32 in
@@ -21,13 +23,18 @@ enum Eviction {
       next = (next + 1) % keys
       return Int32(keys + next)
     }
-    try compare("Zipf 0.99 with 30 % of a scan", mixed, keys, into: &report)
+    try compare("Zipf 0.99 with 30 % of a scan", mixed, keys, from: mixed.count / 2, into: &report)
+    for file in traces {
+      let trace = try Trace(file: file)
+      let requests = Report.grouped(Double(trace.requests.count))
+      try compare("\(trace.name), \(requests) requests", trace.requests, trace.keys, from: 0, into: &report)
+    }
   }
 
-  /// A cache for a tenth of the keys.
-  private static func compare(_ name: String, _ stream: [Int32], _ keys: Int, into report: inout Report)
-    throws
-  {
+  /// A cache for a tenth of the keys; `from`: the first request that counts.
+  private static func compare(
+    _ name: String, _ stream: [Int32], _ keys: Int, from: Int, into report: inout Report
+  ) throws {
     var near = try Near(entries: keys / 10)
     let capacity = near.capacity
     var lru = LRU(capacity: capacity, keys: 2 * keys)
@@ -37,11 +44,9 @@ enum Eviction {
       ("W-TinyLFU", { tiny.access($0) }),
     ] as [(String, (Int32) -> Bool)] {
       var hits = 0
-      // The first half fills it.
-      for (place, key) in stream.enumerated() where access(key) && place >= stream.count / 2 { hits += 1 }
+      for (place, key) in stream.enumerated() where access(key) && place >= from { hits += 1 }
       let fact = Report.Fact(
-        name: "\(name): \(policy)", value: 100 * Double(hits) / Double(stream.count - stream.count / 2),
-        unit: "%")
+        name: "\(name): \(policy)", value: 100 * Double(hits) / Double(stream.count - from), unit: "%")
       report.add(
         [fact],
         to: "Hits with room for \(Report.grouped(Double(capacity))) of \(Report.grouped(Double(keys))) keys")
