@@ -55,6 +55,12 @@ public struct EventLoop: ~Copyable {
   var droppedSerial: UInt32 = 0
   /// The number of the newest anchor (`Anchor`).
   var lastAnchor: UInt64 = 0
+  /// How long Redis may be silent, in nanoseconds, and whether its messages about the namespace are listened to:
+  /// asked at each turn, and never reloaded.
+  let redisTimeout: UInt64
+  let watchesNamespace: Bool
+  /// The state's fields as Redis last gave them, and what they mean.
+  var lastFields: (bytes: [UInt8], state: FleetState?) = ([], nil)
   var follower: Follower
   var ledger: FillLedger
   let ledgerStore: LedgerStore
@@ -169,6 +175,8 @@ public struct EventLoop: ~Copyable {
     ledgerStore = LedgerStore(socketPath: settings.listen.path)
     loading = Loading(connections: settings.postgres.loader.connections)
     embedded = settings.redis == nil ? LocalState() : nil
+    redisTimeout = settings.redis?.timeout ?? .max
+    watchesNamespace = settings.redis?.tracking ?? false
     tracking = Tracking(settings)
     listenerRestsUntil =
       settings.redis == nil ? now : Instant(nanoseconds: now.nanoseconds + 2_000_000_000)

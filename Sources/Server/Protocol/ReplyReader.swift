@@ -1,3 +1,5 @@
+import Glibc
+
 /// Finds the end of replies from Redis, however they are cut up on the way: one counter of elements still to
 /// come is all the state that nested replies need.
 struct ReplyScanner {
@@ -120,6 +122,17 @@ struct ReplyCursor {
     guard let head, head.kind == .aggregate, head.count >= 0 else { return nil }
     position = head.end
     return head.count
+  }
+
+  /// Steps over whole elements if they are, byte for byte, these; an empty list never is.
+  mutating func skip(_ elements: [UInt8]) -> Bool {
+    guard !elements.isEmpty, bytes.count - position >= elements.count, let base = bytes.baseAddress,
+      elements.withUnsafeBytes({ all in
+        all.baseAddress.map { memcmp(base + position, $0, all.count) } == 0
+      })
+    else { return false }
+    position += elements.count
+    return true
   }
 
   /// Steps over one whole element and returns its bytes as they came.

@@ -138,7 +138,7 @@ extension EventLoop {
   mutating func finishProbe(_ replies: UnsafeRawBufferPointer) {
     holds.isProbing = false
     var cursor = ReplyCursor(replies)
-    if let state = Self.readState(&cursor).state { releaseHolds(state) }
+    if let state = readState(&cursor).state { releaseHolds(state) }
   }
 
   /// Does the reads again whose fences lie no longer above V, and those of another generation.

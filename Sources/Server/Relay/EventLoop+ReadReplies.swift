@@ -9,7 +9,7 @@ extension EventLoop {
     tally.isRepeated = read.load?.isCounted ?? false
     defer { tally.isRepeated = false }
     var cursor = ReplyCursor(replies)
-    let (state, fences) = Self.readState(&cursor, read.keys)
+    let (state, fences) = readState(&cursor, read.keys)
     var judgements = judge(read, state)
     noteShown(read.keys, state?.journal)
     let before = read.part == nil ? nil : cursor.integer()

@@ -251,19 +251,14 @@ extension EventLoop {
 
   /// Reads the reply to it: the state, nil if Redis has none, and the highest fence of each of `keys`, which were
   /// asked for with it.
-  static func readState(
+  mutating func readState(
     _ cursor: inout ReplyCursor, _ keys: [GovernedKey] = []
   ) -> (state: FleetState?, fences: [Stamp]) {
     guard let count = cursor.enter() else {
       _ = cursor.raw()
       return (nil, [])
     }
-    let named = FleetState.fieldNames.count
-    var fields: [UnsafeRawBufferPointer?] = []
-    fields.reserveCapacity(named)
-    for _ in 0..<min(count, named) { fields.append(cursor.string()) }
-    let pending = count > named ? cursor.string().map { [UInt8]($0) } : nil
-    let state = FleetState(values: fields, pending: pending)
+    let state = readFields(&cursor, count)
     var fences: [Stamp] = []
     for key in keys {
       var fence = state?.floor ?? .zero
@@ -273,6 +268,21 @@ extension EventLoop {
       fences.append(fence)
     }
     return (state, fences)
+  }
+
+  /// The state's own fields. Many reads find the same ones: those are not parsed again.
+  private mutating func readFields(_ cursor: inout ReplyCursor, _ count: Int) -> FleetState? {
+    if cursor.skip(lastFields.bytes) { return lastFields.state }
+    let start = cursor.position
+    let named = FleetState.fieldNames.count
+    var fields: [UnsafeRawBufferPointer?] = []
+    fields.reserveCapacity(named)
+    for _ in 0..<min(count, named) { fields.append(cursor.string()) }
+    let pending = count > named ? cursor.string().map { [UInt8]($0) } : nil
+    let state = FleetState(values: fields, pending: pending)
+    // Only a whole one is followed by what is the same again.
+    if count > named { lastFields = ([UInt8](cursor.bytes[start..<cursor.position]), state) }
+    return state
   }
 }
 

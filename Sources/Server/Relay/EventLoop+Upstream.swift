@@ -10,11 +10,16 @@ import Policies
 /// The connections to Redis: made, fed, read, and given up.
 extension EventLoop {
   mutating func connectUpstreams() {
-    guard let redis = settings.redis, !isStopping else { return }
-    for upstream in [resp2, resp3] {
-      guard case .down(let reason, let retryAt) = upstream.phase, now >= retryAt else { continue }
-      connect(upstream, redis, reason)
-    }
+    guard embedded == nil, !isStopping else { return }
+    connectIfDue(resp2)
+    connectIfDue(resp3)
+  }
+
+  /// Asked at each turn, so settings are copied only where there is something to do.
+  func connectIfDue(_ upstream: Upstream) {
+    guard case .down(let reason, let retryAt) = upstream.phase, now >= retryAt, let redis = settings.redis
+    else { return }
+    connect(upstream, redis, reason)
   }
 
   /// `reason`: what clients are told if not even an attempt can be made.
@@ -60,10 +65,17 @@ extension EventLoop {
   /// Gives a connection up on which something is awaited and nothing has come for as long as one command may
   /// take: a server behind a broken network never says that it is gone.
   mutating func giveUpSilentUpstreams() {
-    guard let redis = settings.redis else { return }
-    for upstream in [resp2, resp3] where upstream.isSilent(redis.timeout, now: now) {
-      upstreamFailed(upstream, "no answer within \(redis.timeout / 1_000_000) ms")
-    }
+    guard embedded == nil else { return }
+    giveUpIfSilent(resp2)
+    giveUpIfSilent(resp3)
+  }
+
+  /// Whether it was.
+  @discardableResult
+  mutating func giveUpIfSilent(_ upstream: Upstream) -> Bool {
+    guard upstream.isSilent(redisTimeout, now: now) else { return false }
+    upstreamFailed(upstream, "no answer within \(redisTimeout / 1_000_000) ms")
+    return true
   }
 
   mutating func flushUpstreams() {

@@ -96,8 +96,8 @@ extension EventLoop {
   // MARK: The connections
 
   mutating func tickWatchers() {
-    guard let redis = settings.redis, !isStopping else { return }
-    if redis.tracking, tracking.watchers.namespace == nil {
+    guard embedded == nil, !isStopping else { return }
+    if watchesNamespace, tracking.watchers.namespace == nil {
       tracking.watchers.namespace = Upstream(resp3: true, token: Token.watchNamespace, loads: false)
     }
     if let all = tracking.watchers.all {
@@ -111,21 +111,24 @@ extension EventLoop {
     }
     let pings = now.since(tracking.watchers.lastPing) >= 1_000_000_000
     if pings { tracking.watchers.lastPing = now }
-    for upstream in tracking.watchers.both {
-      if case .down(let reason, let retryAt) = upstream.phase, now >= retryAt {
-        connect(upstream, redis, reason)
-      } else if upstream.isSilent(redis.timeout, now: now) {
-        upstreamFailed(upstream, "no answer within \(redis.timeout / 1_000_000) ms")
-      } else if pings, upstream.isReady, upstream.awaited.isEmpty {
-        // Otherwise a server behind a broken network would seem to have nothing to tell.
-        upstream.output.array(1)
-        upstream.output.argument("PING")
-        upstream.await(.task(UpstreamTask(client: nil, work: .note)))
-      }
+    if let all = tracking.watchers.all { tick(all, pings: pings) }
+    if let namespace = tracking.watchers.namespace { tick(namespace, pings: pings) }
+  }
+
+  private mutating func tick(_ watcher: Upstream, pings: Bool) {
+    connectIfDue(watcher)
+    if !giveUpIfSilent(watcher), pings, watcher.isReady, watcher.awaited.isEmpty {
+      // Otherwise a server behind a broken network would seem to have nothing to tell.
+      watcher.output.array(1)
+      watcher.output.argument("PING")
+      watcher.await(.task(UpstreamTask(client: nil, work: .note)))
     }
   }
 
-  mutating func flushWatchers() { for upstream in tracking.watchers.both { flush(upstream) } }
+  mutating func flushWatchers() {
+    if let all = tracking.watchers.all { flush(all) }
+    if let namespace = tracking.watchers.namespace { flush(namespace) }
+  }
 
   /// Connected and greeted: asks for the messages.
   func beginWatching(_ upstream: Upstream) {
