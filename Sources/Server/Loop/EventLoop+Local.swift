@@ -99,14 +99,15 @@ extension EventLoop {
     // Replies that are owed come from the connection of the old version: they must be written before.
     if wanted != clients[slot].resp3 {
       if !clients[slot].owed.isEmpty { return pause(slot, .drain) }
-      if clients[slot].session.needsPinned {
+      let session = clients[slot].session
+      if session.isWatching || session.isWatchingElsewhere || session.isQueueingElsewhere {
         return reply(slot) {
-          $0.error(
-            "ERR Nearside: HELLO cannot change the protocol while keys are watched or another database is selected"
-          )
+          $0.error("ERR Nearside: HELLO cannot change the protocol while keys are watched")
         }
       }
       unpin(slot)
+      // What comes next makes a connection of the new version, to the same database.
+      clients[slot].session.database = session.database
     }
     clients[slot].resp3 = wanted
     if let name { clients[slot].name = name }
