@@ -3,24 +3,25 @@ import Synchronization
 /// How often the tailer proves the fleet's state fresh (a beat), and how often a host asks for it.
 ///
 /// Evidence is at most two beats and one poll old, besides the ways between the parts. While anything changes, each is
-/// due every `busy`. Where nothing has for `patience`, each is due every eighth of the shortest bound of staleness, so
-/// evidence stays younger than three eighths of it, and a host that serves nobody and is told nothing sleeps more.
+/// due every `busy`. Where nothing has for `patience`, each is due every sixth of the shortest bound of staleness, from
+/// `busy` to `longest`: evidence stays younger than half of a bound of 600 ms or more, and a host that serves nobody and
+/// is told nothing sleeps more.
 public struct Cadence: Hashable, Sendable {
   /// In nanoseconds, as everything here.
   public static let busy: UInt64 = 100_000_000
   /// How long nothing must have changed.
   public static let patience: UInt64 = 5_000_000_000
   /// The longest period of any cadence.
-  public static let longest: UInt64 = 250_000_000
+  public static let longest: UInt64 = 300_000_000
 
-  /// From one beat, or one poll, to the next while nothing changes: from `busy` to 250 ms.
+  /// From one beat, or one poll, to the next while nothing changes: from `busy` to `longest`.
   public let resting: UInt64
 
   /// The cadence that never rests.
   public init() { resting = Self.busy }
 
   /// - Parameter bound: the shortest bound of staleness that reads here have.
-  public init(bound: UInt64) { resting = min(max(bound / 8, Self.busy), Self.longest) }
+  public init(bound: UInt64) { resting = min(max(bound / 6, Self.busy), Self.longest) }
 
   fileprivate init(resting: UInt64) { self.resting = resting }
 

@@ -61,6 +61,7 @@ public struct TailSession: ~Copyable {
   var clearing: Clearing
   var lastApply: Instant
   var pace: TailPace
+  /// How often it beats; whoever drives the session sets it anew when the configuration has changed.
   public var cadence: Cadence
 
   // What PostgreSQL says by SQL; `TailSession+Questions.swift`.

@@ -6,15 +6,15 @@ import Testing
 @Suite("The cadence of beats")
 struct CadenceTests {
   @Test(
-    "At rest it is an eighth of the bound, from 100 to 250 ms; two beats and a poll are less than half the bound",
+    "At rest it is a sixth of the bound, from 100 to 300 ms; two beats and a poll are at most half the bound",
     arguments: [
-      (UInt64(300), UInt64(100)), (500, 100), (800, 100), (1000, 125), (1600, 200), (2000, 250),
-      (60_000, 250),
+      (UInt64(300), UInt64(100)), (500, 100), (600, 100), (900, 150), (1500, 250), (2000, 300),
+      (60_000, 300),
     ])
   func resting(bound: UInt64, period: UInt64) {
     let cadence = Cadence(bound: bound * 1_000_000)
     #expect(cadence.resting == period * 1_000_000)
-    #expect(bound < 800 || 3 * cadence.resting < bound * 1_000_000 / 2)
+    #expect(bound < 600 || 3 * cadence.resting <= bound * 1_000_000 / 2)
     let quiet = Instant(nanoseconds: 7_000_000_000)
     #expect(cadence.period(quietSince: quiet, now: quiet) == Cadence.busy)
     let almost = Instant(nanoseconds: quiet.nanoseconds + Cadence.patience - 1)
@@ -42,11 +42,11 @@ struct CadenceTests {
     tail.session.cadence = Cadence(bound: 2_000_000_000)
     #expect(distance(&tail) == 100)
     tail.pass(milliseconds: 5000)
-    #expect(distance(&tail) == 250)
+    #expect(distance(&tail) == 300)
     tail.transaction(200, "a")
     #expect(distance(&tail) == 100)
     tail.pass(milliseconds: 5000)
-    #expect(distance(&tail) == 250)
+    #expect(distance(&tail) == 300)
     tail.truncation(300)
     #expect(distance(&tail) == 100)
   }

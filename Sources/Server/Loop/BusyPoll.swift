@@ -5,7 +5,7 @@ import CLinux
 ///
 /// A thread that sleeps must be woken when a command comes, which takes the kernel longer than the answer takes us. While
 /// it looks it answers at once, and takes a whole processor for that; so the bound is that of a client's next command. What
-/// the sidecar hears of Redis counts like a command: four to ten times a second where nobody asks for anything.
+/// the sidecar hears of Redis counts like a command: three to ten times a second where nobody asks for anything.
 struct BusyPoll {
   /// In nanoseconds; 0: it sleeps at once.
   let bound: UInt64
