@@ -1,4 +1,4 @@
-// The way of a server that waits with epoll. One thread, one read and one write for each connection that is ready.
+// The way of a server that waits with epoll. One thread, one recv and one send for each connection that is ready.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -59,7 +59,7 @@ int serve_epoll(int listener, size_t request) {
           epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event);
         }
       } else {
-        ssize_t got = read(c->fd, input, sizeof input);
+        ssize_t got = recv(c->fd, input, sizeof input, 0);
         if (got == 0 || (got < 0 && errno != EAGAIN)) lives = 0;
         if (got > 0) {
           size_t have = c->partial + (size_t)got;

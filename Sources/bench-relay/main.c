@@ -54,7 +54,7 @@ static int pass(struct end *from) {
 
 static int take(struct end *e) {
   if (e->stop == ROOM) return 1;
-  ssize_t n = read(e->fd, e->bytes + e->stop, ROOM - e->stop);
+  ssize_t n = recv(e->fd, e->bytes + e->stop, ROOM - e->stop, 0);
   if (n < 0 && errno == EAGAIN) return 1;
   if (n <= 0) return 0;
   e->stop += (size_t)n;

@@ -139,13 +139,14 @@ struct IOBuffer: ~Copyable {
 
   enum Transfer { case some, wouldBlock, closed, failed(Int32) }
 
-  /// Reads once, at most `limit` bytes. `drained` tells whether the descriptor was seen empty: a stream
+  /// Reads once from a socket, at most `limit` bytes. `drained` tells whether the descriptor was seen empty: a stream
   /// socket that returns less than was asked for has no more at that moment.
   mutating func read(from descriptor: Int32, limit: Int, drained: inout Bool) -> Transfer {
     reserve(limit)
     let room = size - tail
     while true {
-      let count = Glibc.read(descriptor, base + tail, room)
+      // recv(2), not read(2), whose way through the file system takes some 80 ns more.
+      let count = Glibc.recv(descriptor, base + tail, room, 0)
       if count > 0 {
         tail += count
         drained = count < room
