@@ -30,7 +30,6 @@ import Testing
     var description: String
     var part: Health.Part
     var severity: Health.Severity
-    var isReady = true
     var spoil: @Sendable (inout SidecarReport) -> Void
   }
 

@@ -2,7 +2,6 @@
 
     dashboard.py check FILE    prints what is wrong with the file's structure
     dashboard.py rules FILE    prints its expressions as recording rules, for promtool check rules
-    dashboard.py names FILE…   prints the names of metrics in the expressions of dashboards (.json) and rules (.yml)
 """
 
 import json
@@ -71,23 +70,9 @@ def problems(dashboard):
         yield "it has the number of one Grafana"
 
 
-def names(path):
-    with open(path, encoding="utf-8") as file:
-        if path.endswith(".json"):
-            found = [expression for _, expression in expressions(json.load(file))]
-        else:
-            found = [rule["expr"] for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
-    for expression in found:
-        # A name in a string is a label's value.
-        yield from re.findall(r"\b(?:nearside|process)_\w+", re.sub(r'"[^"]*"', "", expression))
-
-
 def main():
-    verb, files = sys.argv[1], sys.argv[2:]
-    if verb == "names":
-        print("\n".join(sorted({name for path in files for name in names(path)})))
-        return
-    with open(files[0], encoding="utf-8") as file:
+    verb, path = sys.argv[1:]
+    with open(path, encoding="utf-8") as file:
         dashboard = json.load(file)
     if verb == "check":
         found = list(problems(dashboard))

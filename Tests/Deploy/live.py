@@ -139,7 +139,10 @@ def asked():
         names |= set(re.findall(r"\b(?:nearside|process)_\w+", text))
     with open(f"{root}/deploy/runbook.md", encoding="utf-8") as file:
         names |= set(re.findall(r"\bnearside_\w+", file.read()))
-    return {name for name in names if not left_out.match(name)}, matchers
+    names = {name for name in names if not left_out.match(name)}
+    if len(names) < 30 or len(matchers) < 5:
+        raise SystemExit(f"only {len(names)} names and {len(matchers)} labels were found in alerts, dashboard and runbook")
+    return names, matchers
 
 
 def missing():

@@ -140,7 +140,9 @@ struct AdminCommandTests {
     let lines = done.output.split(separator: "\n", omittingEmptySubsequences: false)
     #expect(lines.allSatisfy { $0.count <= 80 } && !done.output.contains("\u{1B}"), "\(done.output)")
     #expect(lines.first?.hasPrefix("nearside 0.1.0  \(world.database)  tailer, following, up ") == true)
-    #expect(lines.contains { $0.hasPrefix("user:{id} ") && $0.contains("100.0 %") || $0.contains("99.9 %") })
+    #expect(
+      lines.contains { $0.hasPrefix("user:{id} ") && ($0.contains("100.0 %") || $0.contains("99.9 %")) },
+      "\(done.output)")
     #expect(lines.contains { $0.contains("libtest × 1") }, "\(done.output)")
     let first = lines.firstIndex { $0.hasPrefix("hottest keys") }
     #expect(first.map { lines[$0 + 1].hasPrefix(hot) } == true, "\(done.output)")

@@ -72,8 +72,5 @@ struct LogLineTests {
     try eventually("what Redis took long for is told") {
       sidecar.log.contains(#""command":"eval","keys":"0""#)
     }
-    // Near hits are not.
-    for _ in 0..<100 { #expect(try sidecar.get(user) == "User 1") }
-    #expect(sidecar.log.split(separator: "\n").count { $0.contains(#""command":"get""#) } == 1)
   }
 }

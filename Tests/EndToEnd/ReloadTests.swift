@@ -50,7 +50,14 @@ struct ReloadTests {
     #expect(try sidecar.get(user) == "one")
 
     // And again, with nothing changed since.
+    let reloads = #"nearside_config_reloads_total{result="success"}"#
+    let before = try AdminTests.figure(reloads, in: sidecar.admin.get("/metrics").body)
     sidecar.signal(SIGHUP)
+    try eventually("it is read again") {
+      try AdminTests.figure(reloads, in: sidecar.admin.get("/metrics").body) == (before ?? 0) + 1
+    }
+    #expect(try sidecar.status()["staleness_bound_ms"] == "28000")
+    #expect(try sidecar.get(user) == "one")
     #expect(try sidecar.terminate() == .code(0))
   }
 

@@ -4,6 +4,9 @@ import Synchronization
 import TestSupport
 import Testing
 
+@testable import Server
+@testable import nearside
+
 /// Under a service manager: what it is told, and the socket that it hands over.
 @Suite struct ServiceTests {
   /// A datagram socket such as systemd gives services in NOTIFY_SOCKET.
@@ -91,24 +94,40 @@ import Testing
     #expect(try sidecar.terminate() == .code(0))
   }
 
-  @Test("a loop that hangs sends no WATCHDOG: the whole process stopped stands for it")
+  /// A mailbox that nobody reads stands for a loop that hangs.
+  @Test("a loop that hangs sends no WATCHDOG, and one that turns again does")
   func silence() throws {
-    let world = try World()
-    let manager = try Manager(isAbstract: false)
-    let sidecar = try world.sidecar(environment: [
-      "NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1",
-    ])
-    // The watchdog of another process is none of this one's.
-    _ = try sidecar.client().call("PING")
-    try eventually("it is ready") { manager.read().contains("READY=1") }
-    #expect(!manager.read().contains("WATCHDOG=1"))
+    let told = try Manager(isAbstract: false)
+    let manager = try #require(
+      ServiceManager(environment: ["NOTIFY_SOCKET": told.name, "WATCHDOG_USEC": "20000"]))
+    let mailbox = try #require(LoopMailbox())
+    let stop = StopSignal()
+    withThreads(1) { _ in
+      ServiceReports(manager: manager, mailbox: mailbox, stop: stop).run()
+    } while: {
+      // Time in which a loop that turns would have told of itself thirty times.
+      sleep(.milliseconds(300))
+      #expect(told.read().isEmpty)
+      for message in mailbox.take() { if case .alive(let answer) = message { answer() } }
+      #expect(told.read().filter { $0 == "WATCHDOG=1" }.count > 3, "\(told.messages)")
+      stop.set()
+    }
+  }
+
+  @Test("the watchdog of another process is none of this one's")
+  func othersWatchdog() {
+    let environment = ["NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "100000"]
+    #expect(ServiceManager(environment: environment)?.watchdog == 100_000_000)
+    let own = environment.merging(["WATCHDOG_PID": String(getpid())]) { $1 }
+    #expect(ServiceManager(environment: own)?.watchdog == 100_000_000)
+    let others = environment.merging(["WATCHDOG_PID": "1"]) { $1 }
+    #expect(ServiceManager(environment: others)?.watchdog == nil)
   }
 
   /// What a client of the restarts saw.
   struct Seen: Sendable {
     var answers = 0
     var refused = 0
-    var other: [String] = []
     /// Writes that were answered OK: the highest number of each key.
     var written = 0
     var stale = 0

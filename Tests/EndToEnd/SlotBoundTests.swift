@@ -17,10 +17,6 @@ struct SlotBoundTests {
     try world.psql("CHECKPOINT")
   }
 
-  private func restart(_ world: World) throws -> String {
-    try world.psql("SELECT catalog_xmin || '/' || confirmed_flush_lsn FROM pg_replication_slots")
-  }
-
   @Test("is dropped though no sidecar can use it, while Redis is down; then a new generation begins")
   func whileRedisIsDown() throws {
     let world = try world()

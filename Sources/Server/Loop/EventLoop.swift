@@ -275,7 +275,7 @@ public struct EventLoop: ~Copyable {
     // What is left of time is a matter of seconds, and whoever has something to tell wakes the loop.
     let isCalm =
       loading.waits.isEmpty && waiting.isEmpty && held.isEmpty && (embedded != nil || resp2.isReady)
-    return isCalm ? 300 : 100
+    return Int32((isCalm ? Cadence.longest : Cadence.busy) / 1_000_000)
   }
 
   var owesNothing: Bool {

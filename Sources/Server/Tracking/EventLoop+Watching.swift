@@ -73,8 +73,6 @@ struct Watchers {
   /// Whether it will be known soon if it does.
   var isOpening: Bool { all.map { !$0.hasBeenTried } ?? false }
 
-  var both: [Upstream] { [all, namespace].compactMap { $0 } }
-
   mutating func wanted(_ now: Instant) {
     lastWanted = now
     if all == nil { all = Upstream(resp3: true, token: EventLoop.Token.watchAll, loads: false) }
