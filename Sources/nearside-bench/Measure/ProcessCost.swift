@@ -53,8 +53,6 @@ enum ProcessCost {
 /// choice.
 enum Pinning {
   static let processors = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-  /// Words before the command of a server.
-  static var ofServer: [String] { processors > 1 ? ["taskset", "-c", "0"] : [] }
 
   static func pinGenerator() throws {
     guard processors > 1 else { return }
